@@ -1,0 +1,74 @@
+"""Fast Lagrangian perceptual attack, the attack of perceptual adversarial training.
+
+Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix A; specs/pat.md §2.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from gauntlet.attacks.projections import NoProjection, Projection
+from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.search import Search
+from gauntlet.threats import NeuralPerceptual
+from gauntlet.threats.perceptual import PerceptualRegion
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastLagrangianPerceptualAttack(Search):
+    """Climb margin − λ·max(0, d − bound); λ grows tenfold and the steps shrink tenfold along the way.
+
+    Costs `steps`·(2F + B) + 1F where the distance is the classifier's own, and 1F to measure what comes back.
+
+    Args:
+        threat_model: a `NeuralPerceptual` ball.
+        goal: what for; the paper's loss is the margin without a cap.
+        iterate: which of the points seen comes back; the paper's is the last.
+        steps: N; 10 in training, 20 in the published defaults.
+        multiplier: λ at the end; it begins at a tenth.
+        probe: h, the pixel length over which the rate of φ is measured.
+        projection: what happens to a point outside the ball; the paper does nothing in training.
+    """
+
+    threat_model: NeuralPerceptual
+    steps: int = 20
+    multiplier: float = 10.0
+    probe: float = 0.1
+    projection: Projection = field(default_factory=NoProjection)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threat_model, NeuralPerceptual):
+            raise TypeError(
+                f"Fast-LPA searches a NeuralPerceptual ball, {type(self.threat_model).__name__} is none: use PGD for it"
+            )
+        if self.steps < 1:
+            raise ValueError(f"Fast-LPA of {self.steps} steps: expected at least 1, its start is not an attack")
+
+    @property
+    def stays_inside(self) -> bool:
+        """Only with a projection."""
+        return self.projection.promises
+
+    def search(self, quest: Quest) -> None:
+        """As in the paper."""
+        for i in range(self.steps):
+            length = quest.region.bound * 0.1 ** (i / self.steps)
+            multiplier = self.multiplier * 0.1 ** (1 - i / self.steps)
+            region = _ball(quest)
+            gain, look = quest.look()
+            assert look.distance is not None
+            climbed = gain - multiplier * (look.distance - region.bound).relu()
+            (gradient,) = torch.autograd.grad(climbed.sum(), quest.params)
+            embedding = tuple(layer.detach() for layer in look.embedding)
+            quest.params = region.advance(quest.params.detach(), gradient, embedding, length, self.probe)
+            quest.retire()
+            if not len(quest):
+                return
+        quest.params = self.projection(quest.region, quest.params)
+
+
+def _ball(quest: Quest) -> PerceptualRegion:
+    assert isinstance(quest.region, PerceptualRegion)
+    return quest.region

@@ -1,0 +1,106 @@
+"""What every attack of ours shares: the public call, and what it promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, final, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.attacks.iterates import Best
+from gauntlet.attacks.quest import Iterate, Quest
+from gauntlet.checks import check_batch, guard
+from gauntlet.goals import Objective, Untargeted
+from gauntlet.noise import Noise, fresh_seeds
+from gauntlet.scopes import evaluating, frozen
+from gauntlet.threats import Region, ThreatModel
+
+
+class Adversarial(NamedTuple):
+    """What an attack gives back for a batch of N."""
+
+    images: Tensor
+    """`[N, C, H, W]` in [0, 1]."""
+    params: Tensor
+    """`[N, …]`; the region makes the images from them."""
+    size: Tensor
+    """`[N]`, share of the bound used."""
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """(algorithm, threat model): a search for an image that the classifier gets wrong."""
+
+    @property
+    def threat_model(self) -> ThreatModel:
+        """What the adversary may do."""
+
+    @property
+    def stays_inside(self) -> bool:
+        """Whether every image that comes back belongs to the threat model; if not, it joins no union."""
+
+    def __call__(
+        self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
+    ) -> Adversarial: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(ABC):
+    """An attack: a search inside a threat model for images that a classifier gets wrong.
+
+    Args:
+        threat_model: where it searches.
+        goal: what for.
+        iterate: which of the points seen comes back.
+    """
+
+    threat_model: ThreatModel
+    goal: Objective = field(default_factory=Untargeted)
+    iterate: Iterate = field(default_factory=Best)
+
+    @property
+    def stays_inside(self) -> bool:
+        """True: a search projects unless it says otherwise."""
+        return True
+
+    @final
+    def __call__(
+        self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
+    ) -> Adversarial:
+        """Attack a batch.
+
+        Args:
+            classifier: images to logits; left as it was found (mode, parameters, buffers, gradients).
+            images: `[N, C, H, W]`, values in [0, 1]. N may be 0.
+            labels: `[N]`, the true classes.
+            seeds: `[N]`, one integer per example. None draws them from the global generator.
+
+        Raises:
+            ValueError: images outside [0, 1], or not one label per image.
+            ThreatModelViolation: the search left its region or made NaN, which is a bug in the attack.
+        """
+        check_batch(images, labels)
+        images = images.detach()
+        noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
+        with frozen(classifier), evaluating(classifier), torch.enable_grad():
+            region = self.threat_model.around(images, classifier)
+            if not len(images):
+                return _given_back(region, region.identity())
+            goal = self.goal.of(labels, noise.stream(1))
+            quest = Quest(classifier, region, goal, region.start(noise), self.iterate)
+            self.search(quest)
+            found = _given_back(region, quest.result())
+        guard(found.images, found.size, type(self).__name__, self.stays_inside)
+        return found
+
+    @abstractmethod
+    def search(self, quest: Quest) -> None:
+        """The algorithm: look, move, retire."""
+
+
+@torch.no_grad()
+def _given_back(region: Region, params: Tensor) -> Adversarial:
+    images = region.perturb(params)
+    return Adversarial(images, params, region.size(params) if len(params) else images.new_zeros(0))

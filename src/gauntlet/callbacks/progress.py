@@ -1,0 +1,30 @@
+"""How far training is: a bar on a terminal, a line per epoch anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.utilities import rank_zero_only
+
+
+def progress() -> ProgressBar:
+    """The one that suits standard output."""
+    return RichProgressBar(leave=False) if sys.stdout.isatty() else EpochLines()
+
+
+class EpochLines(ProgressBar):
+    """One line per epoch with the metrics that matter."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time."""
+        self._start = time.monotonic()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how it went."""
+        values = "  ".join(f"{name} {float(value):.3f}" for name, value in sorted(self.get_metrics(trainer, pl_module).items()) if isinstance(value, float))
+        seconds = time.monotonic() - self._start
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}  {seconds:.1f} s", flush=True)

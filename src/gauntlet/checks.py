@@ -1,0 +1,48 @@
+"""The promises around an attack, checked where it begins and where it ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gauntlet.errors import ThreatModelViolation
+
+TOLERANCE = 1e-4  # of the bound: x + 8/255 alone overshoots in float32, and φ is a long sum
+
+
+def check_batch(images: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless the images are `[N, C, H, W]` floats in [0, 1] with one integer label each."""
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("attacks need gradients: inference_mode is on; use Trainer(inference_mode=False)")
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype} {list(images.shape)}: expected floats [N, C, H, W] in [0, 1]")
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f"labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers, one per image"
+        )
+    if images.numel() and not (images.amin() >= 0 and images.amax() <= 1):  # false for NaN too
+        low, high = images.amin().item(), images.amax().item()
+        raise ValueError(f"images run from {low:.4g} to {high:.4g}: expected [0, 1]; normalisation is the classifier's")
+
+
+def guard(images: Tensor, size: Tensor, attack: str, stays_inside: bool) -> None:
+    """Raise ThreatModelViolation where images left [0, 1], are not finite, or left a region they promised to keep."""
+    if not images.numel():
+        return
+    broken = ~images.isfinite().flatten(1).all(1)
+    if broken.any():
+        raise ThreatModelViolation(
+            f"{attack} made NaN or infinite pixels, {_where(broken)}: its gradient is not finite"
+        )
+    off = (images.amin((1, 2, 3)) < 0) | (images.amax((1, 2, 3)) > 1)
+    if off.any():
+        raise ThreatModelViolation(f"{attack} left [0, 1], {_where(off)}")
+    beyond = size > 1 + TOLERANCE
+    if stays_inside and beyond.any():
+        raise ThreatModelViolation(
+            f"{attack} left its region, size {size.max().item():.6g} of the bound, {_where(beyond)}"
+        )
+
+
+def _where(rows: Tensor) -> str:
+    return f"example {int(rows.nonzero()[0])} of the batch and {int(rows.sum()) - 1} more"

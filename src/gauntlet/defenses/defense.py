@@ -1,0 +1,83 @@
+"""What every training regime shares: the classifier, its optimizer and schedule, the monitor on held-out data."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from gauntlet.data import Batch
+from gauntlet.noise import mix
+
+OptimizerOf = Callable[[Iterable[nn.Parameter]], Optimizer]
+ScheduleOf = Callable[..., LRScheduler]
+
+
+class Defense(LightningModule):
+    """A training regime.
+
+    Args:
+        classifier: what is trained.
+        optimizer: makes the optimizer of its parameters.
+        schedule: makes the learning-rate schedule of `(optimizer, steps_per_epoch=…)`, stepped every step.
+        seed: of every random number in training.
+    """
+
+    def __init__(self, classifier: nn.Module, optimizer: OptimizerOf, schedule: ScheduleOf, seed: int = 0) -> None:
+        super().__init__()
+        self.classifier, self.seed = classifier, seed
+        self._optimizer, self._schedule = optimizer, schedule
+
+    @property
+    @abstractmethod
+    def trained_on(self) -> list[str]:
+        """Names of the threat models seen in training; the unseen mean leaves them out."""
+
+    @abstractmethod
+    def training_images(self, batch: Batch) -> Tensor:
+        """What the classifier is shown instead of the clean images, `[N, C, H, W]`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The classifier's logits."""
+        logits: Tensor = self.classifier(images)
+        return logits
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Dropout and whatever else draws from torch's generator depend on the step alone, also after a resume."""
+        torch.manual_seed(int(mix(self.seed, self.global_step, self.global_rank)))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Mean cross-entropy of one train-mode forward; BatchNorm sees what the regime shows and nothing else."""
+        logits = self.classifier(self.training_images(batch))
+        loss = F.cross_entropy(logits, batch.labels)
+        right = (logits.detach().argmax(1) == batch.labels).float().mean()
+        self._log("train", len(batch.labels), loss=loss.detach(), accuracy=right)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Clean accuracy on held-out training data; regimes with an attack add theirs."""
+        right = (self.classifier(batch.images).argmax(1) == batch.labels).float().mean()
+        self._log("val", len(batch.labels), accuracy=right)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and the schedule stepped every step."""
+        optimizer = self._optimizer(self.classifier.parameters())
+        epochs = self.trainer.max_epochs or 1
+        schedule = self._schedule(optimizer, steps_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def example_seeds(self, batch: Batch, epoch: int) -> Tensor:
+        """`[N]`: from (seed, epoch, example id)."""
+        return mix(self.seed, epoch, batch.ids)
+
+    def _log(self, stage: str, examples: int, **values: Tensor) -> None:
+        for name, value in values.items():
+            bar = name in ("loss", "accuracy", "adversarial_accuracy")
+            self.log(f"{stage}/{name}", value, batch_size=examples, prog_bar=bar, sync_dist=stage == "val")

@@ -1,0 +1,21 @@
+"""Normal training: clean images and nothing else. The baseline every defense is measured against."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gauntlet.data import Batch
+from gauntlet.defenses.defense import Defense
+
+
+class NormalTraining(Defense):
+    """Cross-entropy on clean images."""
+
+    @property
+    def trained_on(self) -> list[str]:
+        """Nothing."""
+        return []
+
+    def training_images(self, batch: Batch) -> Tensor:
+        """The clean images."""
+        return batch.images

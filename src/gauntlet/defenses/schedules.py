@@ -1,0 +1,28 @@
+"""Learning-rate schedules, stepped every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def warmup_and_drops(
+    optimizer: Optimizer, steps_per_epoch: int, warmup_epochs: float, drop_epochs: Sequence[float], factor: float = 0.1
+) -> LambdaLR:
+    """Linear warm-up to the optimizer's rate, then × `factor` at each of the drops (specs/pat.md §4.4).
+
+    Args:
+        optimizer: carries the base rate.
+        steps_per_epoch: optimizer steps.
+        warmup_epochs: step `i` of the warm-up runs at (i + 1) / (warmup_epochs · steps_per_epoch) of the rate.
+        drop_epochs: epochs from whose first step on the rate is lower.
+        factor: of each drop.
+    """
+
+    def share(step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1.0, warmup_epochs * steps_per_epoch))
+        return warm * factor ** sum(step >= epoch * steps_per_epoch for epoch in drop_epochs)
+
+    return LambdaLR(optimizer, share)

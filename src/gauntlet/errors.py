@@ -1,0 +1,9 @@
+"""The errors a user can mend: one line that says what came, what was expected, and the way out."""
+
+
+class UserError(Exception):
+    """Something in the request cannot be done as asked. The front doors print the message alone and exit with 2."""
+
+
+class ThreatModelViolation(RuntimeError):
+    """An attack that promises to stay inside its threat model came back from outside it: a bug in the attack."""

@@ -1,0 +1,96 @@
+"""The objects of a run from its resolved config, each tried on one example before anything expensive begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from gauntlet.attacks import Attack
+from gauntlet.data import ImageData
+from gauntlet.defenses import Defense
+from gauntlet.distances import LPIPS
+from gauntlet.errors import UserError
+from gauntlet.evaluation import AttackSuite
+from gauntlet.launch.instantiate import instantiate
+from gauntlet.scopes import evaluating
+
+
+def build_data(config: Mapping[str, Any]) -> ImageData:
+    """The dataset."""
+    batch_size = (config["dataset"].get("recipe") or {}).get("batch_size", 1)
+    data = instantiate(config["dataset"]["module"], "dataset.module", batch_size=batch_size, seed=config.get("seed", 0))
+    shape = list(data.splits.test.images.shape[1:])
+    if shape != list(config["dataset"]["shape"]):
+        raise UserError(f"dataset.shape is {config['dataset']['shape']}, its images are {shape}: write that")
+    assert isinstance(data, ImageData)
+    return data
+
+
+def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> nn.Module:
+    """The classifier, its first weights a function of the seed alone."""
+    torch.manual_seed(seed)
+    classifier = instantiate(config["model"], "model")
+    logits = rehearse(classifier, data, "the model")
+    if logits.shape != (1, config["dataset"]["classes"]):
+        raise UserError(
+            f"the model gives logits {list(logits.shape)} for one image: expected [1, {config['dataset']['classes']}]"
+        )
+    assert isinstance(classifier, nn.Module)
+    return classifier
+
+
+def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> Defense:
+    """The training regime."""
+    node = {key: value for key, value in config["defense"].items() if key != "row"}
+    defense = instantiate(node, "defense", classifier=classifier, seed=config["seed"])
+    assert isinstance(defense, Defense)
+    if isinstance(attack := getattr(defense, "attack", None), Attack):
+        rehearse_attack(attack, classifier, data, "defense.attack")
+    return defense
+
+
+def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> AttackSuite:
+    """The attack suite."""
+    suite = instantiate(config["attack_suite"], "attack_suite")
+    assert isinstance(suite, AttackSuite)
+    for name, attack in suite.attacks.items():
+        rehearse_attack(attack, classifier, data, f"attack_suite.attacks.{name}")
+    return suite
+
+
+def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
+    """The dataset's own distance, for the column `lpips`."""
+    node = config["dataset"].get("reference")
+    reference = None if node is None else instantiate(node, "dataset.reference")
+    if reference is not None:
+        rehearse(reference.network, data, "dataset.reference")
+    assert reference is None or isinstance(reference, LPIPS)
+    return reference
+
+
+@torch.no_grad()
+def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
+    """The logits of one test image, or a refusal in one line."""
+    images = data.splits.test[0].images
+    try:
+        with evaluating(network):
+            logits: torch.Tensor = network(images)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{what} cannot take {list(images.shape[1:])} images: {_short(error)}") from error
+    return logits
+
+
+def rehearse_attack(attack: Attack, classifier: nn.Module, data: ImageData, what: str) -> None:
+    """The region of one test image, or a refusal in one line."""
+    try:
+        with evaluating(classifier):
+            attack.threat_model.around(data.splits.test[0].images, classifier)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{what}: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0]

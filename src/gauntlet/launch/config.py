@@ -1,0 +1,98 @@
+"""Composed configs: where they are found, how they are resolved, checked and told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gauntlet.errors import UserError
+
+_PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
+_SOURCE = Path(__file__).parents[3] / "conf"  # in a source tree
+CONF = _PACKAGED if _PACKAGED.is_dir() else _SOURCE
+
+_NOT_TRAINING = {"hydra", "attack_suite", "evaluation", "logger", "callbacks", "outputs", "folder", "restart", "allow"}
+"""Keys that do not change what training computes: a run folder is shared by all their values."""
+
+
+def register_resolvers() -> None:
+    """`${frac:8,255}` for fractions; `${digest:}` for the name of a run; `${run_of:…}` for a checkpoint's folder."""
+    OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
+    OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
+    OmegaConf.register_new_resolver("run_of", _folder_of_checkpoint, replace=True)
+
+
+def digest_of(config: DictConfig) -> str:
+    """SHA-256 of everything that training depends on."""
+    return hashlib.sha256(json.dumps(training_part(plain(config)), sort_keys=True).encode()).hexdigest()
+
+
+def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What training depends on, of a resolved config."""
+    return {key: value for key, value in config.items() if key not in _NOT_TRAINING}
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as plain dicts and lists, resolved; Hydra's own node left out.
+
+    Raises:
+        UserError: something is missing or refers to nothing.
+    """
+    own = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "folder")])
+    try:
+        resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(_one_line(error)) from None
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def check_named_row(config: Mapping[str, Any]) -> None:
+    """Refuse a named defense whose own choice was overridden: its name would lie.
+
+    Raises:
+        UserError: naming the general form to use instead.
+    """
+    for group, option in (config["defense"].get("row") or {}).items():
+        chosen = config["names"][group]
+        if chosen != option:
+            name, general = config["names"]["defense"], config["names"]["defense"].split("_")[0]
+            raise UserError(
+                f"defense={name} means {group}={option}, but {group}={chosen} was chosen:"
+                f" write defense={general} {group}={chosen}"
+            )
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """`key: old → new` for every leaf in which two configs differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if old == new else [f"{path}: {old} → {new}"]
+
+
+def _folder_of_checkpoint(checkpoint: str, outputs: str) -> str:
+    """The run folder whose result a checkpoint is; for any other file a folder named after it and its content."""
+    path = Path(checkpoint).absolute()
+    home = run_of(path)
+    if home and path in (home, home / "checkpoints" / "final.safetensors"):
+        return str(home)
+    content = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
+    return str(Path(outputs) / "evaluate" / f"{path.stem}-{content}")
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint is or lies in, if there is one."""
+    places = (checkpoint, *checkpoint.parents[:2])
+    return next((place for place in places if (place / "config.yaml").is_file()), None)
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith(("object_type", "reference_type")))

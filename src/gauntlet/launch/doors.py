@@ -1,0 +1,95 @@
+"""The front doors: compose a config, do the job, and say in one line what cannot be done.
+
+Exit codes: 0 done; 2 the request cannot be done as asked; 1 anything else, with its traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gauntlet.errors import UserError
+from gauntlet.launch.config import CONF, register_resolvers
+
+_ASKED_FOR_TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))
+
+
+def train() -> None:
+    """`python train.py defense=pat_alexnet`."""
+    from gauntlet.launch.train import train as job
+
+    _through("train", job)
+
+
+def evaluate() -> None:
+    """`python evaluate.py checkpoint=<run folder or file> attack_suite=quick`."""
+    from gauntlet.launch.evaluate import evaluate as job
+
+    _through("evaluate", job)
+
+
+def report() -> None:
+    """`python report.py runs=outputs/digits`."""
+    from gauntlet.launch.report import report as job
+
+    _through("report", job)
+
+
+def _through(config: str, job: Callable[[DictConfig], None]) -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
+    _quiet()
+    register_resolvers()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(job)()
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        if _ASKED_FOR_TRACES:
+            raise
+        _remove_if_empty()
+        print(f"gauntlet: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _quiet() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Checkpoint directory.*exists.*"):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
+
+
+def _remove_if_empty() -> None:
+    """Hydra makes the run folder before anything is checked: take it back where nothing was written."""
+    config = HydraConfig.instance().cfg
+    place = None if config is None else OmegaConf.select(config, "hydra.runtime.output_dir", throw_on_missing=False)
+    if place is None:
+        return
+    folder = Path(place)
+    if folder.is_dir() and {file.name for file in folder.iterdir()} <= {".lock"}:
+        (folder / ".lock").unlink(missing_ok=True)
+        for place in (folder, *folder.parents):
+            if place == Path.cwd() or any(place.iterdir()):
+                break
+            place.rmdir()
+
+
+def _one_line(error: BaseException) -> str:
+    """The message without Hydra's and OmegaConf's line breaks and stack of keys."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; choose a folder you can write to with outputs=<folder>"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
+    return said if said else type(error).__name__
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,86 @@
+"""`evaluate.py`: any checkpoint through any attack suite, with the very records that training's own evaluation makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from gauntlet.errors import UserError
+from gauntlet.evaluation import Subject
+from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
+from gauntlet.launch.config import plain, run_of
+from gauntlet.launch.folder import RunFolder
+from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
+from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.launch.references import fitted, with_references
+from gauntlet.models.weights import digest_of, load_weights, read_weights
+
+
+def evaluate(config: DictConfig) -> None:
+    """Find out what the checkpoint is, then do what is missing of the suite."""
+    checkpoint = Path(config.checkpoint).absolute()
+    home = run_of(checkpoint)
+    _take_over(config, RunFolder(home) if home else None)
+    whole = plain(config)
+    check_targets(whole, whole["allow"])
+    weights = RunFolder(checkpoint).weights if checkpoint.is_dir() else checkpoint
+    if checkpoint.is_dir() and not weights.exists():
+        raise UserError(f"{checkpoint} holds no trained weights yet: run its train.py command again to finish it")
+    tensors = read_weights(weights)
+    data = build_data(whole)
+    classifier = build_classifier(whole, data, 0)
+    load_weights(classifier, tensors, weights)
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    with folder.locked():
+        ready = with_references(whole, fitted(whole, data))
+        suite = build_suite(ready, classifier, data)
+        reference = build_reference(ready, data)
+        device = device_of(whole["evaluation"]["device"])
+        grid = instantiate({k: v for k, v in whole["evaluation"].items() if k != "device"}, "evaluation")
+        sha = digest_of(weights)
+        if home != folder.path:
+            write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
+        subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference)
+        run_gauntlet(subject, suite, whole["names"]["attack_suite"], grid, folder)
+
+
+def _take_over(config: DictConfig, run: RunFolder | None) -> None:
+    """Dataset and model come from the run the checkpoint lies in, unless the model is named."""
+    if run is None:
+        missing = [choice for choice in ("dataset", "model") if config[choice] is None]
+        if missing and Path(config.checkpoint).is_file():
+            needed = " and ".join(f"{choice}=…" for choice in missing)
+            raise UserError(f"{config.checkpoint} does not lie in a run folder: say what it is with {needed}")
+        if missing:
+            raise UserError(f"no checkpoint at {config.checkpoint}: give a run folder or a weights file")
+        return
+    known = run.config()
+    if config.dataset is not None:
+        raise UserError(
+            f"dataset={config.names.dataset} was given, but {run.path} brings its own dataset: leave it out"
+        )
+    with open_dict(config):
+        config.dataset, config.names.dataset = known["dataset"], known["names"]["dataset"]
+        config.allow = [*config.allow, *known["allow"]]
+        if config.model is None:
+            config.model, config.names.model = known["model"], known["names"]["model"]
+
+
+def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> dict[str, Any]:
+    trained_on = whole["trained_on"]
+    if trained_on is None and home and (home / "card.json").exists():
+        trained_on = json.loads((home / "card.json").read_text())["trained_on"]
+    return {
+        "name": checkpoint.name,
+        "dataset": whole["names"]["dataset"],
+        "model": whole["names"]["model"],
+        "defense": None,
+        "seed": None,
+        "trained_on": trained_on or [],
+        "checkpoint": sha,
+        "fingerprint": fingerprint,
+    }

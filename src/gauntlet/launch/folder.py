@@ -1,0 +1,133 @@
+"""Run folders: one config, one training, its outcomes. The same command again goes on in the same folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from gauntlet import __version__
+from gauntlet.errors import UserError
+from gauntlet.files import write_atomically
+from gauntlet.launch.config import differences, training_part
+
+_PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "lpips", "torchmetrics", "polars", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What `hydra.run.dir` points to."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """The trained classifier; there once training is done."""
+        return self.path / "checkpoints" / "final.safetensors"
+
+    @property
+    def outcomes(self) -> Path:
+        """Where the grid writes."""
+        return self.path / "outcomes"
+
+    def config(self) -> dict[str, Any]:
+        """The config the folder was begun with.
+
+        Raises:
+            UserError: there is none, or it is no config.
+        """
+        try:
+            config = yaml.safe_load((self.path / "config.yaml").read_text())
+        except (OSError, yaml.YAMLError):
+            config = None
+        if not isinstance(config, dict) or not {"dataset", "model", "names"} <= config.keys():
+            raise UserError(f"{self.path} is no run folder: it has no config.yaml of a training run")
+        return config
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse to go on with another config than the folder was begun with.
+
+        Raises:
+            UserError: naming what differs.
+        """
+        if (self.path / "config.yaml").exists():
+            changed = differences(training_part(self.config()), training_part(config))
+            if changed:
+                more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+                raise UserError(
+                    f"{self.path} holds a run of another config ({'; '.join(changed[:3])}{more}):"
+                    f" choose another hydra.run.dir, or leave it out"
+                )
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Write the config, and add this start to the provenance."""
+        if not (self.path / "config.yaml").exists():
+            write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        file = self.path / "provenance.json"
+        starts = json.loads(file.read_text()) if file.exists() else []
+        write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
+
+    def move_aside(self) -> None:
+        """Keep what is there under another name and leave the place free."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
+            number += 1
+        if self.path.exists():
+            self.path.rename(aside)
+            self.path.mkdir()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process group at a time.
+
+        Raises:
+            UserError: another one is at work, or the folder cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.path} is in use by another process: wait for it, or choose another seed") from None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose outputs=<folder>") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def provenance() -> dict[str, Any]:
+    """Who, when, with what: recorded, never compared."""
+    versions = {dist.name: dist.version for dist in distributions() if dist.name in _PACKAGES}
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "gauntlet": __version__,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "packages": dict(sorted(versions.items())),
+        "host": platform.node(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _revision() -> str | None:
+    """The git revision of the source tree, with a + where it has changes; None for an installed package."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,124 @@
+"""A classifier runs the gauntlet: outcomes, suite, report and pictures in its run folder, a table on the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gauntlet.distances.calibrated import CalibratedLPIPS
+from gauntlet.evaluation import AttackSuite, Grid, OutcomeFolder, Subject
+from gauntlet.files import write_atomically
+from gauntlet.launch.folder import RunFolder
+from gauntlet.reports import draw_examples, markdown_table, read_row, terminal_table
+from gauntlet.reports.table import caption, read_card
+
+
+def device_of(choice: str) -> torch.device:
+    """`auto` is the first GPU, or the CPU where there is none.
+
+    Raises:
+        ValueError: a device that is not there.
+    """
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(choice)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"evaluation.device={choice}, and torch sees no GPU: write cpu or auto")
+    return device
+
+
+def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
+    """Do what is missing of a suite, then write and show what came out.
+
+    Args:
+        subject: who.
+        suite: under which attacks.
+        name: of the suite.
+        grid: how.
+        folder: where.
+    """
+    start = time.monotonic()
+    with _Display(suite) as display:
+        folders = grid.run(subject, suite, folder.outcomes, display.chunk_done)
+    if grid.rank:
+        return
+    _write_plan(folder, suite, name, grid, subject, folders)
+    draw_examples(subject, suite, grid, folder.path / "pictures" / f"{name}.png")
+    _write_report(folder, name, subject)
+    row = read_row(folder.path, name)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(terminal_table([row], title=f"attack suite {name}"))
+    print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
+
+
+def write_card(folder: RunFolder, card: Mapping[str, Any]) -> None:
+    """Who this run is: what tables and the unseen mean need to know."""
+    write_atomically(folder.path / "card.json", json.dumps(dict(card), indent=1) + "\n")
+
+
+def _write_plan(
+    folder: RunFolder, suite: AttackSuite, name: str, grid: Grid, subject: Subject, folders: Mapping[str, OutcomeFolder]
+) -> None:
+    entries = {
+        attack: {
+            "folder": str(place.path.relative_to(folder.path)),
+            "threat_model": suite.attacks[attack].threat_model.name,
+            "bound": suite.attacks[attack].threat_model.bound,
+        }
+        for attack, place in folders.items()
+    }
+    total = min(len(subject.examples), grid.examples or len(subject.examples))
+    plan = {"attacks": entries, "union": list(suite.union), "examples": total}
+    write_atomically(folder.path / "suites" / f"{name}.json", json.dumps(plan, indent=1) + "\n")
+
+
+def _write_report(folder: RunFolder, name: str, subject: Subject) -> None:
+    """`report.md`: the table of every suite the run went through, and what stands behind the numbers."""
+    card = read_card(folder.path)
+    parts = [f"# {card['name']}\n"]
+    for suite in sorted(path.stem for path in (folder.path / "suites").glob("*.json")):
+        row, plan = read_row(folder.path, suite), json.loads((folder.path / "suites" / f"{suite}.json").read_text())
+        bounds = ", ".join(f"{k} {v['bound']:.4g}" for k, v in plan["attacks"].items() if v["bound"])
+        parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
+        parts += [f"Union: {', '.join(plan['union'])}. Bounds: {bounds or 'none'}.\n"]
+        parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
+    height, width = subject.examples.images.shape[2:]
+    missing = CalibratedLPIPS().missing((int(height), int(width)))
+    parts += ["## What stands behind the numbers\n", f"- trained on: {', '.join(card['trained_on']) or 'clean images'}"]
+    parts += [f"- checkpoint SHA-256 `{card['checkpoint']}`", f"- dataset fingerprint `{card['fingerprint']}`"]
+    parts += [f"- calibrated LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"]
+    parts += ["- code revision, versions and machine: `provenance.json`; every record: `outcomes/`"]
+    write_atomically(folder.path / "report.md", "\n".join(parts) + "\n")
+
+
+def _near(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+class _Display:
+    """A bar per attack on a terminal, a line per chunk anywhere else."""
+
+    def __init__(self, suite: AttackSuite) -> None:
+        columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, TextColumn("{task.fields[right]}"), disable=not sys.stdout.isatty())
+        self._tasks = {name: self._progress.add_task(name, total=None, right="") for name in suite.attacks}
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def chunk_done(self, attack: str, done: int, total: int, right: float) -> None:
+        self._progress.update(self._tasks[attack], completed=done, total=total, right=f"{100 * right:.1f} % right")
+        if not sys.stdout.isatty():
+            print(f"{attack}: chunk {done} of {total}, {100 * right:.1f} % still right", flush=True)

@@ -1,0 +1,105 @@
+"""The reference network of a small dataset is trained on the dataset itself: once, as a run of its own.
+
+A config says `weights: reference/<experiment>`; that experiment of `conf/experiment/reference` is fitted on the
+dataset if nobody has done so yet, and the value becomes the path of its weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from gauntlet.data import ImageData
+from gauntlet.errors import UserError
+from gauntlet.launch.build import rehearse
+from gauntlet.launch.folder import RunFolder
+from gauntlet.launch.instantiate import instantiate
+
+_MARK = "reference/"
+_RANKS = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+_SCHEDULERS = ("SLURM_", "TORCHELASTIC_", "SUBMITIT_", "PMI_", "OMPI_")
+
+
+def with_references(config: Any, weights: Mapping[str, Path]) -> Any:
+    """The config with every `reference/<experiment>` replaced by the path of its weights."""
+    if isinstance(config, dict):
+        return {key: with_references(value, weights) for key, value in config.items()}
+    if isinstance(config, list):
+        return [with_references(value, weights) for value in config]
+    return str(weights[config]) if isinstance(config, str) and config in weights else config
+
+
+def references(config: Any) -> dict[str, Any]:
+    """The network node of every `weights: reference/…` in a config, by that value."""
+    found: dict[str, Any] = {}
+    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        found |= references(value)
+    if isinstance(config, dict) and str(config.get("weights", "")).startswith(_MARK):
+        found[config["weights"]] = config["network"]
+    return found
+
+
+def fitted(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
+    """The weights of every reference a config needs, fitted now where they are missing.
+
+    Args:
+        config: resolved.
+        data: its dataset; another one, by fingerprint, has other references.
+    """
+    return {name: _fitted(name, node, config, data) for name, node in sorted(references(dict(config)).items())}
+
+
+def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageData) -> Path:
+    experiment = reference.removeprefix(_MARK)
+    dataset = f"{config['names']['dataset']}-{data.fingerprint[:12]}"
+    place = Path(config["outputs"]).absolute() / "references" / dataset / experiment
+    weights = RunFolder(place).weights
+    if weights.exists():
+        return weights
+    rehearse(instantiate(node, experiment), data, f"the perceptual network {experiment}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_name(f".{place.name}.lock")):  # the other ranks and jobs of a sweep wait here
+        if not weights.exists():
+            print(f"fitting the perceptual network {experiment} on {dataset} first, once: {place}", flush=True)
+            if subprocess.run(_command(config, experiment, place), env=_own_environment()).returncode:
+                raise UserError(f"the perceptual network {experiment} could not be fitted: see above")
+    return weights
+
+
+def _command(config: Mapping[str, Any], experiment: str, place: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "gauntlet.launch.doors"),
+        *(f"dataset={config['names']['dataset']}", f"+experiment/reference={experiment}"),
+        *(f"++dataset.module.{leaf}" for leaf in _leaves(config["dataset"]["module"])),
+        *(f"allow={json.dumps(config['allow'])}", f"outputs={json.dumps(str(config['outputs']))}"),
+        f"hydra.run.dir={json.dumps(str(place))}",
+    ]
+
+
+def _leaves(node: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{leaf}" for leaf in _leaves(value))
+        else:
+            yield f"{key}={json.dumps(value)}"
+
+
+def _own_environment() -> dict[str, str]:
+    """This environment without whatever would make the fit a part of somebody's process group."""
+    return {k: v for k, v in os.environ.items() if k not in _RANKS and not k.startswith(_SCHEDULERS)}

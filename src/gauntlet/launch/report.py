@@ -1,0 +1,34 @@
+"""`report.py`: one or several runs as one table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from gauntlet.errors import UserError
+from gauntlet.reports import markdown_table, read_row, terminal_table
+from gauntlet.reports.table import caption
+
+
+def report(config: DictConfig) -> None:
+    """Print the table; with `file=table.md` write it as Markdown too."""
+    given = OmegaConf.to_container(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
+    folders = [folder for place in given for folder in _runs_in(Path(str(place)))]
+    rows = [read_row(folder, config.suite) for folder in folders]
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(terminal_table(rows, title=f"attack suite {config.suite}"))
+    if config.file is not None:
+        Path(config.file).write_text(f"{markdown_table(rows)}\n{caption(rows)}\n")
+
+
+def _runs_in(place: Path) -> list[Path]:
+    """The run folder itself, or every one below a folder of several; references do not count."""
+    if (place / "card.json").exists():
+        return [place]
+    found = sorted(file.parent for file in place.rglob("card.json") if "references" not in file.parts)
+    if not found:
+        raise UserError(f"no finished run in {place}: give run folders, or a folder that holds some")
+    return found

@@ -1,0 +1,120 @@
+"""`train.py`: one training run, then its evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from lightning import Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+from gauntlet.callbacks import KeepResumable
+from gauntlet.data import ImageData
+from gauntlet.defenses import Defense
+from gauntlet.evaluation import Subject
+from gauntlet.launch.build import build_classifier, build_data, build_defense, build_reference, build_suite
+from gauntlet.launch.config import check_named_row, digest_of, plain
+from gauntlet.launch.folder import RunFolder
+from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
+from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.launch.references import fitted, with_references
+from gauntlet.models.weights import digest_of as file_digest
+from gauntlet.models.weights import load_weights, read_weights, save_weights
+
+
+def train(config: DictConfig) -> None:
+    """Check everything, train or go on training, evaluate what is missing."""
+    whole = plain(config)
+    check_named_row(whole)
+    check_targets(whole, whole["allow"])
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    if not whole["restart"]:
+        folder.check(whole)
+    data = build_data(whole)
+    classifier = build_classifier(whole, data, whole["seed"])
+    with folder.locked() if rank_zero_only.rank == 0 else contextlib.nullcontext():
+        trainer = _trainer(whole, folder, digest_of(config))
+        whole_with_weights = with_references(whole, fitted(whole, data))
+        defense = build_defense(whole_with_weights, classifier, data)
+        suite = build_suite(whole_with_weights, classifier, data)
+        reference = build_reference(whole_with_weights, data)
+        grid = instantiate(_grid_node(whole), "evaluation", rank=trainer.global_rank, world=trainer.world_size)
+        device = device_of(whole["evaluation"]["device"])
+        if rank_zero_only.rank == 0:
+            if whole["restart"]:
+                folder.move_aside()
+            folder.begin(whole)
+        if not folder.weights.exists():
+            _fit(trainer, defense, data, folder)
+        load_weights(classifier, read_weights(folder.weights), folder.weights)
+        checkpoint = file_digest(folder.weights)
+        if rank_zero_only.rank == 0:
+            write_card(folder, _card(whole, defense, checkpoint, data))
+        subject = Subject(classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference)
+        run_gauntlet(subject, suite, whole["names"]["attack_suite"], grid, folder)
+
+
+def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:
+    callbacks = [instantiate(node, f"callbacks.{name}") for name, node in (whole["callbacks"] or {}).items()]
+    trainer = instantiate(
+        whole["trainer"],
+        "trainer",
+        callbacks=callbacks,
+        logger=_loggers(whole, folder, digest),
+        default_root_dir=folder.path,
+    )
+    assert isinstance(trainer, Trainer)
+    return trainer
+
+
+def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[Logger]:
+    """The CSV file always; others know the run by the digest of its config."""
+    from gauntlet.loggers import MetricsCSV
+
+    names = whole["names"]
+    title = f"{names['defense']}-{names['model']}-seed{whole['seed']}"
+    identity = {"name": title, "group": names["dataset"], "run_id": digest[:16]}
+    others = [
+        instantiate(node, f"logger.{name}", folder=folder.path, **identity)
+        for name, node in (whole["logger"] or {}).items()
+    ]
+    return [MetricsCSV(folder.path), *others]
+
+
+def _grid_node(whole: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in whole["evaluation"].items() if key != "device"}
+
+
+def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder) -> None:
+    """Train from the last checkpoint, or from the start; the trained weights appear only when all is done."""
+    last = KeepResumable.file(folder.path)
+    last.parent.mkdir(parents=True, exist_ok=True)
+    for scrap in last.parent.glob(f".{last.name}.*"):
+        scrap.unlink()
+    resume = last if last.exists() else None
+    if resume:
+        print(f"going on from {os.path.relpath(resume)}", flush=True)
+    trainer.fit(defense, datamodule=data, ckpt_path=resume, weights_only=True)
+    if trainer.is_global_zero:
+        save_weights(defense.classifier, folder.weights)
+    trainer.strategy.barrier()
+
+
+def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> dict[str, Any]:
+    names = whole["names"]
+    return {
+        "name": f"{names['defense']}/{names['model']}/seed{whole['seed']}",
+        "dataset": names["dataset"],
+        "model": names["model"],
+        "defense": names["defense"],
+        "seed": whole["seed"],
+        "trained_on": defense.trained_on,
+        "checkpoint": checkpoint,
+        "fingerprint": data.fingerprint,
+    }

@@ -1,0 +1,100 @@
+"""Where metrics go: a CSV file always, W&B when there is one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from gauntlet.files import write_atomically
+
+
+class MetricsCSV(Logger):
+    """`metrics.csv` in the run folder: a row per logged step. A resumed run overwrites the steps it does again.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self._file = Path(folder) / "metrics.csv"
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._old: dict[int, dict[str, Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        """As Lightning shows it."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """There is one per run folder."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run folder has the config already."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add values to the row of a step."""
+        step = step or 0
+        if self._old is None:
+            self._old = {number: row for number, row in self._read().items() if number < step}
+        self._rows.setdefault(step, {}).update(metrics)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the file anew."""
+        rows = {**(self._old or {}), **self._rows}
+        if not self._rows:
+            return
+        columns = ["step", *sorted({name for row in rows.values() for name in row})]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"step": step, **rows[step]} for step in sorted(rows))
+        write_atomically(self._file, text.getvalue())
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """At the end, however it came."""
+        self.save()
+
+    def _read(self) -> dict[int, dict[str, Any]]:
+        if not self._file.exists():
+            return {}
+        with self._file.open(newline="") as stream:
+            return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(stream)}
+
+
+def wandb_logger(folder: str | Path, project: str, name: str, group: str, run_id: str) -> Logger:
+    """W&B: online where somebody is logged in, else offline without asking. `WANDB_MODE` has the last word.
+
+    Args:
+        folder: of the run; W&B's own files go to `wandb/` in it.
+        project: W&B project.
+        name: of the run, as a dashboard shows it.
+        group: the runs it belongs with.
+        run_id: a function of the config, so that a requeued job goes on in the same run.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    offline = os.environ.get("WANDB_MODE", "online" if wandb.api.api_key else "offline") != "online"
+    return WandbLogger(
+        save_dir=folder,
+        project=project,
+        name=name,
+        group=group,
+        id=run_id,
+        job_type="train",
+        offline=offline,
+        resume=None if offline else "allow",
+    )

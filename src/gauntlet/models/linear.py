@@ -1,0 +1,22 @@
+"""Multinomial logistic regression on the pixels: the baseline that has a closed-form worst case and no taps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from gauntlet.models.staged import Normalise
+
+
+def linear(classes: int, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> nn.Sequential:
+    """Normalised pixels to logits.
+
+    Args:
+        classes: number of logits, K.
+        shape: `[C, H, W]` of the images.
+        mean: per channel, in [0, 1].
+        std: per channel, in [0, 1].
+    """
+    channels, height, width = shape
+    return nn.Sequential(Normalise(mean, std), nn.Flatten(), nn.Linear(channels * height * width, classes))

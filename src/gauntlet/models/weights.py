@@ -1,0 +1,94 @@
+"""Weights from files: our safetensors, our Lightning checkpoints, any plain state dict. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from gauntlet.errors import UserError
+from gauntlet.files import write_atomically
+
+_PREFIX = "classifier."  # where a defense keeps its network
+
+
+def read_weights(file: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it holds something else than tensors.
+    """
+    file = Path(file)
+    try:
+        if file.suffix == ".safetensors":
+            return safetensors.torch.load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint at {file}: give a run folder or a .safetensors, .ckpt or .pt file") from None
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(
+            f"{file} is damaged or no checkpoint of plain tensors ({reason}): fetch or write it again"
+        ) from None
+    return _tensors(content, file)
+
+
+def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+        if any(name.startswith(_PREFIX) for name in content):
+            content = {n.removeprefix(_PREFIX): value for n, value in content.items() if n.startswith(_PREFIX)}
+    if not (isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values())):
+        raise UserError(f"{file} holds no state dict: expected tensors by name, or a mapping with a 'state_dict'")
+    return content
+
+
+def with_weights(network: nn.Module, weights: str | Path) -> nn.Module:
+    """The network with the weights of a file.
+
+    Raises:
+        UserError: as in `read_weights`, or the file belongs to another architecture or number of classes.
+    """
+    load_weights(network, read_weights(weights), weights)
+    return network
+
+
+def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
+    """Copy tensors into a network of the very same architecture; `source` is for the message."""
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name in tensors and tensors[name].shape != tensor.shape:
+            raise UserError(
+                f"{source} does not fit this network: {name} is {list(tensors[name].shape)} in the file and"
+                f" {list(tensor.shape)} here; choose the model and the number of classes it was trained with"
+            )
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or unknown:
+        raise UserError(
+            f"{source} belongs to another architecture: {len(missing)} tensors of this network are not in it"
+            f"{_example(missing)}, {len(unknown)} of its tensors are not in this network{_example(unknown)};"
+            f" choose the model it was trained with"
+        )
+    network.load_state_dict(tensors)
+
+
+def save_weights(network: nn.Module, file: Path) -> None:
+    """Write the network's state as safetensors, complete or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(file, safetensors.torch.save(tensors))
+
+
+def digest_of(file: str | Path) -> str:
+    """SHA-256 of a file."""
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _example(names: list[str]) -> str:
+    return f" (such as {names[0]})" if names else ""

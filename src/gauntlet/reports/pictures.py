@@ -1,0 +1,74 @@
+"""Adversarial examples one can look at: clean, adversarial, and the difference, magnified."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from gauntlet.data import Batch
+from gauntlet.evaluation import AttackSuite, Grid, Subject
+from gauntlet.files import write_atomically
+from gauntlet.scopes import evaluating, exact
+
+_CELL, _LEFT, _TOP = 96, 150, 16
+
+
+def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, count: int = 8) -> None:
+    """A sheet of the first test examples the classifier gets right, attacked by every attack that changes them."""
+    batch = _right_ones(subject, count)
+    rows: list[tuple[str, Tensor, list[str]]] = []
+    for name, attack in suite.attacks.items():
+        images, predictions = _under(subject, grid, name, suite, batch)
+        captions = [_caption(int(y), int(p)) for y, p in zip(batch.labels, predictions, strict=True)]
+        rows.append((name, images, captions))
+        change = images - batch.images
+        if change.abs().amax() > 0:
+            times = min(20.0, 0.5 / float(change.abs().amax()))
+            rows.append((f"difference × {times:.0f}", (change * times + 0.5).clamp(0, 1), [""] * len(images)))
+    write_atomically(file, _png(rows))
+
+
+def _right_ones(subject: Subject, count: int) -> Batch:
+    some = subject.examples[slice(0, 8 * count)]
+    device = next(subject.classifier.parameters()).device
+    with torch.no_grad(), evaluating(subject.classifier), exact():
+        right = (subject.classifier(some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
+    chosen = right[:count] if len(right) else torch.arange(min(count, len(some.labels)))
+    return Batch(*(part[chosen] for part in some))
+
+
+def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
+    attack, device = suite.attacks[name], next(subject.classifier.parameters()).device
+    on = Batch(*(part.to(device) for part in batch))
+    with exact():
+        found = attack(subject.classifier, on.images, on.labels, seeds=grid.seeds(attack, on))
+        with torch.no_grad(), evaluating(subject.classifier):
+            return found.images.cpu(), subject.classifier(found.images).argmax(1).cpu()
+
+
+def _caption(label: int, prediction: int) -> str:
+    return f"{label}" if label == prediction else f"{label} → {prediction}"
+
+
+def _png(rows: list[tuple[str, Tensor, list[str]]]) -> bytes:
+    height = _CELL + _TOP
+    sheet = Image.new("RGB", (_LEFT + rows[0][1].shape[0] * _CELL, len(rows) * height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for i, (name, images, captions) in enumerate(rows):
+        draw.text((6, i * height + _TOP + _CELL // 2 - 8), name, fill="black", font=font)
+        for j, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            corner = (_LEFT + j * _CELL, i * height)
+            draw.text((corner[0] + 4, corner[1]), caption, fill="#b00000" if "→" in caption else "black", font=font)
+            sheet.paste(_picture(image), (corner[0] + 1, corner[1] + _TOP))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _picture(image: Tensor) -> Image.Image:
+    pixels = (image.expand(3, -1, -1) if len(image) == 1 else image).permute(1, 2, 0).mul(255).round().byte().numpy()
+    return Image.fromarray(pixels).resize((_CELL - 2, _CELL - 2), Image.Resampling.NEAREST)

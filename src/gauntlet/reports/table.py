@@ -1,0 +1,116 @@
+"""Runs as rows, attacks as columns, a 95 % interval in every cell; made from run cards and outcomes alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from gauntlet.errors import UserError
+from gauntlet.evaluation.measures import Accuracy, accuracy, mean_accuracy, union_accuracy, unseen
+from gauntlet.evaluation.outcomes import read_outcomes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run under one suite."""
+
+    name: str
+    cells: Mapping[str, Accuracy | None]
+    """By column; None where a column means nothing for this run."""
+    complete: bool
+    """Whether every attack has all the examples it was asked for."""
+    violations: int
+    """Records whose image was not inside its threat model."""
+
+
+def read_row(folder: Path, suite: str) -> Row:
+    """The row of a run folder.
+
+    Raises:
+        UserError: it is no run folder, or was not evaluated under the suite.
+    """
+    card, plan = read_card(folder), _read_plan(folder, suite)
+    outcomes = {name: read_outcomes(folder / entry["folder"]) for name, entry in plan["attacks"].items()}
+    if not all(len(frame) for frame in outcomes.values()):
+        empty = next(name for name, frame in outcomes.items() if not len(frame))
+        raise UserError(f"{folder} has no outcomes of {empty} yet: finish it with evaluate.py checkpoint={folder}")
+    complete = all(len(frame) == plan["examples"] for frame in outcomes.values())
+    cells: dict[str, Accuracy | None] = {name: accuracy(frame) for name, frame in outcomes.items()}
+    cells["union"] = cells["unseen mean"] = None
+    if complete:
+        threats = {name: entry["threat_model"] for name, entry in plan["attacks"].items()}
+        others = [outcomes[name] for name in unseen(threats, card["trained_on"])]
+        cells["union"] = union_accuracy([outcomes[name] for name in plan["union"]])
+        cells["unseen mean"] = mean_accuracy(others) if others else None
+    violations = sum(int((~frame["inside"]).sum()) for frame in outcomes.values())
+    return Row(card["name"], cells, complete, violations)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a run: its name, what it was trained on, which weights and data."""
+    file = folder / "card.json"
+    if not file.exists():
+        raise UserError(f"{folder} has no card.json: give run folders that train.py or evaluate.py made")
+    card: dict[str, Any] = json.loads(file.read_text())
+    return card
+
+
+def _read_plan(folder: Path, suite: str) -> dict[str, Any]:
+    file = folder / "suites" / f"{suite}.json"
+    if not file.exists():
+        known = sorted(path.stem for path in file.parent.glob("*.json")) or "none"
+        raise UserError(
+            f"{folder} was not evaluated under suite {suite} (but under {known}):"
+            f" run evaluate.py checkpoint={folder} attack_suite={suite}"
+        )
+    plan: dict[str, Any] = json.loads(file.read_text())
+    return plan
+
+
+def cell(value: Accuracy | None) -> str:
+    """`61.5 [56.6, 66.1]`, in percent; a dash where there is nothing to say."""
+    return "–" if value is None else f"{100 * value.value:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """All columns of all rows, in order of first appearance, the aggregates last."""
+    names = dict.fromkeys(name for row in rows for name in row.cells)
+    aggregates = ["union", "unseen mean"]
+    return [name for name in names if name not in aggregates] + aggregates
+
+
+def terminal_table(rows: Sequence[Row], title: str) -> Table:
+    """For a terminal."""
+    table = Table(title=title, title_justify="left", caption=caption(rows), caption_justify="left")
+    table.add_column("run", overflow="fold")
+    for name in columns(rows):
+        table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "union" else "")
+    for row in rows:
+        table.add_row(row.name, *(_stacked(row.cells.get(name)) for name in columns(rows)))
+    return table
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """For a page."""
+    names = columns(rows)
+    lines = [["run", *names], ["---", *("--:" for _ in names)]]
+    lines += [[row.name, *(cell(row.cells.get(name)) for name in names)] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """What the numbers are, and what a reader must know before trusting them."""
+    counts = sorted({value.examples for row in rows for value in row.cells.values() if value})
+    said = [f"Accuracy in %, 95 % Wilson intervals, {' / '.join(map(str, counts))} test examples."]
+    said += [f"{row.name}: unfinished, no union yet." for row in rows if not row.complete]
+    said += [f"{row.name}: {row.violations} records outside their threat model." for row in rows if row.violations]
+    return " ".join(said)
+
+
+def _stacked(value: Accuracy | None) -> str:
+    return cell(value).replace(" [", "\n[", 1)

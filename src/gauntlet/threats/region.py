@@ -1,0 +1,109 @@
+"""The contract between what an adversary may do and how it is searched.
+
+A threat model is the set T(x, ρ) of images that may be shown instead of x; a region is that set around one batch,
+with everything about the clean images computed once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.noise import Noise
+
+
+class Look(NamedTuple):
+    """What one forward pass tells about n candidates."""
+
+    logits: Tensor
+    """`[n, K]`, with their graph."""
+    distance: Tensor | None = None
+    """`[n]`, where the region measures the candidates with a network; None where the params tell."""
+    embedding: tuple[Tensor, ...] = ()
+    """The candidates' φ, one map per layer."""
+
+
+@dataclass(frozen=True)
+class Region(ABC):
+    """T(x, ρ) around each of N images. `params` is one float tensor `[N, …]` from which the images are made.
+
+    A subclass is a frozen dataclass; its tensors, and its tuples of tensors, have N rows.
+    """
+
+    images: Tensor
+    """`[N, C, H, W]` in [0, 1]."""
+    bound: float
+    """ρ, in the threat model's own unit."""
+
+    @abstractmethod
+    def identity(self) -> Tensor:
+        """The params of x itself (or of the documented zero image)."""
+
+    @abstractmethod
+    def start(self, noise: Noise) -> Tensor:
+        """Where a search begins."""
+
+    @abstractmethod
+    def perturb(self, params: Tensor) -> Tensor:
+        """The images of the params, `[N, C, H, W]`, differentiable."""
+
+    @abstractmethod
+    def project(self, params: Tensor) -> Tensor:
+        """Params inside the bound whose images are in [0, 1]."""
+
+    @abstractmethod
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """Steepest ascent in the region's own geometry, `step` bounds long."""
+
+    @abstractmethod
+    def size(self, params: Tensor) -> Tensor:
+        """`[N]` as a share of the bound: 1 = on it."""
+
+    def penalty(self, params: Tensor) -> Tensor:
+        """`[N]` ≥ 0, what a threat model charges for rough params; nothing by default."""
+        return params.new_zeros(len(params))
+
+    def look(self, classifier: nn.Module, params: Tensor) -> Look:
+        """One forward at the params."""
+        return Look(classifier(self.perturb(params)))
+
+    def inside(self, params: Tensor, look: Look) -> Tensor:  # noqa: ARG002
+        """Where candidates and what was seen of them belong to T(x, ρ), `[n]`; projected params always do."""
+        return torch.ones(len(params), dtype=torch.bool, device=params.device)
+
+    def rows(self, keep: Tensor) -> Self:
+        """The regions of some of the examples; `keep` is a mask or indices over N."""
+        return replace(self, **{f.name: _rows(getattr(self, f.name), keep) for f in fields(self)})
+
+
+def _rows(value: Any, keep: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[keep]
+    if isinstance(value, tuple):
+        return tuple(_rows(part, keep) for part in value)
+    return value
+
+
+def share(size: Tensor, bound: float) -> Tensor:
+    """A size as a share of the bound; nothing is a share of 0 of any bound, 0 included."""
+    return torch.where(size > 0, size / bound, size)
+
+
+@runtime_checkable
+class ThreatModel(Protocol):
+    """What the adversary may do: a frozen dataclass of plain values with a name and a bound."""
+
+    @property
+    def name(self) -> str:
+        """As in tables: `linf`, `l2`, `perceptual`."""
+
+    @property
+    def bound(self) -> float:
+        """ρ, in the threat model's own unit."""
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> Region:
+        """The region around `[N, C, H, W]` images; only self-bounded threat models look at the classifier."""

@@ -1,0 +1,53 @@
+"""The threat model of nobody: x itself and nothing else. It makes clean accuracy a column like the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.noise import Noise
+from gauntlet.threats.region import Region
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """T(x) = {x}."""
+
+    name: ClassVar[str] = "clean"
+    bound: ClassVar[float] = 0.0
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> UnchangedRegion:  # noqa: ARG002
+        """The images alone."""
+        return UnchangedRegion(images, 0.0)
+
+
+@dataclass(frozen=True)
+class UnchangedRegion(Region):
+    """The images of one batch. The params are `[N, 1]` zeros: there is nothing to choose."""
+
+    def identity(self) -> Tensor:
+        """The only params there are."""
+        return self.images.new_zeros(len(self.images), 1)
+
+    def start(self, noise: Noise) -> Tensor:  # noqa: ARG002
+        """The only params there are."""
+        return self.identity()
+
+    def perturb(self, params: Tensor) -> Tensor:  # noqa: ARG002
+        """X."""
+        return self.images
+
+    def project(self, params: Tensor) -> Tensor:
+        """The only params there are."""
+        return torch.zeros_like(params)
+
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:  # noqa: ARG002
+        """There is nowhere to go."""
+        return params
+
+    def size(self, params: Tensor) -> Tensor:
+        """Nothing, `[N]`."""
+        return params.abs().flatten(1).amax(1)
