@@ -33,12 +33,13 @@ def margin(logits: Tensor, classes: Tensor) -> Tensor:
 class Loss(Protocol):
     """How far the logits have left a class, `[N]`."""
 
-    def __call__(self, logits: Tensor, classes: Tensor) -> Tensor: ...
+    def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """From logits `[N, K]` and classes `[N]`."""
 
 
 @dataclass(frozen=True)
 class Margin:
-    """The lead of the best other class, at most κ (Laidlaw et al. 2021, specs §2.1; κ = ∞ for Fast-LPA)."""
+    """The lead of the best other class, at most κ (Laidlaw et al. 2021; κ = ∞ for Fast-LPA)."""
 
     kappa: float = float("inf")
 
@@ -96,7 +97,7 @@ class Towards(Goal):
     draws: Tensor
 
     def targets(self, classes: int) -> Tensor:
-        """`[N]`: (label + 1 + r) mod K with r uniform in 0 … K-2 (specs §2.2)."""
+        """`[N]`: (label + 1 + r) mod K with r uniform in 0 … K-2."""
         return (self.labels + 1 + (self.draws * (classes - 1)).long().clamp(max=classes - 2)) % classes
 
     def gain(self, logits: Tensor) -> Tensor:
@@ -115,7 +116,8 @@ class Towards(Goal):
 class Objective(Protocol):
     """What a user configures; `of` makes the goal of a batch from its labels."""
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal: ...
+    def of(self, labels: Tensor, noise: Noise) -> Goal:
+        """The goal of `[N]` labels."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Untargeted:
 
     loss: Loss = field(default_factory=Margin)
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal:  # noqa: ARG002  (an untargeted goal draws nothing)
+    def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
         return Away(self.loss, labels)
 

@@ -24,11 +24,11 @@ class Clean:
 
     def __call__(
         self,
-        classifier: nn.Module,  # noqa: ARG002
+        classifier: nn.Module,
         images: Tensor,
         labels: Tensor,
         *,
-        seeds: Tensor | None = None,  # noqa: ARG002
+        seeds: Tensor | None = None,
     ) -> Adversarial:
         """`[N, C, H, W]` images, unchanged."""
         check_batch(images, labels)

@@ -1,6 +1,6 @@
 """Fast Lagrangian perceptual attack, the attack of perceptual adversarial training.
 
-Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix A; specs/pat.md §2.4.
+Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix A.
 """
 
 from __future__ import annotations

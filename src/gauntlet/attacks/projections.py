@@ -17,16 +17,17 @@ class Projection(Protocol):
     def promises(self) -> bool:
         """Whether what comes back is inside."""
 
-    def __call__(self, region: Region, params: Tensor) -> Tensor: ...
+    def __call__(self, region: Region, params: Tensor) -> Tensor:
+        """Params `[N, …]` to params `[N, …]`."""
 
 
 @dataclass(frozen=True)
 class NoProjection:
-    """Stay where the penalty left you: what perceptual adversarial training does (specs/pat.md §2.4)."""
+    """Stay where the penalty left you: what perceptual adversarial training does."""
 
     promises: ClassVar[bool] = False
 
-    def __call__(self, region: Region, params: Tensor) -> Tensor:  # noqa: ARG002
+    def __call__(self, region: Region, params: Tensor) -> Tensor:
         """The same params."""
         return params
 

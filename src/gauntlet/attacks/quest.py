@@ -36,9 +36,7 @@ class Quest:
         """One forward at the params, with its graph: the goal's gain `[n]`, and all else that was seen."""
         self.params = self.params.detach().requires_grad_()
         look = self.region.look(self.classifier, self.params)
-        gain = self.goal.gain(
-            look.logits.float() if look.logits.dtype in (torch.float16, torch.bfloat16) else look.logits
-        )
+        gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
         if self._iterate.retires:
             self._remember(gain.detach(), look)
         return gain, look
@@ -76,7 +74,9 @@ class Quest:
         with torch.autocast(device, enabled=False):
             look = self.region.rows(reached).look(self.classifier, self.params[reached])
             goal, region = self.goal.rows(reached), self.region.rows(reached)
-            return reached.masked_scatter(reached, goal.reached(look.logits) & region.inside(self.params[reached], look))
+            return reached.masked_scatter(
+                reached, goal.reached(look.logits) & region.inside(self.params[reached], look)
+            )
 
 
 class Iterate(Protocol):

@@ -43,7 +43,8 @@ class Attack(Protocol):
 
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
-    ) -> Adversarial: ...
+    ) -> Adversarial:
+        """Attack a batch; as `Search.__call__`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ class EpochLines(ProgressBar):
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how it went."""
-        values = "  ".join(f"{name} {float(value):.3f}" for name, value in sorted(self.get_metrics(trainer, pl_module).items()) if isinstance(value, float))
+        metrics = self.get_metrics(trainer, pl_module)
+        values = "  ".join(f"{name} {value:.3f}" for name, value in sorted(metrics.items()) if isinstance(value, float))
         seconds = time.monotonic() - self._start
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}  {seconds:.1f} s", flush=True)

@@ -1,6 +1,6 @@
 """Adversarial training: the classifier sees what an attack makes of each batch (Madry et al. 2018).
 
-With Fast-LPA as its attack this is perceptual adversarial training (Laidlaw et al. 2021; specs/pat.md §4.1, §4.2).
+With Fast-LPA as its attack this is perceptual adversarial training (Laidlaw et al. 2021).
 """
 
 from __future__ import annotations

@@ -49,11 +49,11 @@ class Defense(LightningModule):
         logits: Tensor = self.classifier(images)
         return logits
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and whatever else draws from torch's generator depend on the step alone, also after a resume."""
         torch.manual_seed(int(mix(self.seed, self.global_step, self.global_rank)))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean cross-entropy of one train-mode forward; BatchNorm sees what the regime shows and nothing else."""
         logits = self.classifier(self.training_images(batch))
         loss = F.cross_entropy(logits, batch.labels)
@@ -61,7 +61,7 @@ class Defense(LightningModule):
         self._log("train", len(batch.labels), loss=loss.detach(), accuracy=right)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy on held-out training data; regimes with an attack add theirs."""
         right = (self.classifier(batch.images).argmax(1) == batch.labels).float().mean()
         self._log("val", len(batch.labels), accuracy=right)

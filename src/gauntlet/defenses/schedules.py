@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 def warmup_and_drops(
     optimizer: Optimizer, steps_per_epoch: int, warmup_epochs: float, drop_epochs: Sequence[float], factor: float = 0.1
 ) -> LambdaLR:
-    """Linear warm-up to the optimizer's rate, then × `factor` at each of the drops (specs/pat.md §4.4).
+    """Linear warm-up to the optimizer's rate, then × `factor` at each of the drops, as in the PAT paper.
 
     Args:
         optimizer: carries the base rate.

@@ -1,4 +1,4 @@
-"""The neural perceptual distance of perceptual adversarial training (Laidlaw et al. 2021; specs/pat.md §1.1).
+"""The neural perceptual distance of perceptual adversarial training (Laidlaw et al. 2021, §3).
 
 φ(x) stacks the feature maps of a network, each normalised over its channels at every position and divided by √(H·W);
 d(x, x') = ‖φ(x) − φ(x')‖₂. Unlike the LPIPS of the `lpips` package it has no learned weights and is a square root, so
@@ -84,7 +84,7 @@ class LPIPS(Perception):
         super().__post_init__()
         self.network.eval().requires_grad_(False)
 
-    def of(self, classifier: nn.Module | None) -> Perception:  # noqa: ARG002
+    def of(self, classifier: nn.Module | None) -> Perception:
         """The distance under attack on a classifier: this one, whichever it is."""
         return self
 

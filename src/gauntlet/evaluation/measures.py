@@ -52,7 +52,7 @@ def mean_accuracy(outcomes: Sequence[pl.DataFrame]) -> Accuracy:
 
 
 def unseen(threat_models: Mapping[str, str], trained_on: Sequence[str]) -> list[str]:
-    """The attacks whose mean is the unseen mean: threat models not trained on, each once (specs/pat.md §5.2).
+    """The attacks whose mean is the unseen mean: threat models not trained on, each once (Laidlaw et al. 2021).
 
     Args:
         threat_models: of every attack of the suite, by attack.

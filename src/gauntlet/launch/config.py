@@ -44,7 +44,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: something is missing or refers to nothing.
     """
-    own = OmegaConf.masked_copy(config, [key for key in config if key not in ("hydra", "folder")])
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "folder")])
     try:
         resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

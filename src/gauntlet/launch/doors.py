@@ -15,7 +15,8 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from gauntlet.errors import UserError
@@ -49,12 +50,27 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
     _quiet()
     register_resolvers()
+    refused: list[UserError] = []
+    folders: list[Path] = []
+
+    def task(composed: DictConfig) -> None:
+        folders.append(Path(HydraConfig.get().runtime.output_dir))
+        try:
+            job(composed)
+        except UserError as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:  # a launcher has to learn that the job failed
+                raise
+            refused.append(error)
+
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(job)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
+        for error in refused:
+            raise error
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _ASKED_FOR_TRACES:
             raise
-        _remove_if_empty()
+        for folder in folders:
+            _remove_if_empty(folder)
         print(f"gauntlet: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -67,13 +83,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
 
 
-def _remove_if_empty() -> None:
+def _remove_if_empty(folder: Path) -> None:
     """Hydra makes the run folder before anything is checked: take it back where nothing was written."""
-    config = HydraConfig.instance().cfg
-    place = None if config is None else OmegaConf.select(config, "hydra.runtime.output_dir", throw_on_missing=False)
-    if place is None:
-        return
-    folder = Path(place)
     if folder.is_dir() and {file.name for file in folder.iterdir()} <= {".lock"}:
         (folder / ".lock").unlink(missing_ok=True)
         for place in (folder, *folder.parents):

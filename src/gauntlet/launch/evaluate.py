@@ -1,4 +1,4 @@
-"""`evaluate.py`: any checkpoint through any attack suite, with the very records that training's own evaluation makes."""
+"""`evaluate.py`: any checkpoint through any attack suite, with the very records of training's own evaluation."""
 
 from __future__ import annotations
 

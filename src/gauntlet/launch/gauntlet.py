@@ -52,7 +52,7 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
         return
     _write_plan(folder, suite, name, grid, subject, folders)
     draw_examples(subject, suite, grid, folder.path / "pictures" / f"{name}.png")
-    _write_report(folder, name, subject)
+    _write_report(folder, subject)
     row = read_row(folder.path, name)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(terminal_table([row], title=f"attack suite {name}"))
@@ -80,7 +80,7 @@ def _write_plan(
     write_atomically(folder.path / "suites" / f"{name}.json", json.dumps(plan, indent=1) + "\n")
 
 
-def _write_report(folder: RunFolder, name: str, subject: Subject) -> None:
+def _write_report(folder: RunFolder, subject: Subject) -> None:
     """`report.md`: the table of every suite the run went through, and what stands behind the numbers."""
     card = read_card(folder.path)
     parts = [f"# {card['name']}\n"]

@@ -15,7 +15,7 @@ from gauntlet.reports.table import caption
 
 def report(config: DictConfig) -> None:
     """Print the table; with `file=table.md` write it as Markdown too."""
-    given = OmegaConf.to_container(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
+    given = list(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
     folders = [folder for place in given for folder in _runs_in(Path(str(place)))]
     rows = [read_row(folder, config.suite) for folder in folders]
     console = Console(width=None if sys.stdout.isatty() else 160)

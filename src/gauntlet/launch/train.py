@@ -38,7 +38,7 @@ def train(config: DictConfig) -> None:
         folder.check(whole)
     data = build_data(whole)
     classifier = build_classifier(whole, data, whole["seed"])
-    with folder.locked() if rank_zero_only.rank == 0 else contextlib.nullcontext():
+    with folder.locked() if _leads() else contextlib.nullcontext():
         trainer = _trainer(whole, folder, digest_of(config))
         whole_with_weights = with_references(whole, fitted(whole, data))
         defense = build_defense(whole_with_weights, classifier, data)
@@ -46,7 +46,7 @@ def train(config: DictConfig) -> None:
         reference = build_reference(whole_with_weights, data)
         grid = instantiate(_grid_node(whole), "evaluation", rank=trainer.global_rank, world=trainer.world_size)
         device = device_of(whole["evaluation"]["device"])
-        if rank_zero_only.rank == 0:
+        if _leads():
             if whole["restart"]:
                 folder.move_aside()
             folder.begin(whole)
@@ -54,10 +54,15 @@ def train(config: DictConfig) -> None:
             _fit(trainer, defense, data, folder)
         load_weights(classifier, read_weights(folder.weights), folder.weights)
         checkpoint = file_digest(folder.weights)
-        if rank_zero_only.rank == 0:
+        if _leads():
             write_card(folder, _card(whole, defense, checkpoint, data))
         subject = Subject(classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference)
         run_gauntlet(subject, suite, whole["names"]["attack_suite"], grid, folder)
+
+
+def _leads() -> bool:
+    """Whether this is the process of rank 0, also before there is a trainer."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
 def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:

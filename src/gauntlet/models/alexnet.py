@@ -1,7 +1,6 @@
 """AlexNet, the perceptual network of the PAT paper, for ImageNet-sized and for CIFAR-sized images.
 
-φ is read after the ReLU of each of the five convolutions; the pools stand before the convolution they feed
-(specs/pat.md §1.2).
+φ is read after the ReLU of each of the five convolutions; the pools stand before the convolution they feed.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
     """A sheet of the first test examples the classifier gets right, attacked by every attack that changes them."""
     batch = _right_ones(subject, count)
     rows: list[tuple[str, Tensor, list[str]]] = []
-    for name, attack in suite.attacks.items():
+    for name in suite.attacks:
         images, predictions = _under(subject, grid, name, suite, batch)
         captions = [_caption(int(y), int(p)) for y, p in zip(batch.labels, predictions, strict=True)]
         rows.append((name, images, captions))

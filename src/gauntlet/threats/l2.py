@@ -42,7 +42,7 @@ class L2:
         if not self.bound >= 0:
             raise ValueError(f"L2 bound {self.bound} is negative: write the length of the largest change, such as 1.0")
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> L2Region:  # noqa: ARG002
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> L2Region:
         """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
         if self.bound > images[0].numel() ** 0.5 if len(images) else False:
             raise ValueError(
@@ -67,7 +67,7 @@ class L2Region(Region):
         return self.project(delta.to(self.images))
 
     def perturb(self, params: Tensor) -> Tensor:
-        """X + δ."""
+        """x + δ."""
         return self.images + params
 
     def project(self, params: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Linf:
         if not 0 <= self.bound <= 1:
             raise ValueError(f"L∞ bound {self.bound} is not in [0, 1]: bounds are in pixel units; write 8/255, not 8")
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> LinfRegion:  # noqa: ARG002
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> LinfRegion:
         """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
         return LinfRegion(images, self.bound)
 
@@ -45,7 +45,7 @@ class LinfRegion(Region):
         return self.project(noise.uniform(self.images.shape, -self.bound, self.bound).to(self.images))
 
     def perturb(self, params: Tensor) -> Tensor:
-        """X + δ."""
+        """x + δ."""
         return self.images + params
 
     def project(self, params: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The neural perceptual ball: every image that a network finds close (Laidlaw et al. 2021, §3; specs/pat.md §1)."""
+"""The neural perceptual ball: every image that a network finds close (Laidlaw et al. 2021, §3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gauntlet.threats.l2 import direction, per_image
 from gauntlet.threats.region import Look, Region, share
 
 _TOLERANCE = 1e-5  # of the bound: what float32 loses between two batch sizes
-_START = 0.01  # standard deviation of the first δ; at δ = 0 the distance has no direction (specs §2.2)
+_START = 0.01  # standard deviation of the first δ; at δ = 0 the distance has no direction
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class PerceptualRegion(Region):
         return noise.normal(self.images.shape, _START).to(self.images)
 
     def perturb(self, params: Tensor) -> Tensor:
-        """X + δ."""
+        """x + δ."""
         return self.images + params
 
     def clip(self, params: Tensor) -> Tensor:
@@ -74,15 +74,17 @@ class PerceptualRegion(Region):
             logits, embedding = classifier(images), self.perception.embed(images)
         return Look(logits, apart(embedding, self.clean), embedding)
 
-    def inside(self, look: Look) -> Tensor:
-        """D ≤ bound, `[n]`."""
+    def inside(self, params: Tensor, look: Look) -> Tensor:
+        """d ≤ bound, and x + δ in [0, 1], where a start need not be, `[n]`."""
         assert look.distance is not None
-        return look.distance <= self.bound * (1 + _TOLERANCE)
+        images = self.perturb(params)
+        box = ((images >= 0) & (images <= 1)).flatten(1).all(1)
+        return box & (look.distance <= self.bound * (1 + _TOLERANCE))
 
     def project(self, params: Tensor, halvings: int = 10) -> Tensor:
         """The farthest point found inside the ball on the way from x to x + δ, by bisection.
 
-        A δ already inside stays. The point returned was measured inside: never the last one probed (specs §2.6).
+        A δ already inside stays. The point returned was measured inside: never just the last one probed.
         """
         params = self.clip(params)
         outside = self._distance(params) > self.bound
@@ -103,7 +105,7 @@ class PerceptualRegion(Region):
     ) -> Tensor:
         """δ moved along the gradient by about `length` in perceptual distance, and clipped.
 
-        How fast φ changes that way is a finite difference: one more forward of φ's network (specs §2.4).
+        How fast φ changes that way is a finite difference: one more forward of φ's network.
 
         Args:
             params: δ, `[N, C, H, W]`.
@@ -122,7 +124,7 @@ class PerceptualRegion(Region):
         return share(self._distance(params), self.bound)
 
     def _scaled(self, params: Tensor, shares: Tensor) -> Tensor:
-        """X + t·δ as a δ; a point between two images needs no clipping but for its last bit."""
+        """x + t·δ as a δ; a point between two images needs no clipping but for its last bit."""
         return self.clip(params * per_image(shares, params))
 
     @torch.no_grad()

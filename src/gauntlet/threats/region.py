@@ -71,7 +71,7 @@ class Region(ABC):
         """One forward at the params."""
         return Look(classifier(self.perturb(params)))
 
-    def inside(self, params: Tensor, look: Look) -> Tensor:  # noqa: ARG002
+    def inside(self, params: Tensor, look: Look) -> Tensor:
         """Where candidates and what was seen of them belong to T(x, ρ), `[n]`; projected params always do."""
         return torch.ones(len(params), dtype=torch.bool, device=params.device)
 

@@ -19,7 +19,7 @@ class Unchanged:
     name: ClassVar[str] = "clean"
     bound: ClassVar[float] = 0.0
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> UnchangedRegion:  # noqa: ARG002
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> UnchangedRegion:
         """The images alone."""
         return UnchangedRegion(images, 0.0)
 
@@ -32,19 +32,19 @@ class UnchangedRegion(Region):
         """The only params there are."""
         return self.images.new_zeros(len(self.images), 1)
 
-    def start(self, noise: Noise) -> Tensor:  # noqa: ARG002
+    def start(self, noise: Noise) -> Tensor:
         """The only params there are."""
         return self.identity()
 
-    def perturb(self, params: Tensor) -> Tensor:  # noqa: ARG002
-        """X."""
+    def perturb(self, params: Tensor) -> Tensor:
+        """x."""
         return self.images
 
     def project(self, params: Tensor) -> Tensor:
         """The only params there are."""
         return torch.zeros_like(params)
 
-    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:  # noqa: ARG002
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
         """There is nowhere to go."""
         return params
 

@@ -1,0 +1,212 @@
+"""The front doors: what a user gets, and the one line he gets when it cannot be done."""
+
+import json
+import shutil
+from importlib.metadata import version
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gauntlet.evaluation import read_outcomes
+from tests.conftest import QUICK
+
+FOLDER = {"card.json", "config.yaml", "metrics.csv", "provenance.json", "report.md"}
+
+
+def records(run):
+    """All records of a run by attack, without the one column that may differ."""
+    return {path.name: read_outcomes(path).drop("seconds") for path in sorted((run / "outcomes").iterdir())}
+
+
+def assert_same_records(one, other):
+    assert one.keys() == other.keys()
+    for name, frame in one.items():
+        assert frame.equals(other[name], null_equal=True), name
+
+
+def test_a_run_folder_holds_everything(trained):
+    assert {file.name for file in trained.iterdir() if file.is_file()} - {".lock"} == FOLDER
+    assert (trained / "checkpoints" / "final.safetensors").exists()
+    assert (trained / "checkpoints" / "last.ckpt").exists()
+    assert (trained / "pictures" / "quick.png").stat().st_size > 1000
+    assert len(pl.read_csv(trained / "metrics.csv")) >= 2
+    assert json.loads((trained / "provenance.json").read_text())[0]["packages"]["torch"] == version("torch")
+    assert all(len(frame) == 40 for frame in records(trained).values())
+    assert len(records(trained)) == 4
+
+
+def test_the_same_command_again_does_nothing_twice(door, run):
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*.parquet")} | {
+        file: file.stat().st_mtime_ns for file in (run / "checkpoints").iterdir()
+    }
+    said = door(
+        "train", "defense=normal", "trainer.max_epochs=3", f"outputs={run.parents[2]}", *QUICK, f"hydra.run.dir={run}"
+    )
+    assert said.code == 0, said.err
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert "union" in said.out
+
+
+def test_restart_keeps_the_old_run_under_another_name(door, run):
+    words = ("defense=normal", "trainer.max_epochs=3", f"outputs={run.parents[2]}", *QUICK, f"hydra.run.dir={run}")
+    assert door("train", *words, "restart=true").code == 0
+    old = run.with_name(f"{run.name}.old1")
+    assert (old / "checkpoints" / "final.safetensors").exists()
+    new, former = (load_file(place / "checkpoints" / "final.safetensors") for place in (run, old))
+    assert all(torch.equal(new[name], former[name]) for name in former)  # the same config gives the same weights
+
+
+def test_evaluate_gives_the_very_records_of_the_evaluation_after_training(door, run):
+    expected = records(run)
+    shutil.rmtree(run / "outcomes")
+    said = door(
+        "evaluate", f"checkpoint={run}", "evaluation.examples=40", "evaluation.chunk=20", f"outputs={run.parents[2]}"
+    )
+    assert said.code == 0, said.err
+    assert_same_records(records(run), expected)
+
+
+def test_evaluate_takes_a_foreign_file_with_its_model_and_dataset(door, run, tmp_path):
+    expected = records(run)
+    file = tmp_path / "foreign.safetensors"
+    shutil.copy(run / "checkpoints" / "final.safetensors", file)
+    words = ("dataset=digits", "model=small_resnet", "model.width=4", "evaluation.examples=40", "evaluation.chunk=20")
+    said = door("evaluate", f"checkpoint={file}", f"outputs={run.parents[2]}", *words)
+    assert said.code == 0, said.err
+    (place,) = (run.parents[2] / "evaluate").glob("foreign-*")
+    assert_same_records(records(place), expected)
+
+
+def test_evaluate_takes_the_checkpoint_training_goes_on_from(door, run):
+    said = door(
+        "evaluate",
+        f"checkpoint={run}/checkpoints/last.ckpt",
+        f"outputs={run.parents[2]}",
+        *("attack_suite=clean", "evaluation.examples=40", "evaluation.chunk=20"),
+    )
+    assert said.code == 0, said.err
+    (place,) = (run.parents[2] / "evaluate").glob("last-*")
+    (clean,) = records(place).values()
+    (expected,) = (frame for name, frame in records(run).items() if name.startswith("clean"))
+    assert clean["prediction"].equals(expected["prediction"])
+
+
+def test_a_second_suite_shares_the_files_of_the_attacks_it_has_in_common(door, run):
+    before = {file for file in run.rglob("*.parquet")}
+    words = ("attack_suite=clean", "evaluation.examples=40", "evaluation.chunk=20")
+    assert door("evaluate", f"checkpoint={run}", f"outputs={run.parents[2]}", *words).code == 0
+    assert {file for file in run.rglob("*.parquet")} == before
+    assert "attack suite clean" in (run / "report.md").read_text().lower()
+
+
+def test_report_shows_several_runs_as_one_table(door, run, tmp_path):
+    shutil.copytree(run, run.with_name("second"))
+    page = tmp_path / "table.md"
+    said = door("report", f"runs={run.parents[2]}", f"file={page}")
+    assert said.code == 0, said.err
+    assert page.read_text().count("normal/small_resnet/seed0") == 2
+    assert "unseen mean" in said.out
+
+
+REFUSED = {
+    "unknown option": (("defense=par",), "par"),
+    "unknown key": (("defense=normal", "trainer.epochs=3"), "epochs"),
+    "no defense": ((), "defense"),
+    "named row with another threat model": (("defense=at_linf", "threat_model=l2"), "defense=at threat_model=l2"),
+    "named row with another distance": (("defense=pat_self", "distance=reference"), "defense=pat distance=reference"),
+    "units": (("defense=at_linf", "threat_model.bound=8"), "8/255"),
+    "bound 0 in training": (("defense=at_linf", "threat_model.bound=0"), "above 0"),
+    "negative bound": (("defense=at_l2", "threat_model.bound=-1"), "negative"),
+    "self distance without taps": (("defense=pat_self", "model=linear"), "taps"),
+    "images too small for the distance": (
+        ("defense=pat_alexnet", "dataset.module.size=8", "dataset.shape=[3,8,8]"),
+        "8, 8",
+    ),
+    "shape that is not the images'": (("defense=normal", "dataset.shape=[3,28,28]"), "[3, 32, 32]"),
+    "a GPU that is not there": (("defense=normal", "trainer=gpu"), "CUDA"),
+    "somebody else's code": (("defense=normal", "model._target_=os.system"), "allow=[os]"),
+    "a library's function": (("defense=normal", "model._target_=torch.hub.load"), "torch.hub.load"),
+    "a union of strangers": (("defense=normal", "attack_suite.union=[fog]"), "fog"),
+    "no steps": (("defense=pat_self", "defense.attack.steps=0"), "steps"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_request_that_cannot_be_met_is_one_line_and_leaves_nothing(door, outputs, case):
+    if case == "a GPU that is not there" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    words, hint = REFUSED[case]
+    small = [word for word in QUICK if not (word == "trainer=cpu" and "trainer=gpu" in words)]
+    small = [word for word in small if not (word.startswith("model.") and any("model" in w for w in words))]
+    said = door("train", *words, f"outputs={outputs}", *small)
+    assert said.code == 2
+    assert hint in said.err
+    assert len(said.err.strip().splitlines()) == 1, said.err
+    assert [place.name for place in outputs.iterdir()] == ["references"]
+
+
+def test_an_output_folder_that_cannot_be_is_one_line(door, tmp_path):
+    (tmp_path / "file").write_text("")
+    said = door("train", "defense=normal", f"outputs={tmp_path}/file/outputs", *QUICK)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
+    assert "outputs=" in said.err
+
+
+def test_a_folder_of_another_config_is_refused_and_what_differs_is_named(door, run):
+    before = (run / "config.yaml").read_text()
+    said = door("train", "defense=normal", "trainer.max_epochs=3", "seed=1", *QUICK, f"hydra.run.dir={run}")
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
+    assert "seed: 0 → 1" in said.err
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_a_folder_in_use_is_refused(door, run):
+    from gauntlet.launch.folder import RunFolder
+
+    with RunFolder(run).locked():
+        said = door("train", "defense=normal", "trainer.max_epochs=3", *QUICK, f"hydra.run.dir={run}")
+    assert said.code == 2
+    assert "in use" in said.err
+
+
+def wrong_checkpoints(run, tmp_path):
+    good = load_file(run / "checkpoints" / "final.safetensors")
+    fewer = {n: t[:7] if n.startswith("head") else t for n, t in good.items()}
+    save_file(fewer, tmp_path / "seven_classes.safetensors")
+    save_file({"fc.weight": torch.zeros(3, 3)}, tmp_path / "other_network.safetensors")
+    whole = (run / "checkpoints" / "final.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes()[:5000])
+    (tmp_path / "page.pt").write_text("<html>quota exceeded</html>")
+    return {
+        "seven_classes.safetensors": "number of classes",
+        "other_network.safetensors": "another architecture",
+        "cut.safetensors": "damaged",
+        "cut.ckpt": "damaged",
+        "page.pt": "damaged",
+        "nowhere.pt": "no checkpoint",
+    }
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_nothing(door, run, tmp_path):
+    for name, hint in wrong_checkpoints(run, tmp_path).items():
+        words = (f"checkpoint={tmp_path / name}", "dataset=digits", "model=small_resnet", "model.width=4")
+        said = door("evaluate", *words, f"outputs={tmp_path / 'new'}")
+        assert said.code == 2, name
+        assert hint in said.err, name
+        assert len(said.err.strip().splitlines()) == 1, said.err
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_foreign_file_without_its_model_is_asked_for_it(door, run, tmp_path):
+    shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
+    said = door("evaluate", f"checkpoint={tmp_path / 'foreign.safetensors'}", f"outputs={tmp_path / 'new'}")
+    assert said.code == 2
+    assert "dataset=… and model=…" in said.err
+
+
+def test_a_report_of_nothing_says_so(door, tmp_path):
+    said = door("report", f"runs={tmp_path}")
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
