@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from gauntlet.callbacks import KeepResumable
@@ -105,7 +108,11 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
     resume = last if last.exists() else None
     if resume:
         print(f"going on from {os.path.relpath(resume)}", flush=True)
-    trainer.fit(defense, datamodule=data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(defense, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit as stop:  # Lightning's way to end after a signal; its own exit code for SIGTERM is 0
+        print("training was stopped; the same command goes on from the last checkpoint", flush=True)
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT))
     if trainer.is_global_zero:
         save_weights(defense.classifier, folder.weights)
     trainer.strategy.barrier()

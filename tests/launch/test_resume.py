@@ -1,0 +1,100 @@
+"""Training that is stopped and started again ends in the very weights of an uninterrupted run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from lightning import Callback
+from safetensors.torch import load_file
+
+from tests.conftest import QUICK
+
+WORDS = (
+    *("defense=pat_self", "defense.attack.steps=2", "dataset.recipe.batch_size=200", "trainer.max_epochs=3"),
+    *("attack_suite=clean", "callbacks.resume.every_seconds=0", *QUICK),
+)
+STEPS = 7  # per epoch: 1,300 examples in batches of 200
+
+
+class PullThePlug(Callback):
+    """Stops the process as a power cut would: no handler of Lightning's or ours sees it."""
+
+    class Out(BaseException):
+        """Nothing catches this."""
+
+    def __init__(self, after: int, where: str) -> None:
+        self.after, self.where = after, where
+
+    def on_train_batch_start(self, trainer, *_):
+        self._pull(trainer, "start")
+
+    def on_train_batch_end(self, trainer, *_):
+        self._pull(trainer, "end")
+
+    def on_validation_end(self, trainer, *_):
+        self._pull(trainer, "validation")
+
+    def _pull(self, trainer, where):
+        if trainer.global_step == self.after and where == self.where:
+            raise self.Out
+
+
+def final(outputs: Path) -> dict[str, torch.Tensor]:
+    (file,) = outputs.glob("digits/*/*/checkpoints/final.safetensors")
+    return load_file(file)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(fitted, tmp_path_factory):
+    """The weights and the metrics of a run that nobody stopped."""
+    outputs = tmp_path_factory.mktemp("uninterrupted")
+    (outputs / "references").symlink_to(fitted / "references")
+    subprocess.run([sys.executable, "train.py", *WORDS, f"outputs={outputs}"], check=True, capture_output=True)
+    (metrics,) = outputs.glob("digits/*/*/metrics.csv")
+    return final(outputs), pl.read_csv(metrics)
+
+
+@pytest.mark.parametrize(
+    ("after", "where"),
+    [(3, "start"), (3, "end"), (STEPS, "end"), (STEPS, "validation"), (STEPS, "start"), (2 * STEPS + 5, "end")],
+)
+def test_going_on_after_a_power_cut_gives_the_same_weights(door, outputs, uninterrupted, after, where):
+    plug = "+callbacks.plug={_target_: tests.launch.test_resume.PullThePlug, after: %d, where: %s}" % (after, where)
+    folder = f"hydra.run.dir={outputs}/digits/a/b"
+    with pytest.raises(PullThePlug.Out):
+        door("train", *WORDS, f"outputs={outputs}", folder, plug, "allow=[tests]")
+    assert not list(outputs.glob("digits/*/*/checkpoints/final.safetensors"))
+    said = door("train", *WORDS, f"outputs={outputs}", folder)
+    assert said.code == 0, said.err
+    weights, metrics = uninterrupted
+    assert same(final(outputs), weights)
+    again = pl.read_csv(outputs / "digits/a/b/metrics.csv")
+    assert again.equals(metrics, null_equal=True)
+
+
+@pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_killed_process_goes_on_to_the_same_weights(outputs, uninterrupted, blow, code):
+    command = [sys.executable, "train.py", *WORDS, f"outputs={outputs}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(outputs.glob("digits/*/*/checkpoints/last.ckpt")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(blow)
+    assert process.wait(timeout=60) == code
+    assert not list(outputs.glob("digits/*/*/checkpoints/final.safetensors"))
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "going on from" in done.stdout
+    assert same(final(outputs), uninterrupted[0])
