@@ -94,10 +94,10 @@ def test_evaluate_takes_the_checkpoint_training_goes_on_from(door, run):
 
 
 def test_a_second_suite_shares_the_files_of_the_attacks_it_has_in_common(door, run):
-    before = {file for file in run.rglob("*.parquet")}
+    before = set(run.rglob("*.parquet"))
     words = ("attack_suite=clean", "evaluation.examples=40", "evaluation.chunk=20")
     assert door("evaluate", f"checkpoint={run}", f"outputs={run.parents[2]}", *words).code == 0
-    assert {file for file in run.rglob("*.parquet")} == before
+    assert set(run.rglob("*.parquet")) == before
     assert "attack suite clean" in (run / "report.md").read_text().lower()
 
 

@@ -69,7 +69,7 @@ def uninterrupted(fitted, tmp_path_factory):
     [(3, "start"), (3, "end"), (STEPS, "end"), (STEPS, "validation"), (STEPS, "start"), (2 * STEPS + 5, "end")],
 )
 def test_going_on_after_a_power_cut_gives_the_same_weights(door, outputs, uninterrupted, after, where):
-    plug = "+callbacks.plug={_target_: tests.launch.test_resume.PullThePlug, after: %d, where: %s}" % (after, where)
+    plug = f"+callbacks.plug={{_target_: tests.launch.test_resume.PullThePlug, after: {after}, where: {where}}}"
     folder = f"hydra.run.dir={outputs}/digits/a/b"
     with pytest.raises(PullThePlug.Out):
         door("train", *WORDS, f"outputs={outputs}", folder, plug, "allow=[tests]")

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gauntlet.attacks import Attack
+from gauntlet.attacks import Adversarial, Attack
 from gauntlet.data import Batch
 from gauntlet.defenses.defense import Defense
-from gauntlet.scopes import evaluating
+from gauntlet.scopes import evaluating, frozen
 
 _MONITOR = -1  # in the place of an epoch: the monitor attacks the same way after every epoch
 
@@ -48,7 +48,7 @@ class AdversarialTraining(Defense):
         chosen = torch.ones_like(clean) if self.attack_wrong else clean
         images = batch.images.clone()
         if chosen.any():
-            found = self.attack(self.classifier, images[chosen], batch.labels[chosen], seeds=seeds[chosen])
+            found = self._attacked(Batch(images[chosen], batch.labels[chosen], batch.ids[chosen]), seeds[chosen])
             images[chosen] = found.images
             self._log("train", int(chosen.sum()), size=found.size.mean())
         self._log("train", len(clean), clean_accuracy=clean.float().mean())
@@ -57,9 +57,14 @@ class AdversarialTraining(Defense):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy, and accuracy under the attack trained on."""
         super().validation_step(batch, batch_idx)
-        found = self.attack(self.classifier, batch.images, batch.labels, seeds=self.example_seeds(batch, _MONITOR))
+        found = self._attacked(batch, self.example_seeds(batch, _MONITOR))
         right = self._predictions(found.images) == batch.labels
         self._log("val", len(right), adversarial_accuracy=right.float().mean())
+
+    def _attacked(self, batch: Batch, seeds: Tensor) -> Adversarial:
+        """In eval mode without parameter gradients, whoever wrote the attack."""
+        with evaluating(self.classifier), frozen(self.classifier):
+            return self.attack(self.classifier, batch.images, batch.labels, seeds=seeds)
 
     @torch.no_grad()
     def _predictions(self, images: Tensor) -> Tensor:

@@ -17,7 +17,18 @@ _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _SOURCE = Path(__file__).parents[3] / "conf"  # in a source tree
 CONF = _PACKAGED if _PACKAGED.is_dir() else _SOURCE
 
-_NOT_TRAINING = {"hydra", "attack_suite", "evaluation", "logger", "callbacks", "outputs", "folder", "restart", "allow"}
+_NOT_TRAINING = {
+    "hydra",
+    "attack_suite",
+    "suite",
+    "evaluation",
+    "logger",
+    "callbacks",
+    "outputs",
+    "folder",
+    "restart",
+    "allow",
+}
 """Keys that do not change what training computes: a run folder is shared by all their values."""
 
 

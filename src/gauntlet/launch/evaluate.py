@@ -45,7 +45,7 @@ def evaluate(config: DictConfig) -> None:
         if home != folder.path:
             write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
         subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference)
-        run_gauntlet(subject, suite, whole["names"]["attack_suite"], grid, folder)
+        run_gauntlet(subject, suite, whole["suite"], grid, folder)
 
 
 def _take_over(config: DictConfig, run: RunFolder | None) -> None:

@@ -60,7 +60,7 @@ def train(config: DictConfig) -> None:
         if _leads():
             write_card(folder, _card(whole, defense, checkpoint, data))
         subject = Subject(classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference)
-        run_gauntlet(subject, suite, whole["names"]["attack_suite"], grid, folder)
+        run_gauntlet(subject, suite, whole["suite"], grid, folder)
 
 
 def _leads() -> bool:

@@ -1,0 +1,61 @@
+"""The order of training is a function of (seed, epoch), goes on where it stopped, and is shared without overlap."""
+
+import pytest
+import torch
+
+from gauntlet.data import Digits, EpochBatches
+
+
+def flat(batches):
+    return [index for batch in batches for index in batch]
+
+
+def test_an_epoch_shows_every_example_once_in_another_order_each_time():
+    first, second = (flat(EpochBatches(103, 10, 0, lambda e=e: e * 11)) for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(103))
+    assert first != second
+    assert first == flat(EpochBatches(103, 10, 0, lambda: 0))
+    assert first != flat(EpochBatches(103, 10, 1, lambda: 0))
+
+
+@pytest.mark.parametrize("done", [0, 1, 7, 10])
+def test_a_resumed_epoch_is_the_rest_of_the_epoch(done):
+    whole = list(EpochBatches(103, 10, 5, lambda: 2 * 11))
+    assert list(EpochBatches(103, 10, 5, lambda: 2 * 11 + done)) == whole[done:]
+
+
+@pytest.mark.parametrize(("examples", "world"), [(103, 1), (103, 2), (103, 3), (100, 3), (101, 3)])
+def test_processes_share_the_steps_of_one(examples, world):
+    alone = list(EpochBatches(examples, 12, 0, lambda: 0))
+    ranks = [list(EpochBatches(examples, 12 // world, 0, lambda: 0, rank, world)) for rank in range(world)]
+    assert {len(rank) for rank in ranks} == {len(EpochBatches(examples, 12 // world, 0, lambda: 0, 0, world))}
+    for step, parts in enumerate(zip(*ranks, strict=True)):
+        assert flat(parts) == alone[step]
+        assert all(parts)
+
+
+def test_digits_are_split_by_id_and_never_twice():
+    data = Digits()
+    ids = [split.ids for split in data.splits]
+    assert [len(part) for part in ids] == [1300, 97, 400]
+    assert torch.cat(ids).sort().values.equal(torch.arange(1797))
+    assert all(set(split.labels.tolist()) == set(range(10)) for split in data.splits)
+    assert data.fingerprint == Digits(batch_size=7, seed=3).fingerprint
+    assert data.fingerprint != Digits(size=28).fingerprint
+
+
+def test_digits_are_the_scans():
+    from sklearn.datasets import load_digits
+
+    scans = torch.tensor(load_digits().images)
+    batch = Digits(size=8).splits.test[slice(0, 50)]
+    assert batch.images.shape == (50, 3, 8, 8)
+    assert torch.allclose(batch.images[:, 0].double(), scans[batch.ids] / 16, atol=1 / 255)
+    assert batch.images[:, 0].equal(batch.images[:, 2])
+
+
+def test_sizes_and_batches_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="at least 8"):
+        Digits(size=4)
+    with pytest.raises(ValueError, match="batch_size 0"):
+        Digits(batch_size=0)

@@ -1,0 +1,192 @@
+"""The grid believes no attack, survives a kill at any moment, and gives the same records however it is run."""
+
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+import torch
+
+from gauntlet.attacks import PGD, Adversarial, Clean, FastLagrangianPerceptualAttack, OntoRegion
+from gauntlet.data import Digits
+from gauntlet.distances import LPIPS
+from gauntlet.evaluation import AttackSuite, Grid, Subject, read_outcomes
+from gauntlet.evaluation.outcomes import SCHEMA
+from gauntlet.models import alexnet_cifar, small_resnet
+from gauntlet.threats import L2, Linf, NeuralPerceptual
+
+
+def made_subject(**changes):
+    torch.manual_seed(0)
+    classifier = small_resnet(10, [0.3] * 3, [0.3] * 3, width=4).eval()
+    reference = LPIPS(alexnet_cifar(10))
+    data = Digits()
+    parts = {"checkpoint": "c0ffee", "fingerprint": data.fingerprint, "examples": data.splits.test, **changes}
+    return Subject(classifier=classifier, reference=reference, **parts)
+
+
+def made_suite(subject, steps=3):
+    perceptual = NeuralPerceptual(subject.reference, 0.3)
+    attacks = {
+        "clean": Clean(),
+        "linf": PGD(threat_model=Linf(0.03), steps=steps),
+        "l2": PGD(threat_model=L2(0.5), steps=steps),
+        "perceptual": FastLagrangianPerceptualAttack(threat_model=perceptual, steps=2, projection=OntoRegion()),
+    }
+    return AttackSuite(attacks, ["clean", "linf", "l2"])
+
+
+def run(grid, root, subject=None, suite=None, done=lambda *_: None):
+    subject = subject or made_subject()
+    return grid.run(subject, suite or made_suite(subject), root, done)
+
+
+def records(folders):
+    return {name: read_outcomes(folder.path).drop("seconds") for name, folder in folders.items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(frame.equals(other[name], null_equal=True) for name, frame in one.items())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return records(run(Grid(chunk=16, examples=50), tmp_path_factory.mktemp("whole")))
+
+
+def test_records_say_what_happened_to_every_example(whole):
+    test = Digits().splits.test
+    for name, frame in whole.items():
+        assert list(frame.columns) == [column for column in SCHEMA if column != "seconds"]
+        assert frame["example_id"].to_list() == sorted(test.ids[:50].tolist())
+        assert frame["inside"].all()
+        assert (frame["size"] <= 1 + 1e-4).all()
+        assert (frame["robust"] <= (frame["clean_prediction"] == frame["label"])).all()
+        assert ((frame["margin"] > 0) == (frame["prediction"] == frame["label"])).all(), name
+    assert (whole["clean"]["linf"] == 0).all()
+    assert whole["linf"]["linf"].max() <= 0.03 + 1e-6
+    assert whole["linf"]["linf"].max() > 0.029
+    assert whole["l2"]["l2"].max() <= 0.5 + 1e-5
+    assert whole["perceptual"]["lpips"].max() <= 0.3 + 1e-5
+    assert whole["linf"]["lpips"].min() > 0
+
+
+@dataclass(frozen=True)
+class PowerCut(Exception):  # noqa: N818
+    """In the middle of a run."""
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])
+def test_killed_and_started_again_it_finishes_with_the_same_records(whole, tmp_path, after):
+    seen = []
+
+    def until(*chunk):
+        seen.append(chunk)
+        if len(seen) == after:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        run(Grid(chunk=16, examples=50), tmp_path, done=until)
+    folders = run(Grid(chunk=16, examples=50), tmp_path, done=lambda *chunk: seen.append(chunk))
+    assert len(seen) == 16  # four attacks of four chunks, none of them twice
+    assert same(records(folders), whole)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_several_processes_give_the_records_of_one(whole, tmp_path, world):
+    for rank in reversed(range(world)):
+        folders = run(Grid(chunk=16, examples=50, rank=rank, world=world), tmp_path)
+    assert same(records(folders), whole)
+
+
+def test_a_killed_process_leaves_whole_files_and_the_next_one_the_same_records(whole, tmp_path):
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        from tests.evaluation.test_grid import Grid, run
+        count = 0
+        def kill(*_):
+            global count
+            count += 1
+            if count == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+        run(Grid(chunk=16, examples=50), Path({str(tmp_path)!r}), done=kill)
+        """
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert len(list(tmp_path.rglob("*.parquet"))) == 5
+    assert same(records(run(Grid(chunk=16, examples=50), tmp_path)), whole)
+
+
+def test_chunks_hardly_matter(whole, tmp_path):
+    """In float32 other batch sizes may turn examples of tiny margin, and no others."""
+    other = records(run(Grid(chunk=50, examples=50), tmp_path))
+    for name, frame in whole.items():
+        turned = frame.filter(frame["robust"] != other[name]["robust"])
+        assert (turned["margin"].abs() < 1e-3).all()
+
+
+def test_another_identity_is_another_folder(tmp_path):
+    subject = made_subject()
+    suite, grid = made_suite(subject), Grid(chunk=16, examples=16)
+    base = grid.folders(subject, suite, tmp_path)["linf"].path
+    others = [
+        Grid(chunk=8, examples=16).folders(subject, suite, tmp_path),
+        Grid(chunk=16, examples=16, seed=1).folders(subject, suite, tmp_path),
+        grid.folders(made_subject(checkpoint="other"), suite, tmp_path),
+        grid.folders(made_subject(fingerprint="other"), suite, tmp_path),
+        grid.folders(subject, made_suite(subject, steps=4), tmp_path),
+    ]
+    assert len({base, *(folders["linf"].path for folders in others)}) == 6
+    assert grid.folders(made_subject(), made_suite(made_subject()), tmp_path)["linf"].path == base
+
+
+@dataclass(frozen=True)
+class Liar:
+    """Claims to stay inside, and does not."""
+
+    threat_model: Linf
+    way: str
+    stays_inside = True
+
+    def __call__(self, classifier, images, labels, *, seeds=None):
+        noise = 0.5 * torch.ones_like(images)
+        far = (images + noise).clamp(0, 1) if self.way == "too far" else images + noise
+        params = torch.zeros_like(images) if self.way == "other params" else far - images
+        if self.way == "NaN":
+            far = far * torch.nan
+        return Adversarial(far, params, torch.zeros(len(images)))
+
+
+@pytest.mark.parametrize("way", ["too far", "other params", "outside [0, 1]", "NaN"])
+def test_an_image_that_is_not_inside_is_recorded_and_never_a_success(tmp_path, way):
+    subject = made_subject()
+    suite = AttackSuite({"clean": Clean(), "liar": Liar(Linf(0.01), way)}, ["clean"])
+    found = records(run(Grid(chunk=16, examples=16), tmp_path, subject, suite))
+    assert not found["liar"]["inside"].any()
+    assert found["liar"]["robust"].equals(found["clean"]["robust"])
+
+
+def test_a_suite_of_strangers_or_of_attacks_that_wander_off_is_refused():
+    with pytest.raises(ValueError, match="fog"):
+        AttackSuite({"clean": Clean()}, ["fog"])
+    free = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(LPIPS(alexnet_cifar(10)), 0.5))
+    with pytest.raises(ValueError, match="projection"):
+        AttackSuite({"free": free}, ["free"])
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    from gauntlet.errors import UserError
+
+    folder = run(Grid(chunk=16, examples=16), tmp_path)["clean"]
+    file = next(folder.path.glob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"00000.parquet is damaged"):
+        read_outcomes(folder.path)
+
+
+def test_no_outcomes_is_an_empty_table_of_the_schema(tmp_path):
+    assert read_outcomes(tmp_path).schema == pl.Schema(SCHEMA)
