@@ -87,7 +87,8 @@ def wandb_logger(folder: str | Path, project: str, name: str, group: str, run_id
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
-    offline = os.environ.get("WANDB_MODE", "online" if wandb.api.api_key else "offline") != "online"
+    logged_in = "WANDB_MODE" not in os.environ and wandb.login(prompt=False, verify=False)
+    mode = os.environ.get("WANDB_MODE", "online" if logged_in else "offline")
     return WandbLogger(
         save_dir=folder,
         project=project,
@@ -95,6 +96,7 @@ def wandb_logger(folder: str | Path, project: str, name: str, group: str, run_id
         group=group,
         id=run_id,
         job_type="train",
-        offline=offline,
-        resume=None if offline else "allow",
+        offline=mode != "online",
+        mode=mode,
+        resume="allow" if mode == "online" else None,
     )
