@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
+torch.set_num_threads(1)  # tests are small: two threads waiting for each other on a busy machine take ten times as long
+os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HYDRA_FULL_ERROR"] = ""
 
@@ -53,8 +56,6 @@ def fitted(tmp_path_factory) -> Path:
 
     outputs = tmp_path_factory.mktemp("fitted")
     place = outputs / "references" / f"digits-{Digits().fingerprint[:12]}" / "alexnet_cifar"
-    import torch
-
     torch.manual_seed(0)
     save_weights(alexnet_cifar(10), place / "checkpoints" / "final.safetensors")
     return outputs

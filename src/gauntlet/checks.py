@@ -16,7 +16,7 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
         raise RuntimeError("attacks need gradients: inference_mode is on; use Trainer(inference_mode=False)")
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images are {images.dtype} {list(images.shape)}: expected floats [N, C, H, W] in [0, 1]")
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
+    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype is torch.bool:
         raise ValueError(
             f"labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers, one per image"
         )

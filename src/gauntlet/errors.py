@@ -5,5 +5,9 @@ class UserError(Exception):
     """Something in the request cannot be done as asked. The front doors print the message alone and exit with 2."""
 
 
+class NotFiniteError(RuntimeError):
+    """A classifier answered NaN. It must not pass for a robust one, so nothing goes on."""
+
+
 class ThreatModelViolation(RuntimeError):  # noqa: N818  (the word of the design)
     """An attack that promises to stay inside its threat model came back from outside it: a bug in the attack."""

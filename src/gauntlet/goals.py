@@ -98,6 +98,8 @@ class Towards(Goal):
 
     def targets(self, classes: int) -> Tensor:
         """`[N]`: (label + 1 + r) mod K with r uniform in 0 … K-2."""
+        if classes < 2:
+            raise ValueError(f"another class to aim at needs at least 2 classes, the classifier has {classes}")
         return (self.labels + 1 + (self.draws * (classes - 1)).long().clamp(max=classes - 2)) % classes
 
     def gain(self, logits: Tensor) -> Tensor:

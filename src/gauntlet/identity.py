@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 
 def describe(thing: Any) -> Any:
     """The thing as plain JSON values: class names and field values, all the way down."""
+    if isinstance(thing, float) and thing.is_integer():
+        return int(thing)  # 1 and 1.0 are the same bound
     if thing is None or isinstance(thing, bool | int | float | str):
         return thing
     if isinstance(thing, nn.Module):
@@ -57,5 +60,5 @@ def weights_digest(network: nn.Module) -> str:
     sha = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()

@@ -33,4 +33,4 @@ class Clean:
         """`[N, C, H, W]` images, unchanged."""
         check_batch(images, labels)
         region = self.threat_model.around(images)
-        return Adversarial(images, region.identity(), images.new_zeros(len(images)))
+        return Adversarial(images.detach(), region.identity(), images.new_zeros(len(images)))

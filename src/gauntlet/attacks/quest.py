@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from gauntlet.errors import NotFiniteError
 from gauntlet.goals import Goal
 from gauntlet.threats import Region
 from gauntlet.threats.region import Look
@@ -60,23 +61,15 @@ class Quest:
 
     @torch.no_grad()
     def _remember(self, gain: Tensor, look: Look) -> None:
+        if gain.isnan().any():
+            raise NotFiniteError(
+                f"the classifier answers NaN, example {int(gain.isnan().nonzero()[0])} of those standing"
+            )
         inside = self.region.inside(self.params, look)
-        self._done = self._confirmed(self.goal.reached(look.logits) & inside)
+        self._done = self.goal.reached(look.logits) & inside
         better = inside & ((gain > self._gain[self._rows]) | self._done)
         self._kept[self._rows[better]] = self.params.detach()[better]
         self._gain[self._rows[better]] = gain[better]
-
-    def _confirmed(self, reached: Tensor) -> Tensor:
-        """Under autocast nobody leaves on a rounded prediction: ask again in full precision."""
-        device = self.params.device.type
-        if not torch.is_autocast_enabled(device) or not reached.any():
-            return reached
-        with torch.autocast(device, enabled=False):
-            look = self.region.rows(reached).look(self.classifier, self.params[reached])
-            goal, region = self.goal.rows(reached), self.region.rows(reached)
-            return reached.masked_scatter(
-                reached, goal.reached(look.logits) & region.inside(self.params[reached], look)
-            )
 
 
 class Iterate(Protocol):

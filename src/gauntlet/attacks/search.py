@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, final, runtime_checkable
 
@@ -14,7 +15,7 @@ from gauntlet.attacks.quest import Iterate, Quest
 from gauntlet.checks import check_batch, guard
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
-from gauntlet.scopes import evaluating, frozen
+from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Region, ThreatModel
 
 
@@ -83,9 +84,11 @@ class Search(ABC):
             ThreatModelViolation: the search left its region or made NaN, which is a bug in the attack.
         """
         check_batch(images, labels)
-        images = images.detach()
+        images, labels = images.detach(), labels.long()
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
-        with frozen(classifier), evaluating(classifier), torch.enable_grad():
+        # Whoever may leave early does so on a full-precision forward of the very image that is returned.
+        precision = exact() if self.iterate.retires else nullcontext()
+        with frozen(classifier), evaluating(classifier), torch.enable_grad(), precision:
             region = self.threat_model.around(images, classifier)
             if not len(images):
                 return _given_back(region, region.identity())

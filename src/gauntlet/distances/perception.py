@@ -8,6 +8,7 @@ the triangle inequality holds. φ is never concatenated: it stays one map per la
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, Protocol, cast
 
 import torch
@@ -89,7 +90,8 @@ class LPIPS(Perception):
         return self
 
     def _tapped(self, images: Tensor) -> Tapped:
-        if next(self.network.parameters()).device != images.device:
+        weights = next(chain(self.network.parameters(), self.network.buffers()), images)
+        if weights.device != images.device:
             self.network.to(images.device)
         return super()._tapped(images)
 

@@ -17,7 +17,7 @@ from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.evaluation import AttackSuite, Grid, OutcomeFolder, Subject
 from gauntlet.files import write_atomically
 from gauntlet.launch.folder import RunFolder
-from gauntlet.reports import draw_examples, markdown_table, read_row, terminal_table
+from gauntlet.reports import draw_examples, markdown_table, read_row, run_table
 from gauntlet.reports.table import caption, read_card
 
 
@@ -55,7 +55,7 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
     _write_report(folder, subject)
     row = read_row(folder.path, name)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(terminal_table([row], title=f"attack suite {name}"))
+    console.print(run_table(row, f"{row.name} through attack suite {name}"))
     print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
 
 
@@ -85,10 +85,10 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
     card = read_card(folder.path)
     parts = [f"# {card['name']}\n"]
     for suite in sorted(path.stem for path in (folder.path / "suites").glob("*.json")):
-        row, plan = read_row(folder.path, suite), json.loads((folder.path / "suites" / f"{suite}.json").read_text())
-        bounds = ", ".join(f"{k} {v['bound']:.4g}" for k, v in plan["attacks"].items() if v["bound"])
+        row = read_row(folder.path, suite)
+        bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
         parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
-        parts += [f"Union: {', '.join(plan['union'])}. Bounds: {bounds or 'none'}.\n"]
+        parts += [f"Bounds: {bounds or 'none'}.\n"]
         parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
     height, width = subject.examples.images.shape[2:]
     missing = CalibratedLPIPS().missing((int(height), int(width)))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from gauntlet.errors import UserError
-from gauntlet.reports import markdown_table, read_row, terminal_table
+from gauntlet.reports import markdown_table, read_row, runs_table
 from gauntlet.reports.table import caption
 
 
@@ -19,7 +19,7 @@ def report(config: DictConfig) -> None:
     folders = [folder for place in given for folder in _runs_in(Path(str(place)))]
     rows = [read_row(folder, config.suite) for folder in folders]
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(terminal_table(rows, title=f"attack suite {config.suite}"))
+    console.print(runs_table(rows, f"attack suite {config.suite}"))
     if config.file is not None:
         Path(config.file).write_text(f"{markdown_table(rows)}\n{caption(rows)}\n")
 

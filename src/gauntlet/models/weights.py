@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gauntlet.errors import UserError
@@ -26,12 +25,15 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
     """
     file = Path(file)
     try:
-        if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
+            if file.suffix == ".safetensors":
+                content: Any = safetensors.torch.load_file(file)
+            else:
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"no checkpoint at {file}: give a run folder or a .safetensors, .ckpt or .pt file") from None
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged pickle raises anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(
             f"{file} is damaged or no checkpoint of plain tensors ({reason}): fetch or write it again"
@@ -42,9 +44,10 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-        if any(name.startswith(_PREFIX) for name in content):
-            content = {n.removeprefix(_PREFIX): value for n, value in content.items() if n.startswith(_PREFIX)}
-    if not (isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values())):
+        ours = {str(n).removeprefix(_PREFIX): value for n, value in content.items() if str(n).startswith(_PREFIX)}
+        content = ours or content
+    named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+    if not (named and content and all(isinstance(value, Tensor) for value in content.values())):
         raise UserError(f"{file} holds no state dict: expected tensors by name, or a mapping with a 'state_dict'")
     return content
 

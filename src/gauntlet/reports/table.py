@@ -22,6 +22,10 @@ class Row:
     name: str
     cells: Mapping[str, Accuracy | None]
     """By column; None where a column means nothing for this run."""
+    bounds: Mapping[str, float]
+    """Of every attack, in its threat model's own unit."""
+    union: Sequence[str]
+    """The attacks that form it."""
     complete: bool
     """Whether every attack has all the examples it was asked for."""
     violations: int
@@ -48,7 +52,8 @@ def read_row(folder: Path, suite: str) -> Row:
         cells["union"] = union_accuracy([outcomes[name] for name in plan["union"]])
         cells["unseen mean"] = mean_accuracy(others) if others else None
     violations = sum(int((~frame["inside"]).sum()) for frame in outcomes.values())
-    return Row(card["name"], cells, complete, violations)
+    bounds = {name: float(entry["bound"]) for name, entry in plan["attacks"].items()}
+    return Row(card["name"], cells, bounds, plan["union"], complete, violations)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -73,8 +78,12 @@ def _read_plan(folder: Path, suite: str) -> dict[str, Any]:
 
 
 def cell(value: Accuracy | None) -> str:
-    """`61.5 [56.6, 66.1]`, in percent; a dash where there is nothing to say."""
-    return "–" if value is None else f"{100 * value.value:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    """`61.5 (56.6–66.1)`, in percent; a dash where there is nothing to say."""
+    return "–" if value is None else f"{100 * value.value:.1f} ({_interval(value)})"
+
+
+def _interval(value: Accuracy) -> str:
+    return f"{100 * value.low:.1f}–{100 * value.high:.1f}"
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
@@ -84,14 +93,31 @@ def columns(rows: Sequence[Row]) -> list[str]:
     return [name for name in names if name not in aggregates] + aggregates
 
 
-def terminal_table(rows: Sequence[Row], title: str) -> Table:
-    """For a terminal."""
-    table = Table(title=title, title_justify="left", caption=caption(rows), caption_justify="left")
-    table.add_column("run", overflow="fold")
+def run_table(row: Row, title: str) -> Table:
+    """One run for a terminal: an attack per line."""
+    table = Table(title=title, title_justify="left", caption=caption([row]), caption_justify="left")
+    for name in ("attack", "bound", "accuracy %", "95 % interval"):
+        table.add_column(name, justify="left" if name == "attack" else "right", no_wrap=True)
+    for name, value in row.cells.items():
+        bound = row.bounds.get(name)
+        shown = f"{bound:.4g}" if bound else ""
+        cells = ("–", "") if value is None else (f"{100 * value.value:.1f}", _interval(value))
+        if name == "union":
+            table.add_section()
+        table.add_row(name, shown, *cells, style="bold" if name == "union" else "")
+    return table
+
+
+def runs_table(rows: Sequence[Row], title: str) -> Table:
+    """Several runs for a terminal: a run per row, an attack per column."""
+    table = Table(title=title, title_justify="left", caption=caption(rows), caption_justify="left", show_lines=True)
+    table.add_column("run", no_wrap=True)
     for name in columns(rows):
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "union" else "")
     for row in rows:
-        table.add_row(row.name, *(_stacked(row.cells.get(name)) for name in columns(rows)))
+        cells = [row.cells.get(name) for name in columns(rows)]
+        shown = ["–" if value is None else f"{100 * value.value:.1f}\n{_interval(value)}" for value in cells]
+        table.add_row(row.name.replace("/", "\n"), *shown)
     return table
 
 
@@ -107,10 +133,7 @@ def caption(rows: Sequence[Row]) -> str:
     """What the numbers are, and what a reader must know before trusting them."""
     counts = sorted({value.examples for row in rows for value in row.cells.values() if value})
     said = [f"Accuracy in %, 95 % Wilson intervals, {' / '.join(map(str, counts))} test examples."]
+    said += [f"Union of {', '.join(union)}." for union in sorted({tuple(row.union) for row in rows})]
     said += [f"{row.name}: unfinished, no union yet." for row in rows if not row.complete]
     said += [f"{row.name}: {row.violations} records outside their threat model." for row in rows if row.violations]
     return " ".join(said)
-
-
-def _stacked(value: Accuracy | None) -> str:
-    return cell(value).replace(" [", "\n[", 1)

@@ -23,8 +23,12 @@ def norm(images: Tensor) -> Tensor:
 
 
 def direction(gradient: Tensor) -> Tensor:
-    """Each gradient at unit length; a zero gradient stays zero."""
-    return gradient / (per_image(norm(gradient), gradient) + 1e-8)
+    """Each gradient at unit length, however small it is; a zero gradient stays zero."""
+    gradient = gradient / per_image(
+        gradient.abs().flatten(1).amax(1).clamp(min=1e-38), gradient
+    )  # no square underflows
+    length = per_image(norm(gradient), gradient)
+    return gradient / torch.where(length > 0, length, 1)
 
 
 @dataclass(frozen=True)

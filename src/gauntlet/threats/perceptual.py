@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gauntlet.distances import Embedding, Perception, PerceptualDistance, apart
 from gauntlet.noise import Noise
-from gauntlet.threats.l2 import direction, per_image
+from gauntlet.scopes import exact
+from gauntlet.threats.l2 import norm, per_image
 from gauntlet.threats.region import Look, Region, share
 
 _TOLERANCE = 1e-5  # of the bound: what float32 loses between two batch sizes
@@ -37,7 +38,7 @@ class NeuralPerceptual:
     def around(self, images: Tensor, classifier: nn.Module | None = None) -> PerceptualRegion:
         """The ball around each of `[N, C, H, W]` images; φ of the clean images is computed here, once."""
         perception = self.distance.of(classifier)
-        with torch.no_grad():
+        with torch.no_grad(), exact():
             clean = perception.embed(images)
         return PerceptualRegion(images, self.bound, perception, clean)
 
@@ -114,7 +115,7 @@ class PerceptualRegion(Region):
             length: in units of d.
             probe: h, the pixel length over which the rate is measured.
         """
-        along = direction(gradient)
+        along = gradient / (per_image(norm(gradient), gradient) + 1e-8)
         probed = self.perception.embed(self.perturb(params + probe * along))
         rate = apart(embedding, probed) / probe
         return self.clip(params + along * per_image(length / (rate + 1e-4), params))
@@ -127,6 +128,6 @@ class PerceptualRegion(Region):
         """x + t·δ as a δ; a point between two images needs no clipping but for its last bit."""
         return self.clip(params * per_image(shares, params))
 
-    @torch.no_grad()
     def _distance(self, params: Tensor) -> Tensor:
-        return apart(self.perception.embed(self.perturb(params)), self.clean)
+        with torch.no_grad(), exact():  # under autocast too: what is promised to be inside is measured in full
+            return apart(self.perception.embed(self.perturb(params)), self.clean)

@@ -1,0 +1,386 @@
+"""What every attack promises, one table for all of them."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from gauntlet.attacks import PGD, Attack, Best, Clean, FastLagrangianPerceptualAttack, Last, OntoRegion
+from gauntlet.attacks.quest import Quest
+from gauntlet.distances import LPIPS, SelfLPIPS
+from gauntlet.goals import CrossEntropy, RandomTarget, Towards, Untargeted
+from gauntlet.models import small_resnet
+from gauntlet.threats import L2, Linf, NeuralPerceptual
+from tests.fixtures import LinearClassifier, predictions, random_images, tapped
+
+SELF, FIXED = (
+    NeuralPerceptual(distance, 0.4) for distance in (SelfLPIPS(), LPIPS(tapped(seed=9, dtype=torch.float64)))
+)
+
+
+def lpa(threat_model, **changes):
+    return FastLagrangianPerceptualAttack(threat_model=threat_model, steps=4, **changes)
+
+
+ATTACKS = {
+    "clean": Clean(),
+    "pgd linf": PGD(threat_model=Linf(8 / 255), steps=4),
+    "pgd linf last": PGD(threat_model=Linf(8 / 255), steps=4, iterate=Last()),
+    "pgd l2 targeted": PGD(threat_model=L2(0.5), steps=4, goal=RandomTarget()),
+    "pgd l2 entropy": PGD(threat_model=L2(0.5), steps=4, goal=Untargeted(CrossEntropy())),
+    "pgd self": PGD(threat_model=SELF, steps=4),
+    "pgd fixed": PGD(threat_model=FIXED, steps=4),
+    "lpa self as published": lpa(SELF, iterate=Last()),
+    "lpa self onto, best": lpa(SELF, projection=OntoRegion()),
+    "lpa self onto, last": lpa(SELF, projection=OntoRegion(), iterate=Last()),
+    "lpa fixed, best": lpa(FIXED),
+    "lpa fixed targeted": lpa(FIXED, projection=OntoRegion(), goal=RandomTarget()),
+    "pgd of 0": PGD(threat_model=Linf(0.0), steps=2),
+}
+every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+
+
+def network():
+    """Sharp enough that attacks succeed on some examples and not on others."""
+    classifier = tapped(classes=5, dtype=torch.float64)
+    with torch.no_grad():
+        classifier.head[2].weight.mul_(3)
+    return classifier
+
+
+def batch(count=6, shape=(3, 6, 5), seed=0):
+    images = random_images(count, *shape, seed=seed, dtype=torch.float64).mul(1.3).sub(0.15).clamp(0, 1)
+    return images, predictions(network(), images), torch.arange(count) + 100
+
+
+@every_attack
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_images_come_back_in_shape_type_and_box_without_a_graph(attack, count):
+    images, labels, seeds = batch(count)
+    found = attack(network(), images, labels, seeds=seeds)
+    assert isinstance(attack, Attack)
+    assert found.images.shape == images.shape
+    assert found.images.dtype == images.dtype
+    assert found.size.shape == (count,)
+    assert len(found.params) == count
+    assert ((found.images >= 0) & (found.images <= 1)).all()
+    assert not any(tensor.requires_grad for tensor in found)
+
+
+@every_attack
+def test_images_are_those_of_the_params_and_the_size_is_theirs(attack):
+    images, labels, seeds = batch()
+    found = attack(network(), images, labels, seeds=seeds)
+    region = attack.threat_model.around(images, network())
+    assert region.perturb(found.params).allclose(found.images, rtol=0, atol=1e-12)
+    assert region.size(found.params).allclose(found.size, rtol=1e-9)
+    if attack.stays_inside:
+        assert (found.size <= 1 + 1e-4).all()
+
+
+@every_attack
+def test_results_do_not_depend_on_batch_mates(attack):
+    images, labels, seeds = batch()
+    whole = attack(network(), images, labels, seeds=seeds)
+    order = torch.tensor([4, 1, 5, 0, 2, 3])
+    shuffled = attack(network(), images[order], labels[order], seeds=seeds[order])
+    assert shuffled.images.allclose(whole.images[order], rtol=0, atol=1e-9)
+    for i in range(len(images)):
+        alone = attack(network(), images[i : i + 1], labels[i : i + 1], seeds=seeds[i : i + 1])
+        assert alone.images.allclose(whole.images[i : i + 1], rtol=0, atol=1e-9)
+        assert alone.size.allclose(whole.size[i : i + 1], rtol=0, atol=1e-9)
+
+
+@every_attack
+def test_the_same_seeds_give_the_same_bits(attack):
+    images, labels, seeds = batch()
+    assert attack(network(), images, labels, seeds=seeds).images.equal(
+        attack(network(), images, labels, seeds=seeds).images
+    )
+
+
+@every_attack
+def test_without_seeds_the_global_generator_decides(attack):
+    images, labels, _ = batch()
+    results = []
+    with torch.random.fork_rng():
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            results.append(attack(network(), images, labels).images)
+    assert results[0].equal(results[1])
+    assert results[0].equal(results[2]) == (attack.threat_model.bound == 0)
+
+
+@every_attack
+def test_the_callers_tensors_are_left_alone(attack):
+    images, labels, seeds = batch()
+    copies, versions = [t.clone() for t in (images, labels, seeds)], [t._version for t in (images, labels, seeds)]
+    found = attack(network(), images, labels, seeds=seeds)
+    assert all(one.equal(other) for one, other in zip((images, labels, seeds), copies, strict=True))
+    assert [t._version for t in (images, labels, seeds)] == versions
+    assert not found.images.requires_grad
+
+
+@every_attack
+def test_images_that_want_a_gradient_give_results_without_one(attack):
+    images, labels, seeds = batch(2)
+    images.requires_grad_()
+    found = attack(network(), images, labels, seeds=seeds)
+    assert not found.images.requires_grad
+    assert images.grad is None
+
+
+@every_attack
+def test_gradients_are_made_also_where_the_caller_has_them_off(attack):
+    images, labels, seeds = batch()
+    expected = attack(network(), images, labels, seeds=seeds).images
+    with torch.no_grad():
+        assert attack(network(), images, labels, seeds=seeds).images.equal(expected)
+        assert not torch.is_grad_enabled()
+
+
+@every_attack
+def test_channels_last_and_strided_images_give_the_same_result(attack):
+    images, labels, seeds = batch()
+    expected = attack(network(), images, labels, seeds=seeds).images
+    for other in (images.contiguous(memory_format=torch.channels_last), torch.stack((images, images), -1)[..., 0]):
+        assert attack(network(), other, labels, seeds=seeds).images.allclose(expected, rtol=0, atol=1e-9)
+
+
+def intricate():
+    """Parts in different modes, a parameter frozen, a gradient lying about, buffers that a train-mode forward moves."""
+    classifier = small_resnet(5, [0.5] * 3, [0.25] * 3, width=4).double().train()
+    classifier.stages[1].eval()
+    classifier.head[2].bias.requires_grad_(False)
+    classifier.head[2].weight.grad = torch.ones_like(classifier.head[2].weight)
+    return classifier
+
+
+class Failing(nn.Module):
+    """A head that raises at the third look."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head, self.looks = head, 0
+
+    def forward(self, maps):
+        self.looks += 1
+        if self.looks == 3:
+            raise ArithmeticError("the third look")
+        return self.head(maps)
+
+
+@every_attack
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_classifier_is_left_as_it_was_found(attack, fails):
+    classifier = intricate()
+    head = classifier.head
+    if fails:
+        classifier.head = Failing(head).train(head.training)
+    modes = [part.training for part in classifier.modules()]
+    wishes = [parameter.requires_grad for parameter in classifier.parameters()]
+    state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    images, labels, seeds = batch()
+    raised = False
+    try:
+        attack(classifier, images, (labels + 1) % 5, seeds=seeds)
+    except ArithmeticError:
+        raised = True
+    assert raised <= fails
+    assert [part.training for part in classifier.modules()] == modes
+    assert [parameter.requires_grad for parameter in classifier.parameters()] == wishes
+    assert all(tensor.equal(state[name]) for name, tensor in classifier.state_dict().items())
+    assert head[2].weight.grad.equal(torch.ones_like(head[2].weight))
+    assert sum(parameter.grad is not None for parameter in classifier.parameters()) == 1
+
+
+def test_an_attack_that_fails_midway_says_so_and_restores():
+    classifier = intricate()
+    classifier.head = Failing(classifier.head)
+    images, labels, seeds = batch()
+    with pytest.raises(ArithmeticError, match="the third look"):
+        PGD(threat_model=Linf(0.01), steps=5, iterate=Last())(classifier, images, labels, seeds=seeds)
+    assert classifier.training
+    assert classifier.stages[0].training
+    assert not classifier.stages[1].training
+
+
+@every_attack
+def test_the_classifier_is_attacked_in_eval_mode(attack):
+    """Dropout that is on would make the two runs differ."""
+    results = []
+    for training in (True, False):
+        classifier = network()
+        classifier.head = nn.Sequential(nn.Dropout(0.9), *classifier.head)
+        images, labels, seeds = batch()
+        results.append(attack(classifier.train(training), images, labels, seeds=seeds).images)
+    assert results[0].equal(results[1])
+
+
+BAD_IMAGES = {
+    "above 1": torch.full((2, 3, 4, 4), 1.001),
+    "below 0": torch.full((2, 3, 4, 4), -1e-6),
+    "8-bit numbers": torch.full((2, 3, 4, 4), 200.0),
+    "one NaN": torch.zeros(2, 3, 4, 4).index_put((torch.tensor(1), torch.tensor(0)), torch.tensor(float("nan"))),
+    "infinite": torch.full((2, 3, 4, 4), float("inf")),
+    "integers": torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+    "one image without a batch": torch.zeros(3, 4, 4),
+}
+
+
+@every_attack
+@pytest.mark.parametrize("images", BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_images_that_are_none_raise(attack, images):
+    with pytest.raises(ValueError, match=r"expected .*\[0, 1\]"):
+        attack(network(), images, torch.zeros(len(images), dtype=torch.long))
+
+
+@every_attack
+@pytest.mark.parametrize(
+    "labels",
+    [torch.zeros(3, dtype=torch.long), torch.zeros(2), torch.zeros(2, 1, dtype=torch.long), torch.tensor(0)],
+)
+def test_labels_that_are_not_one_integer_an_image_raise(attack, labels):
+    with pytest.raises(ValueError, match="expected 2 integers, one per image"):
+        attack(network(), torch.zeros(2, 3, 4, 4, dtype=torch.float64), labels)
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+@pytest.mark.parametrize("name", ["pgd linf", "lpa self as published", "pgd l2 entropy"])
+def test_labels_of_no_class_raise(name, label):
+    with pytest.raises((IndexError, RuntimeError, ValueError), match=r"(?i)out of (bounds|range)|target|classes"):
+        ATTACKS[name](network(), torch.zeros(2, 3, 4, 4, dtype=torch.float64), torch.tensor([0, label]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+@every_attack
+def test_labels_of_any_integer_type_will_do(attack, dtype):
+    images, labels, seeds = batch(3)
+    expected = attack(network(), images, labels, seeds=seeds).images
+    assert attack(network(), images, labels.to(dtype), seeds=seeds).images.equal(expected)
+
+
+@pytest.mark.parametrize("name", ["pgd linf", "pgd l2 targeted", "lpa fixed, best"])
+def test_a_wrong_number_of_seeds_raises(name):
+    images, labels, _ = batch(3)
+    with pytest.raises(ValueError, match="one row each"):
+        ATTACKS[name](network(), images, labels, seeds=torch.arange(2))
+
+
+@every_attack
+def test_inference_mode_is_refused(attack):
+    images, labels, _ = batch(2)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode is on"):
+        attack(network(), images, labels)
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "clean"])
+def test_a_classifier_that_answers_nan_raises(name):
+    """Its examples would otherwise be recorded as robust: nothing in NaN is ever better."""
+    classifier = network()
+    with torch.no_grad():
+        classifier.head[2].bias[0] = torch.nan
+    images, labels, seeds = batch(2)
+    with pytest.raises((RuntimeError, ValueError), match=r"(?i)nan|finite"):
+        ATTACKS[name](classifier, images, torch.zeros_like(labels), seeds=seeds)
+
+
+@pytest.mark.parametrize("bias", [300.0, -300.0])
+def test_under_autocast_a_success_is_one_in_float32(bias):
+    """In bfloat16 these logits round to a tie, which argmax gives to class 0; in float32 some are right, some wrong."""
+    classifier = LinearClassifier(12, bias=0.0, seed=0)
+    offset = torch.full((1, 2), bias)
+    whole = nn.Sequential(classifier, Shift(offset))
+    images = random_images(200, 3, 2, 2)
+    labels = torch.ones(200, dtype=torch.long)
+    attack = PGD(threat_model=Linf(0.02), steps=3, step_size=0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attack(whole, images, labels, seeds=torch.arange(200))
+        rounded = predictions(whole, found.images) != labels
+    truly = predictions(whole, found.images) != labels
+    exactly = attack(whole, images, labels, seeds=torch.arange(200))
+    assert (rounded & ~truly).any(), "the test needs an example that only bfloat16 gets wrong"
+    assert truly.equal(predictions(whole, exactly.images) != labels)
+
+
+class Shift(nn.Module):
+    """Logits in the precision of the moment, a constant added to all of them."""
+
+    def __init__(self, offset):
+        super().__init__()
+        self.register_buffer("offset", offset)
+
+    def forward(self, logits):
+        return (logits + self.offset).to(
+            torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else logits.dtype
+        )
+
+
+@pytest.mark.parametrize("attack", [PGD(threat_model=SELF, steps=6), lpa(SELF, projection=OntoRegion())])
+def test_under_autocast_what_comes_back_is_inside_in_float32(attack):
+    """The grid measures in float32, so an attack that measured in bfloat16 must not have left its ball."""
+    classifier = tapped(classes=5)
+    images = random_images(40, 3, 8, 8)
+    labels = predictions(classifier, images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attack(classifier, images, labels, seeds=torch.arange(40))
+    size = attack.threat_model.around(images, classifier).size(found.images - images)
+    assert (size <= 1 + 1e-4).all()
+    assert found.size.allclose(size, rtol=1e-4)
+
+
+@dataclass(frozen=True)
+class Eavesdropping:
+    """Untargeted, and keeps the first number it could have drawn for every example."""
+
+    heard: list
+
+    def of(self, labels, noise):
+        self.heard.append(noise.uniform((len(labels),)))
+        return Untargeted().of(labels, noise)
+
+
+def test_the_random_start_and_the_random_target_are_drawn_apart():
+    """Were they drawn from one stream, the first pixel would tell the target."""
+    images, labels, heard = torch.full((500, 1, 2, 2), 0.5), torch.zeros(500, dtype=torch.long), []
+    attack = PGD(threat_model=Linf(0.5), steps=0, iterate=Last(), goal=Eavesdropping(heard))
+    found = attack(LinearClassifier(4), images, labels, seeds=torch.arange(500))
+    assert heard[0].shape == (500,)
+    for pixel in found.images.flatten(1).T:
+        assert abs(torch.corrcoef(torch.stack((pixel, heard[0])))[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "clean"])
+def test_no_gradient_of_a_parameter_is_computed(name):
+    classifier, wishes = network(), []
+    classifier.register_forward_hook(lambda *_: wishes.extend(p.requires_grad for p in classifier.parameters()))
+    classifier.stages[0].register_forward_hook(
+        lambda *_: wishes.extend(p.requires_grad for p in classifier.parameters())
+    )
+    images, labels, seeds = batch(3)
+    ATTACKS[name](classifier, images, labels, seeds=seeds)
+    assert wishes
+    assert not any(wishes)
+
+
+def test_a_reached_goal_is_kept_though_an_earlier_point_gained_more():
+    """A target may have a higher probability where it loses than where it wins."""
+
+    class Table(nn.Module):
+        def forward(self, images):
+            losing, winning = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.tensor([[0.33, 0.35, 0.32]]).log()
+            return torch.where(images.flatten(1) < 0.55, losing, winning)
+
+    region = Linf(0.2).around(torch.full((1, 1, 1, 1), 0.5))
+    quest = Quest(
+        Table(), region, Towards(CrossEntropy(), torch.tensor([0]), torch.tensor([0.0])), region.identity(), Best()
+    )
+    quest.look()
+    quest.retire()
+    assert len(quest) == 1
+    quest.params = torch.full((1, 1, 1, 1), 0.1)
+    quest.look()
+    quest.retire()
+    assert len(quest) == 0
+    assert quest.kept().equal(torch.full((1, 1, 1, 1), 0.1))

@@ -1,0 +1,90 @@
+"""The distance on ImageNet's AlexNet and real photographs, beside plain formulas."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gauntlet.distances import LPIPS
+from gauntlet.models import alexnet
+from tests.fixtures import imagenet_alexnet_features, photographs
+
+
+def plain_alexnet(weights, images):
+    """The five ReLU maps of AlexNet (Krizhevsky 2014) from its weights, in float64."""
+    w = {name: tensor.double() for name, tensor in weights.items()}
+    mean, std = (
+        torch.tensor(c, dtype=torch.float64)[:, None, None] for c in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    one = F.conv2d(
+        (images.double() - mean) / std, w["features.0.weight"], w["features.0.bias"], stride=4, padding=2
+    ).relu()
+    two = F.conv2d(F.max_pool2d(one, 3, 2), w["features.3.weight"], w["features.3.bias"], padding=2).relu()
+    three = F.conv2d(F.max_pool2d(two, 3, 2), w["features.6.weight"], w["features.6.bias"], padding=1).relu()
+    four = F.conv2d(three, w["features.8.weight"], w["features.8.bias"], padding=1).relu()
+    five = F.conv2d(four, w["features.10.weight"], w["features.10.bias"], padding=1).relu()
+    return [layer.numpy() for layer in (one, two, three, four, five)]
+
+
+def plain_phi(maps):
+    """Laidlaw et al. 2021, §3."""
+    units = [m / (np.sqrt((m**2).sum(1, keepdims=True)) + 1e-10) / np.sqrt(m.shape[2] * m.shape[3]) for m in maps]
+    return np.concatenate([unit.reshape(len(unit), -1) for unit in units], 1)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return imagenet_alexnet_features()
+
+
+@pytest.fixture(scope="module")
+def distance(weights):
+    network = alexnet(classes=2)
+    convolutions = [part for part in network.stages.modules() if isinstance(part, torch.nn.Conv2d)]
+    for convolution, index in zip(convolutions, (0, 3, 6, 8, 10), strict=True):
+        convolution.load_state_dict({part: weights[f"features.{index}.{part}"] for part in ("weight", "bias")})
+    return LPIPS(network)
+
+
+def changes(images):
+    """From barely visible to another photograph."""
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    return {
+        "noise of 1/255": (images + noise / 255).clamp(0, 1),
+        "noise of 0.1": (images + 0.1 * noise).clamp(0, 1),
+        "blur": F.avg_pool2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), 5, 1),
+        "brighter": (images * 1.3).clamp(0, 1),
+        "the next photograph": images.roll(1, 0),
+        "black": torch.zeros_like(images),
+    }
+
+
+@pytest.mark.parametrize("size", [224, 97])
+def test_phi_and_d_equal_plain_formulas_on_photographs(distance, weights, size):
+    images = photographs(2, size)
+    clean = plain_phi(plain_alexnet(weights, images))
+    for name, others in changes(images).items():
+        changed = plain_phi(plain_alexnet(weights, others))
+        with torch.no_grad():
+            ours = torch.cat([layer.flatten(1) for layer in distance.embed(others)], 1).numpy()
+            d = distance(images, others).double().numpy()
+        assert np.abs(ours - changed).max() < 1e-5, name
+        assert np.allclose(d, np.sqrt(((clean - changed) ** 2).sum(1)), rtol=1e-5, atol=1e-5), name
+
+
+def test_phi_of_a_photograph_is_at_most_the_root_of_5_long(distance):
+    with torch.no_grad():
+        embedding = distance.embed(photographs(2, 224))
+    lengths = sum(layer.square().sum((1, 2, 3)) for layer in embedding)
+    assert sum(layer[0].numel() for layer in embedding) == 484_992
+    assert (lengths <= 5 + 1e-4).all()
+    assert (lengths > 4.5).all()
+
+
+def test_more_noise_is_farther_and_another_photograph_is_farthest(distance):
+    images = photographs(2, 97)
+    with torch.no_grad():
+        d = {name: distance(images, others) for name, others in changes(images).items()}
+    assert (d["noise of 1/255"] < d["noise of 0.1"]).all()
+    assert (d["noise of 0.1"] < d["the next photograph"]).all()
+    assert (d["the next photograph"] < 10**0.5).all()

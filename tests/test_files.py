@@ -1,0 +1,65 @@
+"""A file is complete or absent."""
+
+import threading
+
+import pytest
+
+from gauntlet.files import write_atomically
+
+
+@pytest.mark.parametrize(
+    ("content", "stored"), [("ρ ≤ ε\n", "ρ ≤ ε\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b"")]
+)
+def test_text_and_bytes_are_stored_as_they_are(tmp_path, content, stored):
+    write_atomically(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == stored
+
+
+def test_missing_folders_are_made(tmp_path):
+    write_atomically(tmp_path / "a" / "b" / "file", "x")
+    assert (tmp_path / "a" / "b" / "file").read_text() == "x"
+
+
+def test_the_new_file_replaces_the_old_and_leaves_nothing_beside_it(tmp_path):
+    write_atomically(tmp_path / "file", "a long first content")
+    write_atomically(tmp_path / "file", "second")
+    assert (tmp_path / "file").read_text() == "second"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_others_may_read_it(tmp_path):
+    write_atomically(tmp_path / "file", "x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_atomically(tmp_path / "file", "old")
+    with pytest.raises(TypeError):
+        write_atomically(tmp_path / "file", 3)
+    assert (tmp_path / "file").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failure_while_renaming_leaves_nothing_behind(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_atomically(tmp_path / "folder", "x")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_reader_never_sees_half_of_what_several_writers_write(tmp_path):
+    file, contents = tmp_path / "file", {bytes([letter]) * 200_000 for letter in b"abc"}
+    write_atomically(file, b"a" * 200_000)
+    writers = [
+        threading.Thread(target=lambda content=content: [write_atomically(file, content) for _ in range(10)])
+        for content in contents
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert file.read_bytes() in contents
+    for writer in writers:
+        writer.join()
+    assert file.read_bytes() in contents
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,151 @@
+"""Goals: margins in closed form, caps, and targets that are never the label."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch.nn import functional as F
+
+from gauntlet.goals import CrossEntropy, Margin, RandomTarget, Untargeted, margin
+from gauntlet.noise import Noise
+
+logit_rows = st.integers(2, 6).flatmap(
+    lambda classes: st.lists(
+        st.lists(st.floats(-50, 50, width=32), min_size=classes, max_size=classes), min_size=1, max_size=5
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "lead"),
+    [
+        ([3.0, 1.0, 2.0], 0, 1.0),
+        ([3.0, 1.0, 2.0], 1, -2.0),
+        ([3.0, 1.0, 2.0], 2, -1.0),
+        ([2.0, 2.0, 0.0], 0, 0.0),  # a tie between the label and another
+        ([0.0, 2.0, 2.0], 0, -2.0),  # a tie between two others
+        ([5.0, 5.0, 5.0], 1, 0.0),
+        ([-1.0, 4.0], 0, -5.0),  # two classes
+        ([-1.0, 4.0], 1, 5.0),
+    ],
+)
+def test_margin_is_the_lead_over_the_best_other_class(logits, label, lead):
+    assert margin(torch.tensor([logits]), torch.tensor([label])).tolist() == [lead]
+
+
+@settings(deadline=None)
+@given(logit_rows, st.data())
+def test_margin_equals_a_plain_loop(rows, data):
+    labels = [data.draw(st.integers(0, len(row) - 1)) for row in rows]
+    expected = [
+        torch.tensor(row)[label] - max(torch.tensor(row)[k] for k in range(len(row)) if k != label)
+        for row, label in zip(rows, labels, strict=True)
+    ]
+    assert margin(torch.tensor(rows), torch.tensor(labels)).equal(torch.stack(expected))
+
+
+@settings(deadline=None)
+@given(logit_rows, st.data())
+def test_untargeted_is_reached_just_where_the_margin_is_negative_except_on_ties(rows, data):
+    logits = torch.tensor(rows)
+    labels = torch.tensor([data.draw(st.integers(0, len(row) - 1)) for row in rows])
+    lead, reached = margin(logits, labels), Untargeted().of(labels, Noise(labels)).reached(logits)
+    assert reached[lead < 0].all()
+    assert not reached[lead > 0].any()
+
+
+@pytest.mark.parametrize("objective", [Untargeted(), Untargeted(Margin(1.0)), RandomTarget(Margin()), RandomTarget()])
+def test_one_class_raises(objective):
+    goal = objective.of(torch.zeros(2, dtype=torch.long), Noise(torch.arange(2)))
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        goal.gain(torch.zeros(2, 1))
+
+
+def test_margin_of_no_examples_is_empty():
+    assert margin(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)).shape == (0,)
+
+
+def test_margin_of_one_example_keeps_its_dimension():
+    assert margin(torch.zeros(1, 3), torch.zeros(1, dtype=torch.long)).shape == (1,)
+
+
+def test_the_margin_loss_stops_at_kappa_with_no_gradient_beyond():
+    logits = torch.tensor([[0.0, 3.0], [0.0, 0.5], [4.0, 0.0]], requires_grad=True)
+    loss = Margin(kappa=1.0)(logits, torch.zeros(3, dtype=torch.long))
+    assert loss.tolist() == [1.0, 0.5, -4.0]
+    loss.sum().backward()
+    assert logits.grad.tolist() == [[0.0, 0.0], [-1.0, 1.0], [-1.0, 1.0]]
+
+
+def test_the_margin_loss_has_no_cap_by_default():
+    assert Margin()(torch.tensor([[0.0, 1e6]]), torch.zeros(1, dtype=torch.long)).tolist() == [1e6]
+
+
+@pytest.mark.parametrize("kappa", [0.0, 1.0, float("inf")])
+def test_the_gradient_at_a_tie_is_finite_and_sums_to_nothing(kappa):
+    logits = torch.zeros(1, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(Margin(kappa)(logits, torch.tensor([2])).sum(), logits)
+    assert gradient.isfinite().all()
+    assert gradient.sum().item() == pytest.approx(0, abs=1e-6)
+    assert gradient[0, 2] <= 0
+
+
+def test_cross_entropy_is_the_negative_log_probability():
+    logits = torch.tensor([[1.0, 2.0, 0.5], [0.0, 0.0, 0.0]])
+    labels = torch.tensor([0, 2])
+    expected = -torch.softmax(logits.double(), 1)[[0, 1], labels].log()
+    assert CrossEntropy()(logits, labels).double().allclose(expected, atol=1e-6)
+
+
+def test_the_gain_of_a_target_is_minus_its_loss():
+    logits = torch.tensor([[1.0, 2.0, 0.5], [0.3, 0.1, 0.0]])
+    goal = RandomTarget().of(torch.tensor([0, 2]), Noise(torch.arange(2)))
+    assert goal.gain(logits).equal(-F.cross_entropy(logits, goal.targets(3), reduction="none"))
+
+
+@settings(deadline=None)
+@given(st.integers(2, 1000), st.integers(0, 10**9))
+def test_a_random_target_is_a_class_and_never_the_label(classes, seed):
+    labels = torch.arange(64) * 7919 % classes
+    targets = RandomTarget().of(labels, Noise(seed + torch.arange(64))).targets(classes)
+    assert (targets != labels).all()
+    assert targets.min() >= 0
+    assert targets.max() < classes
+
+
+def test_even_the_largest_draw_is_not_the_label():
+    goal = RandomTarget().of(torch.tensor([3]), Noise(torch.tensor([0])))
+    last = type(goal)(goal.loss, goal.labels, torch.tensor([1.0]))
+    assert last.targets(10).tolist() == [2]
+
+
+@pytest.mark.parametrize("label", [0, 4, 9])
+def test_random_targets_are_uniform_over_the_other_classes(label):
+    targets = RandomTarget().of(torch.full((9000,), label), Noise(torch.arange(9000))).targets(10)
+    counts = targets.bincount(minlength=10)
+    assert counts[label] == 0
+    others = torch.cat((counts[:label], counts[label + 1 :]))
+    assert stats.chisquare(others.numpy()).pvalue > 1e-3
+
+
+def test_a_target_is_reached_when_it_is_predicted():
+    goal = RandomTarget().of(torch.zeros(6, dtype=torch.long), Noise(torch.arange(6)))
+    targets = goal.targets(5)
+    assert goal.reached(F.one_hot(targets, 5).float()).all()
+    assert not goal.reached(F.one_hot((targets + 1) % 5, 5).float()).any()
+
+
+@pytest.mark.parametrize("objective", [Untargeted(), RandomTarget(), RandomTarget(Margin())])
+@pytest.mark.parametrize("keep", [torch.tensor([True, False, True, True]), torch.tensor([3, 0]), torch.zeros(4) > 1])
+def test_rows_of_a_goal_are_the_goal_of_the_rows(objective, keep):
+    goal = objective.of(torch.tensor([0, 1, 2, 3]), Noise(torch.arange(4)))
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    assert goal.rows(keep).gain(logits[keep]).equal(goal.gain(logits)[keep])
+    assert goal.rows(keep).reached(logits[keep]).equal(goal.reached(logits)[keep])
+
+
+def test_the_target_of_an_example_does_not_depend_on_its_batch():
+    labels, seeds = torch.arange(8) % 5, torch.arange(8)
+    whole = RandomTarget().of(labels, Noise(seeds)).targets(5)
+    assert RandomTarget().of(labels[5:6], Noise(seeds[5:6])).targets(5).equal(whole[5:6])

@@ -1,0 +1,90 @@
+"""Scopes undo themselves, also when what they hold raises."""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from gauntlet.scopes import evaluating, exact, frozen
+
+
+def mixed_modes():
+    """Some parts train, some do not, in no pattern."""
+    network = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm2d(2), nn.Dropout()), nn.Linear(2, 2))
+    network.train()
+    network[0].eval()
+    network[1][0].eval()
+    return network
+
+
+def modes(network):
+    return [part.training for part in network.modules()]
+
+
+@pytest.mark.parametrize("failure", [None, ValueError])
+def test_evaluating_gives_every_part_the_mode_it_had(failure):
+    network = mixed_modes()
+    before = modes(network)
+    with contextlib.suppress(ValueError), evaluating(network):
+        assert not any(modes(network))
+        if failure:
+            raise failure
+    assert modes(network) == before
+
+
+@pytest.mark.parametrize("failure", [None, ValueError])
+def test_frozen_gives_every_parameter_its_flag_and_gradient_back(failure):
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].weight.requires_grad_(False)
+    network[1].bias.grad = torch.ones(2)
+    before = [parameter.requires_grad for parameter in network.parameters()]
+    with contextlib.suppress(ValueError), frozen(network):
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        images = torch.ones(1, 2, requires_grad=True)
+        network(images).sum().backward()
+        assert images.grad is not None
+        if failure:
+            raise failure
+    assert [parameter.requires_grad for parameter in network.parameters()] == before
+    assert network[1].bias.grad.equal(torch.ones(2))
+    assert all(network[0].get_parameter(name).grad is None for name in ("weight", "bias"))
+
+
+def test_frozen_scopes_nest():
+    network = nn.Linear(2, 2)
+    with frozen(network):
+        with frozen(network):
+            pass
+        assert not network.weight.requires_grad
+    assert network.weight.requires_grad
+
+
+@pytest.mark.parametrize("failure", [None, ValueError])
+def test_exact_switches_autocast_off_and_on_again(failure):
+    left, right = torch.rand(3, 3), torch.rand(3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with contextlib.suppress(ValueError), exact():
+            assert (left @ right).dtype == torch.float32
+            if failure:
+                raise failure
+        assert (left @ right).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("before", [(True, True, False, True), (False, False, True, False)])
+def test_exact_restores_the_switches_of_cuda(before):
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    found = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    try:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+        with contextlib.suppress(ValueError), exact():
+            assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == (
+                False,
+                False,
+                True,
+                False,
+            )
+            raise ValueError
+        assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == before
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = found

@@ -1,0 +1,266 @@
+"""What every threat model promises, one table for all of them."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gauntlet.distances import LPIPS, SelfLPIPS
+from gauntlet.noise import Noise
+from gauntlet.threats import L2, Linf, NeuralPerceptual, Region, ThreatModel, Unchanged
+from tests.fixtures import numpy_distance, random_images, tapped
+
+
+def measured(threat, network, images, changed):
+    """How far images moved in the threat model's own unit, in float64, without a line of the region's code."""
+    delta = (changed.double() - images.double()).flatten(1)
+    if isinstance(threat, Linf):
+        return delta.abs().amax(1)
+    if isinstance(threat, L2):
+        return delta.square().sum(1).sqrt()
+    if isinstance(threat, Unchanged):
+        return delta.abs().amax(1)
+    return torch.from_numpy(numpy_distance(network, images, changed))
+
+
+@dataclass
+class Case:
+    """A threat model, and how wild the params are that are projected into it."""
+
+    make: object
+    spread: float
+
+
+CASES = {
+    "linf": Case(lambda network: Linf(8 / 255), 0.1),
+    "wide linf": Case(lambda network: Linf(1.0), 3.0),
+    "l2": Case(lambda network: L2(0.5), 0.5),
+    "short l2": Case(lambda network: L2(1e-3), 1.0),
+    "self perceptual": Case(lambda network: NeuralPerceptual(SelfLPIPS(), 0.3), 0.5),
+    "fixed perceptual": Case(lambda network: NeuralPerceptual(LPIPS(network), 0.1), 0.5),
+    "clean": Case(lambda network: Unchanged(), 1.0),
+    "linf of 0": Case(lambda network: Linf(0.0), 0.1),
+    "l2 of 0": Case(lambda network: L2(0.0), 0.1),
+    "perceptual of 0": Case(lambda network: NeuralPerceptual(SelfLPIPS(), 0.0), 0.1),
+}
+SHAPES = {
+    "colour": (3, 6, 6),
+    "gray": (1, 8, 8),
+    "odd": (3, 7, 5),
+    "wide": (2, 2, 11),
+    "smallest": (1, 2, 2),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+every_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+PARTS = {f"{n}": n for n in (0, 1, 3)}
+
+
+def region_of(case, images, dtype=torch.float32):
+    network = tapped(channels=images.shape[1], dtype=dtype)
+    threat = case.make(network)
+    return threat, network, threat.around(images, network)
+
+
+def wild(case, region, seed=0):
+    """Params far outside."""
+    identity = region.identity()
+    noise = torch.randn(identity.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (case.spread * noise).to(identity)
+
+
+def edgy(images):
+    """Images with pixels on both ends of [0, 1]."""
+    return (images * 1.4 - 0.2).clamp(0, 1)
+
+
+@every_case
+def test_it_has_a_name_a_bound_and_a_region(case):
+    threat, _, region = region_of(case, random_images(2, 3, 4, 4))
+    assert isinstance(threat, ThreatModel)
+    assert isinstance(region, Region)
+    assert threat.name
+    assert region.bound == threat.bound
+
+
+@every_case
+@every_shape
+def test_identity_gives_back_the_images_exactly(case, shape):
+    images = edgy(random_images(3, *shape))
+    _, _, region = region_of(case, images)
+    assert region.perturb(region.identity()).equal(images)
+    assert region.size(region.identity()).tolist() == [0, 0, 0]
+    assert not region.penalty(region.identity()).any()
+
+
+@every_case
+@every_shape
+@pytest.mark.parametrize("batch", [0, 1, 4])
+def test_projected_params_are_inside_by_another_measure_and_in_the_box(case, shape, batch):
+    images = edgy(random_images(batch, *shape))
+    threat, network, region = region_of(case, images)
+    params = region.project(wild(case, region))
+    changed = region.perturb(params)
+    assert changed.shape == images.shape
+    assert changed.dtype == images.dtype
+    assert ((changed >= 0) & (changed <= 1)).all()
+    assert (measured(threat, network, images, changed) <= threat.bound * (1 + 1e-4) + 1e-7).all()
+    assert (region.size(params) <= 1 + 1e-4).all()
+    assert region.size(params).shape == (batch,)
+
+
+@every_case
+@every_shape
+def test_the_start_of_a_search_once_projected_is_inside(case, shape):
+    images = edgy(random_images(4, *shape))
+    threat, network, region = region_of(case, images)
+    start = region.start(Noise(torch.arange(4)))
+    if not isinstance(threat, NeuralPerceptual):
+        assert (region.size(start) <= 1 + 1e-4).all()
+        assert ((region.perturb(start) >= 0) & (region.perturb(start) <= 1)).all()
+    assert start.shape == region.identity().shape
+    assert start.dtype == images.dtype
+    inside = region.perturb(region.project(start))
+    assert (measured(threat, network, images, inside) <= threat.bound * (1 + 1e-4) + 1e-7).all()
+
+
+@every_case
+@settings(deadline=None, max_examples=15)
+@given(
+    channels=st.integers(1, 3), height=st.integers(2, 6), width=st.integers(2, 6), seed=st.integers(0, 10**6),
+    scale=st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 100.0]),
+)  # fmt: skip
+def test_whatever_is_projected_is_inside(case, channels, height, width, seed, scale):
+    images = edgy(random_images(2, channels, height, width, seed=seed))
+    threat, network, region = region_of(case, images)
+    changed = region.perturb(region.project(scale * wild(case, region, seed)))
+    assert ((changed >= 0) & (changed <= 1)).all()
+    assert (measured(threat, network, images, changed) <= threat.bound * (1 + 1e-4) + 1e-7).all()
+
+
+@every_case
+@every_shape
+def test_projecting_twice_is_projecting_once(case, shape):
+    """Exactly so for distances of pixels, up to one bisection's resolution for a network's."""
+    _, _, region = region_of(case, edgy(random_images(4, *shape, dtype=torch.float64)), torch.float64)
+    once = region.project(wild(case, region))
+    twice = region.project(once)
+    tolerance = 2**-9 if hasattr(region, "perception") else 1e-12
+    assert ((twice - once).abs().amax() <= tolerance * max(1.0, once.abs().amax().item())).all()
+
+
+@every_case
+@every_shape
+def test_what_is_inside_is_left_where_it_is(case, shape):
+    images = random_images(3, *shape, dtype=torch.float64) * 0.5 + 0.25
+    _, _, region = region_of(case, images, torch.float64)
+    once = region.project(wild(case, region))
+    halfway = once / 2
+    if hasattr(region, "perception"):
+        halfway = torch.where((region.size(halfway) <= 1)[:, None, None, None], halfway, 0)
+    assert region.project(halfway).allclose(halfway, rtol=0, atol=1e-12)
+
+
+@every_case
+@pytest.mark.parametrize("keep", [torch.tensor([True, False, True, True]), torch.tensor([3, 1]), torch.zeros(4) > 1])
+def test_rows_of_a_region_are_the_region_of_the_rows(case, keep):
+    images = edgy(random_images(4, 3, 6, 5, dtype=torch.float64))
+    threat, network, region = region_of(case, images, torch.float64)
+    some, alone = region.rows(keep), threat.around(images[keep], network)
+    params = wild(case, region)[keep]
+    assert type(some) is type(region)
+    assert some.identity().equal(alone.identity())
+    assert some.perturb(params).equal(alone.perturb(params))
+    for act in ("project", "size", "penalty"):
+        assert getattr(some, act)(params).allclose(getattr(alone, act)(params), rtol=0, atol=1e-10)
+    gradient = torch.ones_like(params)
+    assert some.ascend(params, gradient, 0.1).allclose(alone.ascend(params, gradient, 0.1), rtol=0, atol=1e-10)
+
+
+@every_case
+def test_no_example_moves_another(case):
+    """A permuted batch is the permuted answer, and each example alone has the same one."""
+    images = edgy(random_images(5, 3, 5, 6, dtype=torch.float64))
+    threat, network, region = region_of(case, images, torch.float64)
+    order, seeds, params = torch.tensor([3, 0, 4, 1, 2]), torch.arange(5), wild(case, region)
+    shuffled = threat.around(images[order], network)
+    assert shuffled.start(Noise(seeds[order])).equal(region.start(Noise(seeds))[order])
+    gradient = wild(case, region, seed=1)
+    acts = {
+        "project": lambda r, rows: r.project(params[rows]),
+        "size": lambda r, rows: r.size(params[rows]),
+        "perturb": lambda r, rows: r.perturb(params[rows]),
+        "ascend": lambda r, rows: r.ascend(params[rows], gradient[rows], 0.3),
+    }
+    for name, act in acts.items():
+        whole = act(region, slice(None))
+        assert act(shuffled, order).allclose(whole[order], rtol=0, atol=1e-9), name
+        for i in range(5):
+            alone = threat.around(images[i : i + 1], network)
+            assert act(alone, slice(i, i + 1)).allclose(whole[i : i + 1], rtol=0, atol=1e-9), name
+
+
+@every_case
+def test_channels_last_images_are_the_same_region(case):
+    images = edgy(random_images(3, 3, 6, 5))
+    threat, network, region = region_of(case, images)
+    last = threat.around(images.contiguous(memory_format=torch.channels_last), network)
+    params = wild(case, region)
+    for act in ("perturb", "project", "size"):
+        assert getattr(last, act)(params).allclose(
+            getattr(region, act)(params), rtol=0, atol=1e-3 if act == "project" else 1e-5
+        )
+    assert last.start(Noise(torch.arange(3))).equal(region.start(Noise(torch.arange(3))))
+
+
+@every_case
+def test_a_zero_gradient_moves_nothing_and_makes_no_nan(case):
+    images = edgy(random_images(2, 3, 5, 5))
+    _, _, region = region_of(case, images)
+    params = region.project(wild(case, region))
+    assert region.ascend(params, torch.zeros_like(params), 0.5).allclose(params, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linf", "l2", "self perceptual"])
+def test_a_large_step_ends_on_the_sphere(name):
+    """Size 1, give or take the resolution of the projection."""
+    images = random_images(3, 3, 6, 6) * 0.02 + 0.49
+    _, _, region = region_of(CASES[name], images)
+    far = region.ascend(region.identity() + 1e-3, wild(CASES[name], region), 5.0)
+    assert region.size(region.project(far)).allclose(torch.ones(3), atol=0.05 if name == "self perceptual" else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["linf of 0", "l2 of 0", "perceptual of 0", "clean"])
+def test_a_bound_of_0_leaves_the_images(name):
+    case = CASES[name]
+    images = edgy(random_images(3, 3, 5, 5))
+    _, _, region = region_of(case, images)
+    params = region.project(region.ascend(region.start(Noise(torch.arange(3))), wild(case, region), 1.0))
+    assert region.perturb(region.project(params)).equal(images)
+    assert region.size(params).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["linf", "l2", "self perceptual"])
+def test_gradients_through_the_images_are_right(name):
+    images = random_images(2, 1, 3, 4, dtype=torch.float64)
+    network = tapped(channels=1, activation=nn.Softplus, dtype=torch.float64)
+    region = CASES[name].make(network).around(images, network)
+    params = (0.01 * wild(CASES[name], region)).requires_grad_()
+    assert torch.autograd.gradcheck(region.perturb, params)
+    assert torch.autograd.gradcheck(lambda p: region.look(network, p).logits, params)
+    if name == "self perceptual":
+        assert torch.autograd.gradcheck(lambda p: region.look(network, p).distance, params)
+
+
+@every_case
+def test_the_region_does_not_write_on_the_images(case):
+    images = edgy(random_images(2, 3, 5, 5))
+    copy = images.clone()
+    _, _, region = region_of(case, images)
+    params = wild(case, region)
+    before = params.clone()
+    region.size(region.project(region.ascend(params, params, 0.5)))
+    assert images.equal(copy)
+    assert params.equal(before)
