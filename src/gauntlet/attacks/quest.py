@@ -28,6 +28,7 @@ class Quest:
         self._kept = region.identity().to(params.dtype)
         self._gain = params.new_full((len(params),), -torch.inf)
         self._done = torch.zeros(len(params), dtype=torch.bool, device=params.device)
+        self._nan = torch.zeros((), dtype=torch.bool, device=params.device)
 
     def __len__(self) -> int:
         """How many examples still stand, n."""
@@ -38,6 +39,7 @@ class Quest:
         self.params = self.params.detach().requires_grad_()
         look = self.region.look(self.classifier, self.params)
         gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
+        self._nan |= gain.detach().isnan().any()
         if self._iterate.retires:
             self._remember(gain.detach(), look)
         return gain, look
@@ -53,7 +55,10 @@ class Quest:
 
     def result(self) -> Tensor:
         """The params to return, `[N, …]`."""
-        return self._iterate.settle(self)
+        params = self._iterate.settle(self)
+        if self._nan:  # asked once, at the end: every look at it from Python makes a GPU wait
+            raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
+        return params
 
     def kept(self) -> Tensor:
         """What was remembered: the params of the highest gain seen inside the region, x itself where none was."""
@@ -61,10 +66,6 @@ class Quest:
 
     @torch.no_grad()
     def _remember(self, gain: Tensor, look: Look) -> None:
-        if gain.isnan().any():
-            raise NotFiniteError(
-                f"the classifier answers NaN, example {int(gain.isnan().nonzero()[0])} of those standing"
-            )
         inside = self.region.inside(self.params, look)
         self._done = self.goal.reached(look.logits) & inside
         better = inside & ((gain > self._gain[self._rows]) | self._done)
