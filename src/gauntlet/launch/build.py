@@ -39,7 +39,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> n
             f"the model gives logits {list(logits.shape)} for one image: expected [1, {config['dataset']['classes']}]"
         )
     assert isinstance(classifier, nn.Module)
-    return classifier
+    return classifier.to(memory_format=torch.channels_last)
 
 
 def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> Defense:

@@ -28,7 +28,7 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
         change = images - batch.images
         if change.abs().amax() > 0:
             times = min(20.0, 0.5 / float(change.abs().amax()))
-            rows.append((f"difference × {times:.0f}", (change * times + 0.5).clamp(0, 1), [""] * len(images)))
+            rows.append((f"difference x {times:.0f}", (change * times + 0.5).clamp(0, 1), [""] * len(images)))
     write_atomically(file, _png(rows))
 
 
@@ -51,7 +51,7 @@ def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: B
 
 
 def _caption(label: int, prediction: int) -> str:
-    return f"{label}" if label == prediction else f"{label} → {prediction}"
+    return f"{label}" if label == prediction else f"{label} -> {prediction}"
 
 
 def _png(rows: list[tuple[str, Tensor, list[str]]]) -> bytes:
@@ -62,7 +62,7 @@ def _png(rows: list[tuple[str, Tensor, list[str]]]) -> bytes:
         draw.text((6, i * height + _TOP + _CELL // 2 - 8), name, fill="black", font=font)
         for j, (image, caption) in enumerate(zip(images, captions, strict=True)):
             corner = (_LEFT + j * _CELL, i * height)
-            draw.text((corner[0] + 4, corner[1]), caption, fill="#b00000" if "→" in caption else "black", font=font)
+            draw.text((corner[0] + 4, corner[1]), caption, fill="#b00000" if ">" in caption else "black", font=font)
             sheet.paste(_picture(image), (corner[0] + 1, corner[1] + _TOP))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
