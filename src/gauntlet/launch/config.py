@@ -88,14 +88,14 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [] if old == new else [f"{path}: {old} → {new}"]
 
 
-def _folder_of_checkpoint(checkpoint: str, outputs: str) -> str:
+def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
     """The run folder whose result a checkpoint is; for any other file a folder named after it and its content."""
     path = Path(checkpoint).absolute()
     home = run_of(path)
     if home and path in (home, home / "checkpoints" / "final.safetensors"):
         return str(home)
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
-    return str(Path(outputs) / "evaluate" / f"{path.stem}-{content}")
+    return str(Path(outputs or "outputs") / "evaluate" / f"{path.stem}-{content}")
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -26,6 +26,7 @@ def evaluate(config: DictConfig) -> None:
     home = run_of(checkpoint)
     _take_over(config, RunFolder(home) if home else None)
     whole = plain(config)
+    whole["outputs"] = str(Path(whole["outputs"] or "outputs").absolute())
     check_targets(whole, whole["allow"])
     weights = RunFolder(checkpoint).weights if checkpoint.is_dir() else checkpoint
     if checkpoint.is_dir() and not weights.exists():
@@ -66,6 +67,7 @@ def _take_over(config: DictConfig, run: RunFolder | None) -> None:
     with open_dict(config):
         config.dataset, config.names.dataset = known["dataset"], known["names"]["dataset"]
         config.allow = [*config.allow, *known["allow"]]
+        config.outputs = config.outputs or known["outputs"]
         if config.model is None:
             config.model, config.names.model = known["model"], known["names"]["model"]
 

@@ -79,13 +79,16 @@ class RunFolder:
         write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
 
     def move_aside(self) -> None:
-        """Keep what is there under another name and leave the place free."""
+        """Keep what is there under another name; the folder stays, with its lock."""
+        things = sorted(thing for thing in self.path.iterdir() if thing.name != ".lock")
+        if not things:
+            return
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
             number += 1
-        if self.path.exists():
-            self.path.rename(aside)
-            self.path.mkdir()
+        aside.mkdir()
+        for thing in things:  # `checkpoints` before `config.yaml`: a kill in between leaves nothing to go on from
+            thing.rename(aside / thing.name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

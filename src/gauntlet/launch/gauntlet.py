@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,10 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
     start = time.monotonic()
     with _Display(suite) as display:
         folders = grid.run(subject, suite, folder.outcomes, display.chunk_done)
-    if grid.rank:
-        return
+        if grid.rank:
+            return
+        if grid.world > 1:  # whatever the others are still at: no collectives, and nobody waits for the dead
+            replace(grid, rank=0, world=1).run(subject, suite, folder.outcomes, display.chunk_done)
     _write_plan(folder, suite, name, grid, subject, folders)
     draw_examples(subject, suite, grid, folder.path / "pictures" / f"{name}.png")
     _write_report(folder, subject)

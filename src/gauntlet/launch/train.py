@@ -34,6 +34,7 @@ from gauntlet.models.weights import load_weights, read_weights, save_weights
 def train(config: DictConfig) -> None:
     """Check everything, train or go on training, evaluate what is missing."""
     whole = plain(config)
+    whole["outputs"] = str(Path(whole["outputs"]).absolute())
     check_named_row(whole)
     check_targets(whole, whole["allow"])
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
