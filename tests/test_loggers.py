@@ -34,12 +34,14 @@ def test_a_resumed_run_overwrites_the_steps_it_does_again_and_keeps_the_rest(tmp
 def test_wandb_is_offline_without_asking_where_nobody_is_logged_in(tmp_path):
     script = textwrap.dedent(
         f"""
-        from gauntlet.loggers import wandb_logger
+        from gauntlet.loggers import finish_wandb, wandb_logger
         logger = wandb_logger({str(tmp_path)!r}, project="p", name="n", group="g", run_id="abc")
         logger.log_metrics({{"loss": 0.25}}, step=3)
         logger.finalize("success")
-        import wandb
-        wandb.finish()
+        finish_wandb()
+        second = wandb_logger({str(tmp_path)!r}, project="p", name="m", group="g", run_id="def")
+        second.log_metrics({{"loss": 0.5}}, step=3)
+        finish_wandb()
         """
     )
     hidden = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k != "NETRC"} | {
@@ -54,3 +56,4 @@ def test_wandb_is_offline_without_asking_where_nobody_is_logged_in(tmp_path):
     read = subprocess.run(command, capture_output=True, text=True, env=hidden, check=True)
     history = [json.loads(line) for line in read.stdout.splitlines() if '"history"' in line]
     assert any(record["history"]["item"].get("loss") == 0.25 for record in history)
+    assert len(list(tmp_path.glob("wandb/offline-run-*-def"))) == 1  # the next job of a sweep has a run of its own

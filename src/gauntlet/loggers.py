@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ class MetricsCSV(Logger):
             return {}
         with self._file.open(newline="") as stream:
             return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(stream)}
+
+
+def finish_wandb() -> None:
+    """End the W&B run of this process, if there is one: the next job of a sweep begins its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def wandb_logger(folder: str | Path, project: str, name: str, group: str, run_id: str) -> Logger:

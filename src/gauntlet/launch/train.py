@@ -27,6 +27,7 @@ from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.references import fitted, with_references
+from gauntlet.loggers import MetricsCSV, finish_wandb
 from gauntlet.models.weights import digest_of as file_digest
 from gauntlet.models.weights import load_weights, read_weights, save_weights
 
@@ -84,8 +85,6 @@ def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Traine
 
 def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[Logger]:
     """The CSV file always; others know the run by the digest of its config."""
-    from gauntlet.loggers import MetricsCSV
-
     names = whole["names"]
     title = f"{names['defense']}-{names['model']}-seed{whole['seed']}"
     identity = {"name": title, "group": names["dataset"], "run_id": digest[:16]}
@@ -114,6 +113,8 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
     except SystemExit as stop:  # Lightning's way to end after a signal; its own exit code for SIGTERM is 0
         print("training was stopped; the same command goes on from the last checkpoint", flush=True)
         sys.exit(128 + (signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT))
+    finally:
+        finish_wandb()
     if trainer.is_global_zero:
         save_weights(defense.classifier, folder.weights)
     trainer.strategy.barrier()

@@ -27,7 +27,7 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
         rows.append((name, images, captions))
         change = images - batch.images
         if change.abs().amax() > 0:
-            times = min(20.0, 0.5 / float(change.abs().amax()))
+            times = max(1.0, min(20.0, 0.5 / float(change.abs().flatten().quantile(0.98).clamp(min=1e-3))))
             rows.append((f"difference x {times:.0f}", (change * times + 0.5).clamp(0, 1), [""] * len(images)))
     write_atomically(file, _png(rows))
 
