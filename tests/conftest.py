@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import yaml
 
 torch.set_num_threads(1)  # tests are small: two threads waiting for each other on a busy machine take ten times as long
 os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
@@ -51,11 +52,15 @@ def door(monkeypatch, capfd):
 def fitted(tmp_path_factory) -> Path:
     """An output folder with a reference network that saw too few epochs: enough to be a network."""
     from gauntlet.data import Digits
+    from gauntlet.launch.config import CONF
+    from gauntlet.launch.references import place_of
     from gauntlet.models import alexnet_cifar
     from gauntlet.models.weights import save_weights
 
     outputs = tmp_path_factory.mktemp("fitted")
-    place = outputs / "references" / f"digits-{Digits().fingerprint[:12]}" / "alexnet_cifar"
+    digits = yaml.safe_load((CONF / "dataset" / "digits.yaml").read_text())
+    config = {"names": {"dataset": "digits"}, "dataset": digits, "outputs": outputs}
+    place = place_of(config, "alexnet_cifar", Digits())
     torch.manual_seed(0)
     save_weights(alexnet_cifar(10), place / "checkpoints" / "final.safetensors")
     return outputs

@@ -15,7 +15,7 @@ def logged(folder, *rows):
     logger = MetricsCSV(folder)
     for step, values in rows:
         logger.log_metrics(values, step)
-    logger.save()
+    logger.flush()
     return pl.read_csv(folder / "metrics.csv")
 
 

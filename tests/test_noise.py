@@ -160,3 +160,7 @@ def test_fresh_seeds_follow_the_global_generator():
         again = fresh_seeds(4, torch.device("cpu"))
     assert first.equal(again)
     assert len(set(first.tolist() + second.tolist())) == 8
+
+
+def test_hashes_stay_on_the_device_of_their_tensors():
+    assert mix(0, torch.zeros(3, dtype=torch.int64, device="meta"), 5).device.type == "meta"

@@ -71,20 +71,36 @@ def test_exact_switches_autocast_off_and_on_again(failure):
         assert (left @ right).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("before", [(True, True, False, True), (False, False, True, False)])
-def test_exact_restores_the_switches_of_cuda(before):
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    found = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+@pytest.mark.parametrize("before", ["none", "ieee", "tf32"])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_exact_restores_the_precision_it_found_and_is_full_inside(before, deterministic):
+    backends, cudnn = torch.backends, torch.backends.cudnn
+    switches = (backends.cuda.matmul, cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    found = [switch.fp32_precision for switch in switches], cudnn.deterministic
     try:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+        for switch in switches:
+            switch.fp32_precision = before
+        expected = [switch.fp32_precision for switch in switches]
+        cudnn.deterministic = deterministic
         with contextlib.suppress(ValueError), exact():
-            assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == (
-                False,
-                False,
-                True,
-                False,
-            )
+            assert {switch.fp32_precision for switch in switches} == {"ieee"}
+            assert cudnn.deterministic
             raise ValueError
-        assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == before
+        assert [switch.fp32_precision for switch in switches] == expected
+        assert cudnn.deterministic == deterministic
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = found
+        for switch, precision in zip(switches, found[0], strict=True):
+            switch.fp32_precision = precision
+        cudnn.deterministic = found[1]
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_exact_goes_with_the_older_switch(precision):
+    found = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        with exact():
+            pass
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(found)

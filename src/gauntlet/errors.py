@@ -5,7 +5,7 @@ class UserError(Exception):
     """Something in the request cannot be done as asked. The front doors print the message alone and exit with 2."""
 
 
-class NotFiniteError(RuntimeError):
+class NotFiniteError(UserError, RuntimeError):
     """A classifier answered NaN. It must not pass for a robust one, so nothing goes on."""
 
 

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from gauntlet.errors import UserError
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read ({str(error)[:80]}): remove it and run the same command again"
+        ) from None
 
 
 def write_atomically(file: Path, content: bytes | str) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from gauntlet.files import write_atomically
+
+_SECONDS = 5.0  # between two writes of the metrics; a checkpoint to go on from writes them too
 
 
 class MetricsCSV(Logger):
@@ -27,6 +30,7 @@ class MetricsCSV(Logger):
         self._file = Path(folder) / "metrics.csv"
         self._rows: dict[int, dict[str, Any]] = {}
         self._old: dict[int, dict[str, Any]] | None = None
+        self._written = -_SECONDS
 
     @property
     def name(self) -> str:
@@ -52,7 +56,14 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def save(self) -> None:
+        """Lightning asks after every row: write every few seconds."""
+        if time.monotonic() - self._written > _SECONDS:
+            self.flush()
+
+    @rank_zero_only
+    def flush(self) -> None:
         """Write the file anew."""
+        self._written = time.monotonic()
         rows = {**(self._old or {}), **self._rows}
         if not self._rows:
             return
@@ -66,7 +77,7 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """At the end, however it came."""
-        self.save()
+        self.flush()
 
     def _read(self) -> dict[int, dict[str, Any]]:
         if not self._file.exists():

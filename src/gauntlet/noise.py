@@ -2,7 +2,8 @@
 
 Every number is a hash of (seed of the example, draw, element): a counter-based generator in the manner of Salmon et
 al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, with the finaliser of SplitMix64 (Steele et al., OOPSLA
-2014). The same example gets the same numbers in any batch, order, process and device.
+2014). The same example gets the same numbers in any batch, order and process; from one kind of device
+to another only the last bit of a normal number may differ.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def mix(*parts: Tensor | int) -> Tensor:
     >>> mix(0, 7, torch.tensor([3, 4])).shape
     torch.Size([2])
     """
-    words = torch.zeros((), dtype=torch.int64)
+    device = next((part.device for part in parts if isinstance(part, Tensor)), None)
+    words = torch.zeros((), dtype=torch.int64, device=device)
     for part in parts:
-        part = part if isinstance(part, Tensor) else torch.tensor(part, dtype=torch.int64)
-        words = _scrambled(words.to(part.device) * 3 + part.to(torch.int64) + _GOLDEN)
+        words = _scrambled(words * 3 + (part.to(torch.int64) if isinstance(part, Tensor) else part) + _GOLDEN)
     return words
 
 

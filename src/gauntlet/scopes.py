@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,14 +35,27 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+_BACKENDS: Any = torch.backends  # whose newer switches have no type stubs
+_PRECISIONS = (
+    _BACKENDS.cuda.matmul,
+    _BACKENDS.cudnn.conv,
+    _BACKENDS.mkldnn.matmul,
+    _BACKENDS.mkldnn.conv,
+)
+
+
 @contextmanager
 def exact() -> Iterator[None]:
     """Full float32, the same bits every time: no TF32, no autocast, cuDNN's deterministic kernels."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, False, True, False
+    cudnn = torch.backends.cudnn
+    before = [backend.fp32_precision for backend in _PRECISIONS], cudnn.deterministic, cudnn.benchmark
+    for backend in _PRECISIONS:
+        backend.fp32_precision = "ieee"
+    cudnn.deterministic, cudnn.benchmark = True, False
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+        precisions, cudnn.deterministic, cudnn.benchmark = before
+        for backend, precision in zip(_PRECISIONS, precisions, strict=True):
+            backend.fp32_precision = precision

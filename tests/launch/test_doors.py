@@ -7,6 +7,7 @@ from importlib.metadata import version
 import polars as pl
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from gauntlet.evaluation import read_outcomes
@@ -129,6 +130,12 @@ REFUSED = {
     "somebody else's code": (("defense=normal", "model._target_=os.system"), "allow=[os]"),
     "a library's function": (("defense=normal", "model._target_=torch.hub.load"), "torch.hub.load"),
     "a union of strangers": (("defense=normal", "attack_suite.union=[fog]"), "fog"),
+    "a seed that is no number": (("defense=normal", "seed=abc"), "integer"),
+    "a negative rate": (("defense=normal", "optimizer.lr=-1"), "optimizer"),
+    "an optimizer's unknown argument": (("defense=normal", "+optimizer.bogus=1"), "bogus"),
+    "no epoch": (("defense=normal", "trainer.max_epochs=-1"), "max_epochs"),
+    "steps of several batches": (("defense=normal", "+trainer.accumulate_grad_batches=2"), "accumulate"),
+    "a device that is none": (("defense=normal", "evaluation.device=gpu"), "evaluation.device=gpu"),
     "no steps": (("defense=pat_self", "defense.attack.steps=0"), "steps"),
 }
 
@@ -160,6 +167,57 @@ def test_a_folder_of_another_config_is_refused_and_what_differs_is_named(door, r
     assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
     assert "seed: 0 → 1" in said.err
     assert (run / "config.yaml").read_text() == before
+
+
+def test_a_damaged_checkpoint_to_go_on_from_is_one_line(door, run):
+    (run / "checkpoints" / "final.safetensors").unlink()
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
+    said = door(
+        "train", "defense=normal", "trainer.max_epochs=3", *QUICK, f"hydra.run.dir={run}", f"outputs={run.parents[2]}"
+    )
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
+    assert "last.ckpt is damaged" in said.err
+
+
+def test_a_run_folder_does_not_allow_itself_code(door, run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config |= {
+        "allow": ["tempfile"],
+        "model": {"_target_": "tempfile.mkdtemp", "prefix": "own", "dir": str(run.parent)},
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    said = door("evaluate", f"checkpoint={run}", f"outputs={run.parents[2]}")
+    assert said.code == 2
+    assert "allow=[tempfile]" in said.err
+    assert not list(run.parent.glob("own*"))
+
+
+def test_a_changed_suite_does_not_take_the_name_of_the_one_that_is_there(door, run):
+    words = (f"checkpoint={run}", f"outputs={run.parents[2]}", "evaluation.chunk=20")
+    said = door("evaluate", *words, "evaluation.examples=20", "attack_suite=quick")
+    assert said.code == 2
+    assert "suite=<name>" in said.err
+    assert door("evaluate", *words, "evaluation.examples=20", "attack_suite=clean", "suite=small").code == 0
+    assert "Attack suite small" in (run / "report.md").read_text()
+
+
+def test_numbers_of_other_weights_are_not_shown(door, run):
+    plan = json.loads((run / "suites" / "quick.json").read_text())
+    (run / "suites" / "quick.json").write_text(json.dumps(plan | {"checkpoint": "other"}))
+    said = door("report", f"runs={run}")
+    assert said.code == 2
+    assert "other weights" in said.err
+
+
+def test_a_refused_start_leaves_the_lock_of_a_live_run_alone(door, outputs):
+    from gauntlet.launch.folder import RunFolder
+
+    folder = RunFolder(outputs / "digits" / "live")
+    with folder.locked():
+        for _ in range(2):
+            said = door("train", "defense=normal", f"outputs={outputs}", *QUICK, f"hydra.run.dir={folder.path}")
+            assert "in use" in said.err
+    assert folder.path.exists()
 
 
 def test_a_folder_in_use_is_refused(door, run):

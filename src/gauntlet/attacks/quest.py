@@ -39,6 +39,7 @@ class Quest:
         self.params = self.params.detach().requires_grad_()
         look = self.region.look(self.classifier, self.params)
         gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
+        gain = gain - self.region.penalty(self.params)
         self._nan |= gain.detach().isnan().any()
         if self._iterate.retires:
             self._remember(gain.detach(), look)

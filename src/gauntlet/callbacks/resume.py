@@ -9,6 +9,8 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from gauntlet.loggers import MetricsCSV
+
 
 class KeepResumable(Callback):
     """Writes `checkpoints/last.ckpt` after every epoch, and within long epochs every so often.
@@ -42,6 +44,9 @@ class KeepResumable(Callback):
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):  # what was logged before this point is never logged again
+                logger.flush()
         file = self.file(trainer.default_root_dir)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         trainer.save_checkpoint(temporary)

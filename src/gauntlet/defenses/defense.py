@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from gauntlet.data import Batch
+from gauntlet.errors import NotFiniteError
 from gauntlet.noise import mix
 
 OptimizerOf = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -33,7 +34,7 @@ class Defense(LightningModule):
     def __init__(self, classifier: nn.Module, optimizer: OptimizerOf, schedule: ScheduleOf, seed: int = 0) -> None:
         super().__init__()
         self.classifier, self.seed = classifier, seed
-        self._optimizer, self._schedule = optimizer, schedule
+        self.optimizer_of, self.schedule_of = optimizer, schedule
 
     @property
     @abstractmethod
@@ -57,6 +58,8 @@ class Defense(LightningModule):
         """Mean cross-entropy of one train-mode forward; BatchNorm sees what the regime shows and nothing else."""
         logits = self.classifier(self.training_images(batch))
         loss = F.cross_entropy(logits, batch.labels)
+        if not loss.isfinite():
+            raise NotFiniteError(f"the training loss is {loss.item()}: lower the learning rate (optimizer.lr)")
         right = (logits.detach().argmax(1) == batch.labels).float().mean()
         self._log("train", len(batch.labels), loss=loss.detach(), accuracy=right)
         return loss
@@ -68,9 +71,9 @@ class Defense(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule stepped every step."""
-        optimizer = self._optimizer(self.classifier.parameters())
+        optimizer = self.optimizer_of(self.classifier.parameters())
         epochs = self.trainer.max_epochs or 1
-        schedule = self._schedule(optimizer, steps_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs)
+        schedule = self.schedule_of(optimizer, steps_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def example_seeds(self, batch: Batch, epoch: int) -> Tensor:

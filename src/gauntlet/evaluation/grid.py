@@ -19,7 +19,7 @@ from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch, Examples
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
-from gauntlet.errors import ThreatModelViolation
+from gauntlet.errors import NotFiniteError, ThreatModelViolation
 from gauntlet.evaluation.outcomes import OutcomeFolder
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.goals import margin
@@ -103,7 +103,10 @@ class Grid:
         return {
             "attack": describe(attack),
             "weights": weights_of(attack),
-            "reference": None if subject.reference is None else weights_of(subject.reference),
+            "classifier": describe(subject.classifier),
+            "reference": None
+            if subject.reference is None
+            else [describe(subject.reference), weights_of(subject.reference)],
             "checkpoint": subject.checkpoint,
             "dataset": subject.fingerprint,
             "examples": self.examples,
@@ -117,16 +120,23 @@ class Grid:
         return mix(self.seed, int(digest(describe(attack))[:15], 16), batch.ids)
 
 
+def device_of(classifier: nn.Module) -> torch.device:
+    """Where its tensors are; the CPU where it has none."""
+    return next((tensor.device for tensor in classifier.state_dict().values()), torch.device("cpu"))
+
+
 def examine(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> dict[str, Any]:
     """Attack a chunk and measure what came back: one list per column of the schema."""
     start = time.perf_counter()
     classifier = subject.classifier
-    device = next((tensor.device for tensor in classifier.state_dict().values()), torch.device("cpu"))
+    device = device_of(classifier)
     images, labels = batch.images.to(device), batch.labels.to(device)
     with exact(), evaluating(classifier):
-        found = _attacked(attack, classifier, images, labels, seeds.to(device))
+        found = attacked(attack, classifier, images, labels, seeds.to(device))
         with torch.no_grad():
             clean, logits = classifier(images), classifier(found.images)
+        if clean.isnan().any() or (logits.isnan() & found.images.isfinite().flatten(1).all(1)[:, None]).any():
+            raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
         inside, size = _inside(attack, classifier, images, found)
         measured = _distances(subject, images, found.images)
     prediction = logits.argmax(1)
@@ -153,7 +163,7 @@ def examine(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> di
     }
 
 
-def _attacked(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Tensor) -> Adversarial:
+def attacked(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Tensor) -> Adversarial:
     """What the attack gives back; if it breaks its own promise, the clean images marked as outside."""
     try:
         return attack(classifier, images, labels, seeds=seeds)

@@ -25,8 +25,8 @@ class AttackSuite:
         unknown = sorted(set(self.union) - set(self.attacks))
         if unknown:
             raise ValueError(f"union names {unknown}, the suite has {sorted(self.attacks)}: name attacks of the suite")
-        free = [name for name, attack in self.attacks.items() if not attack.stays_inside]
+        free = [name for name in self.union if not self.attacks[name].stays_inside]
         if free:
             raise ValueError(
-                f"{free} do not promise to stay inside their threat model and measure nothing: give them a projection"
+                f"{free} do not promise to stay inside their threat model and join no union: give them a projection"
             )

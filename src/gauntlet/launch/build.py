@@ -33,12 +33,13 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> n
     """The classifier, its first weights a function of the seed alone."""
     torch.manual_seed(seed)
     classifier = instantiate(config["model"], "model")
+    if not isinstance(classifier, nn.Module):
+        raise UserError(f"model is a {type(classifier).__name__}: expected a torch.nn.Module")
     logits = rehearse(classifier, data, "the model")
     if logits.shape != (1, config["dataset"]["classes"]):
         raise UserError(
             f"the model gives logits {list(logits.shape)} for one image: expected [1, {config['dataset']['classes']}]"
         )
-    assert isinstance(classifier, nn.Module)
     return classifier.to(memory_format=torch.channels_last)
 
 
@@ -47,6 +48,10 @@ def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageD
     node = {key: value for key, value in config["defense"].items() if key != "row"}
     defense = instantiate(node, "defense", classifier=classifier, seed=config["seed"])
     assert isinstance(defense, Defense)
+    try:
+        defense.optimizer_of(classifier.parameters())
+    except (ValueError, TypeError) as error:
+        raise UserError(f"optimizer: {_short(error)}") from error
     if isinstance(attack := getattr(defense, "attack", None), Attack):
         rehearse_attack(attack, classifier, data, "defense.attack")
     return defense

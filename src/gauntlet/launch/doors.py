@@ -10,9 +10,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -66,6 +68,9 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
         for error in refused:
             raise error
+    except KeyboardInterrupt:
+        print("gauntlet: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _ASKED_FOR_TRACES:
             raise
@@ -85,18 +90,20 @@ def _quiet() -> None:
 
 def _remove_if_empty(folder: Path) -> None:
     """Hydra makes the run folder before anything is checked: take it back where nothing was written."""
-    if folder.is_dir() and {file.name for file in folder.iterdir()} <= {".lock"}:
-        (folder / ".lock").unlink(missing_ok=True)
+    if not folder.is_dir() or any(file.name != ".lock" for file in folder.iterdir()):
+        return
+    with suppress(OSError, Timeout):  # a lock that somebody holds is his folder, and rmdir stops at what is not empty
+        with FileLock(folder / ".lock", timeout=0):
+            (folder / ".lock").unlink()
         for place in (folder, *folder.parents):
-            if place == Path.cwd() or any(place.iterdir()):
-                break
-            place.rmdir()
+            if place != Path.cwd():
+                place.rmdir()
 
 
 def _one_line(error: BaseException) -> str:
     """The message without Hydra's and OmegaConf's line breaks and stack of keys."""
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}; choose a folder you can write to with outputs=<folder>"
+        return f"{error.filename}: {error.strerror}; choose a place you can read and write (outputs=<folder>)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
     return said if said else type(error).__name__

@@ -66,7 +66,6 @@ def _take_over(config: DictConfig, run: RunFolder | None) -> None:
         )
     with open_dict(config):
         config.dataset, config.names.dataset = known["dataset"], known["names"]["dataset"]
-        config.allow = [*config.allow, *known["allow"]]
         config.outputs = config.outputs or known["outputs"]
         if config.model is None:
             config.model, config.names.model = known["model"], known["names"]["model"]

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from gauntlet import __version__
 from gauntlet.errors import UserError
-from gauntlet.files import write_atomically
+from gauntlet.files import read_json, write_atomically
 from gauntlet.launch.config import differences, training_part
 
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "lpips", "torchmetrics", "polars", "numpy")
@@ -75,7 +75,7 @@ class RunFolder:
         if not (self.path / "config.yaml").exists():
             write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
         file = self.path / "provenance.json"
-        starts = json.loads(file.read_text()) if file.exists() else []
+        starts = read_json(file) if file.exists() else []
         write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
 
     def move_aside(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gauntlet.distances.calibrated import CalibratedLPIPS
-from gauntlet.evaluation import AttackSuite, Grid, OutcomeFolder, Subject
-from gauntlet.files import write_atomically
+from gauntlet.errors import UserError
+from gauntlet.evaluation import AttackSuite, Grid, Subject
+from gauntlet.files import read_json, write_atomically
 from gauntlet.launch.folder import RunFolder
 from gauntlet.reports import draw_examples, markdown_table, read_row, run_table
 from gauntlet.reports.table import caption, read_card
@@ -26,13 +28,18 @@ def device_of(choice: str) -> torch.device:
     """`auto` is the first GPU, or the CPU where there is none.
 
     Raises:
-        ValueError: a device that is not there.
+        UserError: a device that is not there.
     """
-    if choice == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(choice)
+    try:
+        device = torch.device(
+            "cuda" if choice == "auto" and torch.cuda.is_available() else choice.replace("auto", "cpu")
+        )
+    except RuntimeError:
+        raise UserError(f"evaluation.device={choice}: expected auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"evaluation.device={choice}, and torch sees no GPU: write cpu or auto")
+        raise UserError(f"evaluation.device={choice}, and torch sees no GPU: write cpu or auto")
+    if str(device) == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return device
 
 
@@ -47,15 +54,20 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
         folder: where.
     """
     start = time.monotonic()
+    plan = _plan(folder, suite, grid, subject)
+    _check_plan(folder, name, plan)
     with _Display(suite) as display:
-        folders = grid.run(subject, suite, folder.outcomes, display.chunk_done)
+        grid.run(subject, suite, folder.outcomes, display.chunk_done)
         if grid.rank:
             return
         if grid.world > 1:  # whatever the others are still at: no collectives, and nobody waits for the dead
             replace(grid, rank=0, world=1).run(subject, suite, folder.outcomes, display.chunk_done)
-    _write_plan(folder, suite, name, grid, subject, folders)
-    draw_examples(subject, suite, grid, folder.path / "pictures" / f"{name}.png")
+    picture = folder.path / "pictures" / f"{name}.png"
+    drawn = picture.exists() and _read_plan(folder, name) == plan
+    write_atomically(_plan_file(folder, name), json.dumps(plan, indent=1) + "\n")
     _write_report(folder, subject)
+    if not drawn:
+        draw_examples(subject, suite, grid, picture)
     row = read_row(folder.path, name)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(run_table(row, f"{row.name} through attack suite {name}"))
@@ -67,20 +79,38 @@ def write_card(folder: RunFolder, card: Mapping[str, Any]) -> None:
     write_atomically(folder.path / "card.json", json.dumps(dict(card), indent=1) + "\n")
 
 
-def _write_plan(
-    folder: RunFolder, suite: AttackSuite, name: str, grid: Grid, subject: Subject, folders: Mapping[str, OutcomeFolder]
-) -> None:
+def _plan(folder: RunFolder, suite: AttackSuite, grid: Grid, subject: Subject) -> dict[str, Any]:
+    """What a suite was in this run: its attacks, where their outcomes are, on what they were measured."""
     entries = {
-        attack: {
+        name: {
             "folder": str(place.path.relative_to(folder.path)),
-            "threat_model": suite.attacks[attack].threat_model.name,
-            "bound": suite.attacks[attack].threat_model.bound,
+            "threat_model": suite.attacks[name].threat_model.name,
+            "bound": suite.attacks[name].threat_model.bound,
         }
-        for attack, place in folders.items()
+        for name, place in grid.folders(subject, suite, folder.outcomes).items()
     }
     total = min(len(subject.examples), grid.examples or len(subject.examples))
-    plan = {"attacks": entries, "union": list(suite.union), "examples": total}
-    write_atomically(folder.path / "suites" / f"{name}.json", json.dumps(plan, indent=1) + "\n")
+    return {"checkpoint": subject.checkpoint, "attacks": entries, "union": list(suite.union), "examples": total}
+
+
+def _check_plan(folder: RunFolder, name: str, plan: Mapping[str, Any]) -> None:
+    """Refuse to put other numbers under a name that a table of this checkpoint has already."""
+    known = _read_plan(folder, name)
+    if known and known["checkpoint"] == plan["checkpoint"] and known != plan:
+        raise UserError(
+            f"{folder.path} has another suite {name} for this checkpoint (other attacks, bounds, examples or seed):"
+            f" give this one a name of its own with suite=<name>"
+        )
+
+
+def _plan_file(folder: RunFolder, name: str) -> Path:
+    return folder.path / "suites" / f"{name}.json"
+
+
+def _read_plan(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    file = _plan_file(folder, name)
+    plan: dict[str, Any] | None = read_json(file) if file.exists() else None
+    return plan
 
 
 def _write_report(folder: RunFolder, subject: Subject) -> None:
@@ -88,6 +118,8 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
     card = read_card(folder.path)
     parts = [f"# {card['name']}\n"]
     for suite in sorted(path.stem for path in (folder.path / "suites").glob("*.json")):
+        if read_json(_plan_file(folder, suite))["checkpoint"] != card["checkpoint"]:
+            continue  # of weights that were here before
         row = read_row(folder.path, suite)
         bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
         parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]

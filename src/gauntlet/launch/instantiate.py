@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import Any
 
 import hydra.utils
-import torchmetrics
 from hydra.errors import HydraException
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
@@ -28,7 +27,6 @@ _KINDS = (
     Trainer,
     LightningModule,
     LightningDataModule,
-    torchmetrics.Metric,
 )
 _LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "timm")
 

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from gauntlet.data import ImageData
 from gauntlet.errors import UserError
+from gauntlet.identity import digest
 from gauntlet.launch.build import rehearse
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
@@ -45,6 +46,15 @@ def with_references(config: Any, weights: Mapping[str, Path]) -> Any:
     return str(weights[config]) if isinstance(config, str) and config in weights else config
 
 
+def without_weights(config: Any) -> Any:
+    """The config with every network that is still to be fitted as it is before."""
+    if isinstance(config, dict):
+        if str(config.get("weights", "")).startswith(_MARK):
+            return config["network"]
+        return {key: without_weights(value) for key, value in config.items()}
+    return [without_weights(value) for value in config] if isinstance(config, list) else config
+
+
 def references(config: Any) -> dict[str, Any]:
     """The network node of every `weights: reference/…` in a config, by that value."""
     found: dict[str, Any] = {}
@@ -67,26 +77,39 @@ def fitted(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
 
 def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageData) -> Path:
     experiment = reference.removeprefix(_MARK)
-    dataset = f"{config['names']['dataset']}-{data.fingerprint[:12]}"
-    place = Path(config["outputs"]).absolute() / "references" / dataset / experiment
+    place = place_of(config, experiment, data)
     weights = RunFolder(place).weights
     if weights.exists():
         return weights
     rehearse(instantiate(node, experiment), data, f"the perceptual network {experiment}")
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_name(f".{place.name}.lock")):  # the other ranks and jobs of a sweep wait here
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / ".lock"):  # the fit of a run that was killed may still be at work: wait for it
+            pass
         if not weights.exists():
-            print(f"fitting the perceptual network {experiment} on {dataset} first, once: {place}", flush=True)
+            print(
+                f"fitting the perceptual network {experiment} on {config['names']['dataset']} first, once: {place}",
+                flush=True,
+            )
             if subprocess.run(_command(config, experiment, place), env=_own_environment()).returncode:
                 raise UserError(f"the perceptual network {experiment} could not be fitted: see above")
     return weights
 
 
+def place_of(config: Mapping[str, Any], experiment: str, data: ImageData) -> Path:
+    """The run folder of a reference network: a function of the dataset's content and of how it is fitted."""
+    dataset = f"{config['names']['dataset']}-{data.fingerprint[:12]}"
+    recipe = digest([config["dataset"].get("reference_recipe"), config["dataset"]["classes"]])
+    return Path(config["outputs"]).absolute() / "references" / dataset / f"{experiment}-{recipe[:8]}"
+
+
 def _command(config: Mapping[str, Any], experiment: str, place: Path) -> list[str]:
+    dataset = {key: value for key, value in config["dataset"].items() if key not in ("reference", "recipe")}
     return [
         *(sys.executable, "-m", "gauntlet.launch.doors"),
         *(f"dataset={config['names']['dataset']}", f"+experiment/reference={experiment}"),
-        *(f"++dataset.module.{leaf}" for leaf in _leaves(config["dataset"]["module"])),
+        *(f"++dataset.{leaf}" for leaf in _leaves(dataset)),
         *(f"allow={json.dumps(config['allow'])}", f"outputs={json.dumps(str(config['outputs']))}"),
         f"hydra.run.dir={json.dumps(str(place))}",
     ]
@@ -102,4 +125,6 @@ def _leaves(node: Mapping[str, Any]) -> Iterator[str]:
 
 def _own_environment() -> dict[str, str]:
     """This environment without whatever would make the fit a part of somebody's process group."""
-    return {k: v for k, v in os.environ.items() if k not in _RANKS and not k.startswith(_SCHEDULERS)}
+    return {
+        k: v for k, v in os.environ.items() if k not in (*_RANKS, "HYDRA_FULL_ERROR") and not k.startswith(_SCHEDULERS)
+    }

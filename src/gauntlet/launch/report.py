@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from gauntlet.errors import UserError
+from gauntlet.files import write_atomically
 from gauntlet.reports import markdown_table, read_row, runs_table
 from gauntlet.reports.table import caption
 
@@ -21,7 +22,7 @@ def report(config: DictConfig) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(runs_table(rows, f"attack suite {config.suite}"))
     if config.file is not None:
-        Path(config.file).write_text(f"{markdown_table(rows)}\n{caption(rows)}\n")
+        write_atomically(Path(config.file), f"{markdown_table(rows)}\n{caption(rows)}\n")
 
 
 def _runs_in(place: Path) -> list[Path]:

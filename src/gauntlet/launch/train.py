@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,13 +21,14 @@ from omegaconf import DictConfig
 from gauntlet.callbacks import KeepResumable
 from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
+from gauntlet.errors import UserError
 from gauntlet.evaluation import Subject
 from gauntlet.launch.build import build_classifier, build_data, build_defense, build_reference, build_suite
 from gauntlet.launch.config import check_named_row, digest_of, plain
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
-from gauntlet.launch.references import fitted, with_references
+from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, finish_wandb
 from gauntlet.models.weights import digest_of as file_digest
 from gauntlet.models.weights import load_weights, read_weights, save_weights
@@ -36,6 +38,8 @@ def train(config: DictConfig) -> None:
     """Check everything, train or go on training, evaluate what is missing."""
     whole = plain(config)
     whole["outputs"] = str(Path(whole["outputs"]).absolute())
+    if not isinstance(whole["seed"], int):
+        raise UserError(f"seed={whole['seed']}: expected an integer")
     check_named_row(whole)
     check_targets(whole, whole["allow"])
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
@@ -45,12 +49,15 @@ def train(config: DictConfig) -> None:
     classifier = build_classifier(whole, data, whole["seed"])
     with folder.locked() if _leads() else contextlib.nullcontext():
         trainer = _trainer(whole, folder, digest_of(config))
+        bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
+        build_defense(bare, classifier, data)
+        build_suite(bare, classifier, data)
+        grid = instantiate(_grid_node(whole), "evaluation", rank=trainer.global_rank, world=trainer.world_size)
+        device = device_of(whole["evaluation"]["device"])
         whole_with_weights = with_references(whole, fitted(whole, data))
         defense = build_defense(whole_with_weights, classifier, data)
         suite = build_suite(whole_with_weights, classifier, data)
         reference = build_reference(whole_with_weights, data)
-        grid = instantiate(_grid_node(whole), "evaluation", rank=trainer.global_rank, world=trainer.world_size)
-        device = device_of(whole["evaluation"]["device"])
         if _leads():
             if whole["restart"]:
                 folder.move_aside()
@@ -80,7 +87,27 @@ def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Traine
         default_root_dir=folder.path,
     )
     assert isinstance(trainer, Trainer)
+    _check_trainer(whole["trainer"], trainer)
     return trainer
+
+
+_ORDER = {"accumulate_grad_batches": 1, "limit_train_batches": 1.0, "overfit_batches": 0, "max_steps": -1}
+
+
+def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
+    """Refuse what would silently break the order of examples, the schedule, or a sweep."""
+    broken = [key for key, whole in _ORDER.items() if node.get(key, whole) != whole]
+    if broken or (trainer.max_epochs or 0) < 1:
+        raise UserError(
+            f"trainer.{(broken or ['max_epochs'])[0]}: training is whole epochs, at least one, a step a batch:"
+            f" change dataset.recipe.batch_size or dataset.recipe.epochs instead"
+        )
+    spawns = getattr(trainer.strategy, "launcher", None) is not None
+    if HydraConfig.get().mode is RunMode.MULTIRUN and trainer.world_size > 1 and spawns:
+        raise UserError(
+            f"a sweep of {trainer.world_size} processes a job would start the whole sweep in each of them:"
+            f" use trainer.devices=1, or start the processes with torchrun or srun"
+        )
 
 
 def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[Logger]:
@@ -104,9 +131,10 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
     last = KeepResumable.file(folder.path)
     last.parent.mkdir(parents=True, exist_ok=True)
     for scrap in last.parent.glob(f".{last.name}.*"):
-        scrap.unlink()
+        scrap.unlink(missing_ok=True)
     resume = last if last.exists() else None
     if resume:
+        read_weights(resume)  # a damaged one is said so in one line
         print(f"going on from {os.path.relpath(resume)}", flush=True)
     try:
         trainer.fit(defense, datamodule=data, ckpt_path=resume, weights_only=True)

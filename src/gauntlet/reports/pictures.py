@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gauntlet.data import Batch
 from gauntlet.evaluation import AttackSuite, Grid, Subject
+from gauntlet.evaluation.grid import attacked, device_of
 from gauntlet.files import write_atomically
 from gauntlet.scopes import evaluating, exact
 
@@ -34,7 +35,7 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
 
 def _right_ones(subject: Subject, count: int) -> Batch:
     some = subject.examples[slice(0, 8 * count)]
-    device = next(subject.classifier.parameters()).device
+    device = device_of(subject.classifier)
     with torch.no_grad(), evaluating(subject.classifier), exact():
         right = (subject.classifier(some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
     chosen = right[:count] if len(right) else torch.arange(min(count, len(some.labels)))
@@ -42,10 +43,10 @@ def _right_ones(subject: Subject, count: int) -> Batch:
 
 
 def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
-    attack, device = suite.attacks[name], next(subject.classifier.parameters()).device
+    attack, device = suite.attacks[name], device_of(subject.classifier)
     on = Batch(*(part.to(device) for part in batch))
     with exact():
-        found = attack(subject.classifier, on.images, on.labels, seeds=grid.seeds(attack, on))
+        found = attacked(attack, subject.classifier, on.images, on.labels, grid.seeds(attack, on))
         with torch.no_grad(), evaluating(subject.classifier):
             return found.images.cpu(), subject.classifier(found.images).argmax(1).cpu()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 from gauntlet.errors import UserError
 from gauntlet.evaluation.measures import Accuracy, accuracy, mean_accuracy, union_accuracy, unseen
 from gauntlet.evaluation.outcomes import read_outcomes
+from gauntlet.files import read_json
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ def read_row(folder: Path, suite: str) -> Row:
         UserError: it is no run folder, or was not evaluated under the suite.
     """
     card, plan = read_card(folder), _read_plan(folder, suite)
+    if plan["checkpoint"] != card["checkpoint"]:
+        raise UserError(
+            f"{folder}: suite {suite} was measured on other weights than those there now:"
+            f" run evaluate.py checkpoint={folder} attack_suite={suite}"
+        )
     outcomes = {name: read_outcomes(folder / entry["folder"]) for name, entry in plan["attacks"].items()}
     if not all(len(frame) for frame in outcomes.values()):
         empty = next(name for name, frame in outcomes.items() if not len(frame))
@@ -61,7 +66,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     file = folder / "card.json"
     if not file.exists():
         raise UserError(f"{folder} has no card.json: give run folders that train.py or evaluate.py made")
-    card: dict[str, Any] = json.loads(file.read_text())
+    card: dict[str, Any] = read_json(file)
     return card
 
 
@@ -73,7 +78,7 @@ def _read_plan(folder: Path, suite: str) -> dict[str, Any]:
             f"{folder} was not evaluated under suite {suite} (but under {known}):"
             f" run evaluate.py checkpoint={folder} attack_suite={suite}"
         )
-    plan: dict[str, Any] = json.loads(file.read_text())
+    plan: dict[str, Any] = read_json(file)
     return plan
 
 
