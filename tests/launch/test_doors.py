@@ -130,6 +130,9 @@ REFUSED = {
     "somebody else's code": (("defense=normal", "model._target_=os.system"), "allow=[os]"),
     "a library's function": (("defense=normal", "model._target_=torch.hub.load"), "torch.hub.load"),
     "a union of strangers": (("defense=normal", "attack_suite.union=[fog]"), "fog"),
+    "a bound nobody would use": (("defense=normal", "threat_model.bound=0.1"), "threat_model"),
+    "a perceptual bound below nothing": (("defense=pat_self", "threat_model.bound=-1"), "negative"),
+    "a perceptual attack on another threat": (("defense=pat", "threat_model=linf"), "NeuralPerceptual"),
     "a seed that is no number": (("defense=normal", "seed=abc"), "integer"),
     "a negative rate": (("defense=normal", "optimizer.lr=-1"), "optimizer"),
     "an optimizer's unknown argument": (("defense=normal", "+optimizer.bogus=1"), "bogus"),
@@ -263,6 +266,13 @@ def test_a_foreign_file_without_its_model_is_asked_for_it(door, run, tmp_path):
     said = door("evaluate", f"checkpoint={tmp_path / 'foreign.safetensors'}", f"outputs={tmp_path / 'new'}")
     assert said.code == 2
     assert "dataset=… and model=…" in said.err
+
+
+@pytest.mark.parametrize(("name", "missing"), [("evaluate", "checkpoint"), ("report", "runs")])
+def test_what_is_missing_is_named(door, tmp_path, monkeypatch, name, missing):
+    monkeypatch.chdir(tmp_path)
+    said = door(name)
+    assert (said.code, said.err) == (2, f"gauntlet: {missing}=… is missing: say which\n")
 
 
 def test_a_report_of_nothing_says_so(door, tmp_path):

@@ -85,18 +85,21 @@ class Grid:
             subject: who.
             suite: under which attacks.
             root: `outcomes/` of the run folder.
-            done: told after every chunk: attack, chunks done, chunks in all, share of the chunk still right.
+            done: told after every chunk: attack, chunks done, chunks in all, share still right of
+                those done now.
         """
         folders = self.folders(subject, suite, root)
         total = min(len(subject.examples), self.examples or len(subject.examples))
         starts = range(0, total, self.chunk)
         for name, attack in suite.attacks.items():
+            right = seen = 0
             for index in range(self.rank, len(starts), self.world):
                 if not folders[name].has(index):
                     batch = subject.examples[slice(starts[index], min(starts[index] + self.chunk, total))]
                     rows = examine(subject, attack, batch, self.seeds(attack, batch))
                     folders[name].write(index, rows)
-                    done(name, index + 1, len(starts), sum(rows["robust"]) / len(rows["robust"]))
+                    right, seen = right + sum(rows["robust"]), seen + len(rows["robust"])
+                    done(name, index + 1, len(starts), right / seen)
         return folders
 
     def _identity(self, subject: Subject, attack: Attack) -> dict[str, Any]:

@@ -85,7 +85,11 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted(old.keys() | new.keys())
         return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if old == new else [f"{path}: {old} → {new}"]
+    return [] if old == new else [f"{path}: {_brief(old)} → {_brief(new)}"]
+
+
+def _brief(value: Any) -> str:
+    return str(value) if len(str(value)) <= 40 else f"{str(value)[:39]}…"
 
 
 def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -52,14 +53,14 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
     _quiet()
     register_resolvers()
-    refused: list[UserError] = []
+    refused: list[Exception] = []
     folders: list[Path] = []
 
     def task(composed: DictConfig) -> None:
         folders.append(Path(HydraConfig.get().runtime.output_dir))
         try:
             job(composed)
-        except UserError as error:
+        except (UserError, OmegaConfBaseException) as error:
             if HydraConfig.get().mode is RunMode.MULTIRUN:  # a launcher has to learn that the job failed
                 raise
             refused.append(error)
@@ -104,6 +105,8 @@ def _one_line(error: BaseException) -> str:
     """The message without Hydra's and OmegaConf's line breaks and stack of keys."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; choose a place you can read and write (outputs=<folder>)"
+    if found := re.search(r"Missing mandatory value: (\w+)", str(error)):
+        return f"{found[1]}=… is missing: say which"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
     return said if said else type(error).__name__
