@@ -21,6 +21,12 @@ class EpochLines(ProgressBar):
 
     _start: float | None = None
 
+    def enable(self) -> None:
+        """Lightning asks; the lines are rank zero's alone anyway."""
+
+    def disable(self) -> None:
+        """As `enable`."""
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Note the time of the first batch, which after a resume is not the epoch's first."""
         self._start = self._start or time.monotonic()
