@@ -22,7 +22,22 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
         )
     if images.numel() and not (images.amin() >= 0 and images.amax() <= 1):  # false for NaN too
         low, high = images.amin().item(), images.amax().item()
-        raise ValueError(f"images run from {low:.4g} to {high:.4g}: expected [0, 1]; normalisation is the classifier's")
+        off = ~((images >= 0) & (images <= 1)).flatten(1).all(1)
+        raise ValueError(
+            f"images run from {low:.4g} to {high:.4g}, {_where(off)}: expected [0, 1];"
+            f" normalisation is the classifier's"
+        )
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise ValueError unless every label is one of at least two classes."""
+    if classes < 2:
+        raise ValueError(f"the classifier has {classes} class: an attack needs at least 2")
+    off = (labels < 0) | (labels >= classes)
+    if off.any():
+        raise ValueError(
+            f"label {int(labels[off][0])} of {_where(off)}: the classifier's {classes} classes are 0 to {classes - 1}"
+        )
 
 
 def guard(images: Tensor, size: Tensor, attack: str, stays_inside: bool) -> None:

@@ -76,6 +76,10 @@ class Noise:
         """Independent numbers for a part, a restart, a second attack."""
         return Noise(mix(self.seeds, index))
 
+    def rows(self, keep: Tensor) -> Noise:
+        """The numbers of some of the examples; `keep` is a mask or indices over N."""
+        return Noise(self.seeds[keep])
+
     def _words(self, shape: Sequence[int], draw: int) -> Tensor:
         if shape[0] != len(self.seeds):
             raise ValueError(f"noise of shape {list(shape)} was asked for {len(self.seeds)} examples: one row each")

@@ -11,6 +11,7 @@ from gauntlet.attacks.quest import Quest
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.goals import CrossEntropy, RandomTarget, Towards, Untargeted
 from gauntlet.models import small_resnet
+from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, NeuralPerceptual
 from tests.fixtures import LinearClassifier, predictions, random_images, tapped
 
@@ -373,9 +374,10 @@ def test_a_reached_goal_is_kept_though_an_earlier_point_gained_more():
             return torch.where(images.flatten(1) < 0.55, losing, winning)
 
     region = Linf(0.2).around(torch.full((1, 1, 1, 1), 0.5))
-    quest = Quest(
-        Table(), region, Towards(CrossEntropy(), torch.tensor([0]), torch.tensor([0.0])), region.identity(), Best()
-    )
+    goal = Towards(CrossEntropy(), torch.tensor([0]), torch.tensor([0.0]))
+    quest = Quest(Table(), region, goal, Noise(torch.tensor([0])), Best())
+    quest.begin(0)
+    quest.params = region.identity()
     quest.look()
     quest.retire()
     assert len(quest) == 1
@@ -383,4 +385,4 @@ def test_a_reached_goal_is_kept_though_an_earlier_point_gained_more():
     quest.look()
     quest.retire()
     assert len(quest) == 0
-    assert quest.kept().equal(torch.full((1, 1, 1, 1), 0.1))
+    assert quest.result().equal(torch.full((1, 1, 1, 1), 0.1))

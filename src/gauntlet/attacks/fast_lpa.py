@@ -39,6 +39,7 @@ class FastLagrangianPerceptualAttack(Search):
     projection: Projection = field(default_factory=NoProjection)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.threat_model, NeuralPerceptual):
             raise TypeError(
                 f"Fast-LPA searches a NeuralPerceptual ball, {type(self.threat_model).__name__} is none: use PGD for it"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from gauntlet.attacks.quest import Quest
 
@@ -17,9 +16,9 @@ class Last:
 
     retires: ClassVar[bool] = False
 
-    def settle(self, quest: Quest) -> Tensor:
+    def settle(self, quest: Quest) -> None:
         """The current params."""
-        return quest.params.detach()
+        quest.keep()
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,9 @@ class Best:
 
     retires: ClassVar[bool] = True
 
-    def settle(self, quest: Quest) -> Tensor:
-        """The best of all points looked at, the current one included."""
+    def settle(self, quest: Quest) -> None:
+        """A last look: the best of all points looked at, the current one included."""
         if len(quest):
             with torch.no_grad():
                 quest.look()
-        return quest.kept()
+            quest.retire()

@@ -5,12 +5,13 @@ Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", I
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
+from gauntlet.attacks.steps import Constant, Schedule, Steepest, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,24 +22,31 @@ class PGD(Search):
         threat_model: where it searches.
         goal: what for.
         iterate: which of the points seen comes back.
-        steps: number of gradient steps. 0 returns the start.
+        restarts: tries from random starts.
+        steps: number of gradient steps. 0 returns the start, or with restarts the best of several: random noise.
         step_size: length of a step as a share of the bound.
+        step: how a gradient becomes a step.
+        schedule: how the length changes along the way.
     """
 
     steps: int = 40
     step_size: float = 0.1
+    step: Step = field(default_factory=Steepest)
+    schedule: Schedule = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 0 or self.step_size <= 0:
             raise ValueError(f"PGD of {self.steps} steps of {self.step_size}: expected steps ≥ 0 and a step_size > 0")
 
     def search(self, quest: Quest) -> None:
         """As in the paper."""
         quest.params = quest.region.project(quest.params)
-        for _ in range(self.steps):
+        for i in range(self.steps):
             gain, _look = quest.look()
             (gradient,) = torch.autograd.grad(gain.sum(), quest.params)
-            quest.params = quest.region.project(quest.region.ascend(quest.params.detach(), gradient, self.step_size))
+            length = self.step_size * self.schedule(i, self.steps)
+            quest.params = quest.region.project(self.step(quest, gradient, length, i))
             quest.retire()
             if not len(quest):
                 break

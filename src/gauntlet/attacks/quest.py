@@ -7,8 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from gauntlet.checks import check_labels
 from gauntlet.errors import NotFiniteError
 from gauntlet.goals import Goal
+from gauntlet.noise import Noise
 from gauntlet.threats import Region
 from gauntlet.threats.region import Look
 
@@ -17,33 +19,49 @@ class Quest:
     """Searches look through it and never index the batch themselves.
 
     With an iterate that retires, an example stands until its goal is reached inside its region; then it leaves the
-    batch, so that no pass is spent on it again.
+    batch, so that no pass is spent on it again, not even by a restart.
     """
 
-    def __init__(self, classifier: nn.Module, region: Region, goal: Goal, params: Tensor, iterate: Iterate) -> None:
+    params: Tensor
+    """Where the search is, `[n, …]`."""
+    carried: tuple[Tensor, ...]
+    """What a search takes along (`[n, …]` each: momentum, step sizes); rows leave with their examples."""
+    noise: Noise
+    """The random numbers of this try, for those who stand."""
+
+    def __init__(self, classifier: nn.Module, region: Region, goal: Goal, noise: Noise, iterate: Iterate) -> None:
         self.classifier, self.region, self.goal = classifier, region, goal
-        self.params = params
-        self._iterate = iterate
-        self._rows = torch.arange(len(params), device=params.device)
-        self._kept = region.identity().to(params.dtype)
-        self._gain = params.new_full((len(params),), -torch.inf)
-        self._done = torch.zeros(len(params), dtype=torch.bool, device=params.device)
-        self._nan = torch.zeros((), dtype=torch.bool, device=params.device)
+        self._iterate, self._seeds = iterate, noise
+        self._kept = region.identity()
+        device = self._kept.device
+        self._rows = torch.arange(len(self._kept), device=device)
+        self._gain = torch.full((len(self._kept),), -torch.inf, dtype=self._kept.dtype, device=device)
+        self._done = torch.zeros(len(self._kept), dtype=torch.bool, device=device)
+        self._nan = torch.zeros_like(self._done)
+        self._checked = False
 
     def __len__(self) -> int:
         """How many examples still stand, n."""
         return len(self._rows)
 
+    def begin(self, restart: int) -> None:
+        """A try from a start of its own; the first is the region's plain start."""
+        self.noise = self._seeds if restart == 0 else self._seeds.stream(1 + restart)  # 1 is the goal's
+        self.params, self.carried = self.region.start(self.noise), ()
+        self._done = self._done.new_zeros(len(self))
+
     def look(self) -> tuple[Tensor, Look]:
-        """One forward at the params, with its graph: the goal's gain `[n]`, and all else that was seen."""
+        """One forward at the params, with its graph: what is climbed, `[n]`, and all else that was seen."""
         self.params = self.params.detach().requires_grad_()
         look = self.region.look(self.classifier, self.params)
+        if not self._checked:
+            check_labels(self.goal.labels, look.logits.shape[1])
+            self._checked = True
         gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
-        gain = gain - self.region.penalty(self.params)
-        self._nan |= gain.detach().isnan().any()
+        self._nan[self._rows] |= gain.detach().isnan()
         if self._iterate.retires:
             self._remember(gain.detach(), look)
-        return gain, look
+        return gain - self.region.penalty(self.params), look
 
     def retire(self) -> None:
         """Let the examples go whose goal was reached at the last look."""
@@ -51,27 +69,36 @@ class Quest:
             return
         standing = ~self._done
         self._rows, self.params = self._rows[standing], self.params.detach()[standing]
+        self.carried = tuple(part[standing] for part in self.carried)
         self.region, self.goal = self.region.rows(standing), self.goal.rows(standing)
+        self.noise, self._seeds = self.noise.rows(standing), self._seeds.rows(standing)
         self._done = self._done[standing]
+
+    def end(self) -> None:
+        """The try is over: what it found is kept."""
+        self._iterate.settle(self)
 
     def result(self) -> Tensor:
         """The params to return, `[N, …]`."""
-        params = self._iterate.settle(self)
-        if self._nan:  # asked once, at the end: every look at it from Python makes a GPU wait
-            raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
-        return params
-
-    def kept(self) -> Tensor:
-        """What was remembered: the params of the highest gain seen inside the region, x itself where none was."""
+        if self._nan.any():  # asked once, at the end: every look at it from Python makes a GPU wait
+            raise NotFiniteError(
+                f"the classifier answered NaN for example {int(self._nan.nonzero()[0])} of the batch:"
+                f" such examples are neither right nor robust"
+            )
         return self._kept
+
+    def keep(self) -> None:
+        """Keep where the search is, whatever it is worth."""
+        self._kept[self._rows] = self.params.detach().to(self._kept.dtype)
 
     @torch.no_grad()
     def _remember(self, gain: Tensor, look: Look) -> None:
+        """The point of highest gain inside the region, penalties aside: x itself where there was none."""
         inside = self.region.inside(self.params, look)
         self._done = self.goal.reached(look.logits) & inside
         better = inside & ((gain > self._gain[self._rows]) | self._done)
         self._kept[self._rows[better]] = self.params.detach()[better]
-        self._gain[self._rows[better]] = gain[better]
+        self._gain[self._rows[better]] = gain[better].to(self._gain.dtype)
 
 
 class Iterate(Protocol):
@@ -81,5 +108,5 @@ class Iterate(Protocol):
     def retires(self) -> bool:
         """Whether an example may leave as soon as its goal is reached."""
 
-    def settle(self, quest: Quest) -> Tensor:
-        """The params to return, `[N, …]`."""
+    def settle(self, quest: Quest) -> None:
+        """At the end of a try."""

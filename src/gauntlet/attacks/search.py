@@ -56,11 +56,20 @@ class Search(ABC):
         threat_model: where it searches.
         goal: what for.
         iterate: which of the points seen comes back.
+        restarts: tries, each from a start of its own; an example that has fallen is left alone by the later ones.
     """
 
     threat_model: ThreatModel
     goal: Objective = field(default_factory=Untargeted)
     iterate: Iterate = field(default_factory=Best)
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.restarts < 1 or (self.restarts > 1 and not self.iterate.retires):
+            raise ValueError(
+                f"{self.restarts} restarts of an attack that returns {type(self.iterate).__name__.lower()} iterates:"
+                f" expected 1, or more with the best iterate, which remembers the earlier ones"
+            )
 
     @property
     def stays_inside(self) -> bool:
@@ -80,7 +89,8 @@ class Search(ABC):
             seeds: `[N]`, one integer per example. None draws them from the global generator.
 
         Raises:
-            ValueError: images outside [0, 1], or not one label per image.
+            ValueError: images outside [0, 1], or not one label per image that is a class of the classifier.
+            NotFiniteError: the classifier answered NaN.
             ThreatModelViolation: the search left its region or made NaN, which is a bug in the attack.
         """
         check_batch(images, labels)
@@ -93,8 +103,13 @@ class Search(ABC):
             if not len(images):
                 return _given_back(region, region.identity())
             goal = self.goal.of(labels, noise.stream(1))
-            quest = Quest(classifier, region, goal, region.start(noise), self.iterate)
-            self.search(quest)
+            quest = Quest(classifier, region, goal, noise, self.iterate)
+            for restart in range(self.restarts):
+                quest.begin(restart)
+                self.search(quest)
+                quest.end()
+                if not len(quest):
+                    break
             found = _given_back(region, quest.result())
         guard(found.images, found.size, type(self).__name__, self.stays_inside)
         return found

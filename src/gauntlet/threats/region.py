@@ -63,6 +63,10 @@ class Region(ABC):
     def size(self, params: Tensor) -> Tensor:
         """`[N]` as a share of the bound: 1 = on it."""
 
+    def extent(self) -> float | Tensor:
+        """How far the params reach, number by number where they differ: what step rules without a geometry scale by."""
+        return self.bound
+
     def penalty(self, params: Tensor) -> Tensor:
         """`[N]` ≥ 0, what a threat model charges for rough params; nothing by default."""
         return params.new_zeros(len(params))
