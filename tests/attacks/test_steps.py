@@ -1,0 +1,146 @@
+"""Step rules and schedules against what they are defined to be; restarts; labels and NaN named by example."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign, Steepest
+from gauntlet.attacks.quest import Quest
+from gauntlet.errors import NotFiniteError
+from gauntlet.goals import CrossEntropy, Untargeted
+from gauntlet.noise import Noise
+from gauntlet.threats import L2, Linf
+from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
+
+DOUBLE = torch.float64
+
+
+def quest(threat, count=4):
+    images = random_images(count, 3, 5, 4, dtype=DOUBLE)
+    classifier = tapped(dtype=DOUBLE)
+    goal = Untargeted().of(torch.zeros(count, dtype=torch.long), Noise(torch.arange(count)))
+    made = Quest(classifier, threat.around(images), goal, Noise(torch.arange(count)), Best())
+    made.begin(0)
+    return made
+
+
+def test_steps_are_as_long_as_they_say():
+    search, gradient = quest(L2(0.5)), random_images(4, 3, 5, 4, seed=3, dtype=DOUBLE) - 0.5
+    moved = {type(rule): rule(search, gradient, 0.1, 0) - search.params for rule in (Steepest(), Sign(), Normalised())}
+    assert moved[Sign].allclose(0.05 * gradient.sign())
+    assert moved[Normalised].allclose(moved[Steepest])
+    assert moved[Normalised].flatten(1).norm(dim=1).allclose(torch.full((4,), 0.05, dtype=DOUBLE))
+
+
+def test_adam_is_torch_s_adam():
+    search = quest(Linf(0.1))
+    free = nn.Parameter(search.params.clone())
+    optimizer = torch.optim.Adam([free], lr=0.2 * 0.1, maximize=True)
+    for i in range(5):
+        gradient = random_images(4, 3, 5, 4, seed=i, dtype=DOUBLE) - 0.5
+        free.grad = gradient.clone()
+        optimizer.step()
+        search.params = Adam()(search, gradient, 0.2, i)
+        assert search.params.allclose(free, rtol=0, atol=1e-12)
+
+
+def test_a_geometric_schedule_is_the_paper_s():
+    """s/bound of Fast-LPA with N = 10: 1, 0.7943, 0.6310, …, 0.1259."""
+    shares = [Geometric()(i, 10) for i in range(10)]
+    assert shares[:3] + shares[-1:] == pytest.approx([1, 0.79433, 0.63096, 0.12589], abs=1e-5)
+    with pytest.raises(ValueError, match="above 0"):
+        Geometric(0.0)
+
+
+@pytest.mark.parametrize("step", [Sign(), Normalised(), Adam(), Steepest()], ids=lambda step: type(step).__name__)
+def test_every_step_rule_finds_the_worst_case_of_a_linear_classifier(step):
+    classifier = LinearClassifier(60, bias=1e3, dtype=DOUBLE)
+    images = torch.full((3, 3, 5, 4), 0.5, dtype=DOUBLE)
+    labels = torch.zeros(3, dtype=torch.long)
+    attack = PGD(threat_model=Linf(0.1), steps=100, step=step, step_size=3.0, schedule=Geometric())
+    rise = classifier.margin(attack(classifier, images, labels).images, labels) - classifier.margin(images, labels)
+    assert rise.allclose(0.2 * classifier.weight.norm(p=1).detach().expand(3), rtol=0.01)
+
+
+def test_momentum_travels_with_its_example_when_others_leave():
+    """Adam's result for an example does not depend on who fell before it."""
+    classifier = tapped(classes=5, dtype=DOUBLE)
+    images = random_images(8, 3, 6, 5, dtype=DOUBLE)
+    labels, seeds = predictions(classifier, images), torch.arange(8)
+    attack = PGD(threat_model=Linf(0.02), steps=8, step=Adam(), step_size=0.1)
+    whole = attack(classifier, images, labels, seeds=seeds).images
+    fallen = predictions(classifier, whole) != labels
+    assert fallen.any()
+    assert not fallen.all()
+    for i in range(8):
+        alone = attack(classifier, images[i : i + 1], labels[i : i + 1], seeds=seeds[i : i + 1]).images
+        assert alone.allclose(whole[i : i + 1], rtol=0, atol=1e-12)
+
+
+def test_restarts_begin_elsewhere_and_leave_the_fallen_alone():
+    classifier = tapped(classes=5, dtype=DOUBLE)
+    images = random_images(40, 3, 6, 5, dtype=DOUBLE)
+    labels, seeds = predictions(classifier, images), torch.arange(40)
+    standing, batches = [], []
+    for restarts in (1, 2, 5):
+        counting = Counting(classifier)
+        attack = PGD(threat_model=Linf(0.02), steps=2, step_size=0.5, restarts=restarts)
+        found = attack(counting, images, labels, seeds=seeds).images
+        standing.append(predictions(classifier, found) == labels)
+        batches.append(counting.batches)
+    assert standing[0].sum() > standing[2].sum() > 0
+    assert not (standing[1] & ~standing[0]).any()
+    assert batches[1][: len(batches[0])] == batches[0]
+    assert batches[1][len(batches[0])] == standing[0].sum()
+
+
+def test_no_steps_and_restarts_are_random_noise():
+    classifier = tapped(dtype=DOUBLE)
+    images = random_images(3, 3, 6, 5, dtype=DOUBLE)
+    labels, seeds = predictions(classifier, images), torch.arange(3)
+    attack = PGD(threat_model=Linf(0.3), steps=0, restarts=4)
+    counting = Counting(classifier)
+    found = attack(counting, images, labels, seeds=seeds)
+    assert sum(counting.batches) <= 12
+    assert (found.size > 0.5).all()
+
+
+def test_restarts_need_a_memory():
+    with pytest.raises(ValueError, match="2 restarts of an attack that returns last"):
+        PGD(threat_model=Linf(0.1), iterate=Last(), restarts=2)
+    with pytest.raises(ValueError, match="0 restarts"):
+        PGD(threat_model=Linf(0.1), restarts=0)
+
+
+@pytest.mark.parametrize("loss", [None, CrossEntropy()])
+@pytest.mark.parametrize("label", [4, -1])
+def test_a_label_that_is_no_class_is_named_with_its_example(label, loss):
+    attack = PGD(threat_model=Linf(0.1), goal=Untargeted(loss) if loss else Untargeted())
+    with pytest.raises(ValueError, match=rf"label {label} of example 1 of the batch.*0 to 3"):
+        attack(tapped(), random_images(3, 3, 6, 5), torch.tensor([0, label, 1]))
+
+
+def test_a_classifier_of_one_class_is_refused():
+    with pytest.raises(ValueError, match="has 1 class"):
+        PGD(threat_model=Linf(0.1))(tapped(classes=1), random_images(2, 3, 6, 5), torch.tensor([0, 0]))
+
+
+def test_nan_is_named_with_its_example_and_never_scrubbed():
+    class Broken(nn.Module):
+        def forward(self, images):
+            brightest = images.flatten(1)[:, :2]
+            return torch.where(images[:, :1, 0, 0] > 0.95, math.nan, brightest)
+
+    images = random_images(4, 3, 6, 5) * 0.5
+    images[2, 0, 0, 0] = 1.0
+    with pytest.raises(NotFiniteError, match="NaN for example 2 of the batch"):
+        PGD(threat_model=Linf(0.01), steps=3)(Broken(), images, torch.tensor([0, 1, 0, 1]))
+
+
+def test_images_outside_the_box_are_named():
+    images = random_images(4, 3, 6, 5)
+    images[3, 0, 0, 0] = 1.2
+    with pytest.raises(ValueError, match=r"run from .* to 1\.2, example 3 of the batch"):
+        PGD(threat_model=Linf(0.1))(tapped(), images, torch.tensor([0, 1, 0, 1]))
