@@ -1,6 +1,8 @@
-"""Lightning callbacks: going on after a stop, and showing how far training is."""
+"""Lightning callbacks: going on after a stop, and showing how far and how fast training goes."""
 
+from gauntlet.callbacks.pictures import TrainingPictures
 from gauntlet.callbacks.progress import progress
 from gauntlet.callbacks.resume import KeepResumable
+from gauntlet.callbacks.speed import Speed
 
-__all__ = ["KeepResumable", "progress"]
+__all__ = ["KeepResumable", "Speed", "TrainingPictures", "progress"]

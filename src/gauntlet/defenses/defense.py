@@ -42,8 +42,11 @@ class Defense(LightningModule):
         """Names of the threat models seen in training; the unseen mean leaves them out."""
 
     @abstractmethod
-    def training_images(self, batch: Batch) -> Tensor:
-        """What the classifier is shown instead of the clean images, `[N, C, H, W]`."""
+    def losses(self, batch: Batch) -> Tensor:
+        """What the regime makes of a batch: the terms whose mean is minimised.
+
+        One train-mode forward, so that BatchNorm sees what the regime shows and nothing else.
+        """
 
     def forward(self, images: Tensor) -> Tensor:
         """The classifier's logits."""
@@ -55,19 +58,17 @@ class Defense(LightningModule):
         torch.manual_seed(int(mix(self.seed, self.global_step, self.global_rank)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean cross-entropy of one train-mode forward; BatchNorm sees what the regime shows and nothing else."""
-        logits = self.classifier(self.training_images(batch))
-        loss = F.cross_entropy(logits, batch.labels)
+        """The mean of the losses."""
+        loss = self.losses(batch).mean()
         if not loss.isfinite():
             raise NotFiniteError(f"the training loss is {loss.item()}: lower the learning rate (optimizer.lr)")
-        right = (logits.detach().argmax(1) == batch.labels).float().mean()
-        self._log("train", len(batch.labels), loss=loss.detach(), accuracy=right)
+        self.note("train", len(batch.labels), loss=loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy on held-out training data; regimes with an attack add theirs."""
         right = (self.classifier(batch.images).argmax(1) == batch.labels).float().mean()
-        self._log("val", len(batch.labels), accuracy=right)
+        self.note("val", len(batch.labels), accuracy=right)
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule stepped every step."""
@@ -76,11 +77,17 @@ class Defense(LightningModule):
         schedule = self.schedule_of(optimizer, steps_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """`[N]`; the accuracy there is noted."""
+        self.note("train", len(labels), accuracy=(logits.detach().argmax(1) == labels).float().mean())
+        return F.cross_entropy(logits, labels, reduction="none")
+
     def example_seeds(self, batch: Batch, epoch: int) -> Tensor:
         """`[N]`: from (seed, epoch, example id)."""
         return mix(self.seed, epoch, batch.ids)
 
-    def _log(self, stage: str, examples: int, **values: Tensor) -> None:
+    def note(self, stage: str, examples: int, **values: Tensor) -> None:
+        """Log means over examples."""
         for name, value in values.items():
             bar = name in ("loss", "accuracy", "adversarial_accuracy")
             self.log(f"{stage}/{name}", value, batch_size=examples, prog_bar=bar, sync_dist=stage == "val")

@@ -16,6 +16,6 @@ class NormalTraining(Defense):
         """Nothing."""
         return []
 
-    def training_images(self, batch: Batch) -> Tensor:
-        """The clean images."""
-        return batch.images
+    def losses(self, batch: Batch) -> Tensor:
+        """Of the clean images, `[N]`."""
+        return self.cross_entropy(self.classifier(batch.images), batch.labels)

@@ -10,7 +10,7 @@ from torch import nn
 
 from gauntlet.attacks import Attack
 from gauntlet.data import ImageData
-from gauntlet.defenses import Defense
+from gauntlet.defenses import AdversarialDefense, Defense
 from gauntlet.distances import LPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
@@ -52,8 +52,9 @@ def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageD
         defense.optimizer_of(classifier.parameters())
     except (ValueError, TypeError) as error:
         raise UserError(f"optimizer: {_short(error)}") from error
-    if isinstance(attack := getattr(defense, "attack", None), Attack):
-        rehearse_attack(attack, classifier, data, "defense.attack")
+    if isinstance(defense, AdversarialDefense):
+        for name, attack in defense.attacks.items():
+            rehearse_attack(attack, classifier, data, f"defense attacks with {name}")
     return defense
 
 

@@ -15,22 +15,31 @@ from gauntlet.evaluation.grid import attacked, device_of
 from gauntlet.files import write_atomically
 from gauntlet.scopes import evaluating, exact
 
+Row = tuple[str, Tensor, list[str]]
 _CELL, _LEFT, _TOP = 96, 150, 16
 
 
 def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, count: int = 8) -> None:
     """A sheet of the first test examples the classifier gets right, attacked by every attack that changes them."""
     batch = _right_ones(subject, count)
-    rows: list[tuple[str, Tensor, list[str]]] = []
+    rows: list[Row] = []
     for name in suite.attacks:
         images, predictions = _under(subject, grid, name, suite, batch)
-        captions = [_caption(int(y), int(p)) for y, p in zip(batch.labels, predictions, strict=True)]
-        rows.append((name, images, captions))
-        change = images - batch.images
-        if change.abs().amax() > 0:
-            times = max(1.0, min(20.0, 0.5 / float(change.abs().flatten().quantile(0.98).clamp(min=1e-3))))
-            rows.append((f"difference x {times:.0f}", (change * times + 0.5).clamp(0, 1), [""] * len(images)))
-    write_atomically(file, _png(rows))
+        captions = captions_of(batch.labels, predictions)
+        rows += attacked_rows(name, batch.images, images, captions)
+    write_atomically(file, sheet(rows))
+
+
+def attacked_rows(name: str, clean: Tensor, images: Tensor, captions: list[str]) -> list[Row]:
+    """The images, and how they differ from the clean ones, where they do: magnified by what is typical."""
+    change = images - clean
+    if not change.abs().amax() > 0:
+        return [(name, images, captions)]
+    times = max(1.0, min(20.0, 0.5 / float(change.abs().flatten().quantile(0.98).clamp(min=1e-3))))
+    return [
+        (name, images, captions),
+        (f"difference x {times:.0f}", (change * times + 0.5).clamp(0, 1), [""] * len(images)),
+    ]
 
 
 def _right_ones(subject: Subject, count: int) -> Batch:
@@ -51,11 +60,14 @@ def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: B
             return found.images.cpu(), subject.classifier(found.images).argmax(1).cpu()
 
 
-def _caption(label: int, prediction: int) -> str:
-    return f"{label}" if label == prediction else f"{label} -> {prediction}"
+def captions_of(labels: Tensor, predictions: Tensor) -> list[str]:
+    """`3` where the classifier is right, `3 -> 5` where it is not."""
+    pairs = zip(labels.tolist(), predictions.tolist(), strict=True)
+    return [f"{label}" if label == prediction else f"{label} -> {prediction}" for label, prediction in pairs]
 
 
-def _png(rows: list[tuple[str, Tensor, list[str]]]) -> bytes:
+def sheet(rows: list[Row]) -> bytes:
+    """A PNG with a line of pictures per row: its name, `[N, C, H, W]` images in [0, 1], a caption for each."""
     height = _CELL + _TOP
     sheet = Image.new("RGB", (_LEFT + rows[0][1].shape[0] * _CELL, len(rows) * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)

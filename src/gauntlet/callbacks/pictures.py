@@ -1,0 +1,53 @@
+"""What the training attack does to held-out images, drawn as training goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+from gauntlet.data import Batch
+from gauntlet.defenses import AdversarialDefense
+from gauntlet.files import write_atomically
+from gauntlet.reports.pictures import attacked_rows, captions_of, sheet
+from gauntlet.scopes import evaluating
+
+
+class TrainingPictures(Callback):
+    """Writes `pictures/training-<epoch>.png`, clean, adversarial, magnified difference; W&B gets the same.
+
+    Args:
+        every_epochs: how often; the last epoch is always drawn.
+        count: how many images, the first of the validation split.
+    """
+
+    def __init__(self, every_epochs: int = 10, count: int = 8) -> None:
+        if every_epochs < 1 or count < 1:
+            raise ValueError(f"pictures of {count} images every {every_epochs} epochs: expected at least 1 of each")
+        self.every_epochs, self.count = every_epochs, count
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, if there is an attack to draw."""
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every_epochs == 0 or epoch == trainer.max_epochs
+        if not (due and trainer.is_global_zero and isinstance(pl_module, AdversarialDefense)):
+            return
+        file = Path(trainer.default_root_dir) / "pictures" / f"training-{epoch:04d}.png"
+        write_atomically(file, self._drawn(trainer, pl_module))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("pictures/training", [str(file)])
+
+    def _drawn(self, trainer: Trainer, defense: AdversarialDefense) -> bytes:
+        validation = trainer.datamodule.splits.validation  # type: ignore[attr-defined]
+        some = validation[slice(0, self.count)]
+        batch = Batch(*(part.to(defense.device) for part in some))
+        rows = [("clean", batch.images.cpu(), captions_of(some.labels, some.labels))]
+        for name, attack in defense.attacks.items():
+            found = defense.attacked(attack, batch, defense.example_seeds(batch, -1)).images
+            with torch.no_grad(), evaluating(defense.classifier):
+                predictions = defense.classifier(found).argmax(1).cpu()
+            rows += attacked_rows(name, batch.images.cpu(), found.cpu(), captions_of(some.labels, predictions))
+        return sheet(rows)

@@ -1,0 +1,84 @@
+"""Variation regularisation: no two images of a region may be told apart too well.
+
+Dai, Mahloujifar, Mittal, "Formulating robustness against unforeseen attacks", NeurIPS 2022: to the loss is added
+weight · max ‖h(x₁) − h(x₂)‖₂ over two points of the source region; h are the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gauntlet.attacks import Attack, Last, Search
+from gauntlet.data import Batch
+from gauntlet.defenses.adversarial import AdversarialTraining
+from gauntlet.goals import Goal, Margin
+from gauntlet.noise import Noise, mix
+
+
+def variation(logits: Tensor) -> Tensor:
+    """‖h(x₁) − h(x₂)‖₂ where the first half of `[2N, K]` logits are the x₁ and the second the x₂, `[N]`."""
+    first, second = logits.chunk(2)
+    return torch.linalg.vector_norm(first - second, dim=1)
+
+
+@dataclass(frozen=True)
+class Apart(Goal):
+    """Two points of each region as far apart in logits as they can get; a batch holds every image twice."""
+
+    def gain(self, logits: Tensor) -> Tensor:
+        """The variation, once for either point, `[2N]`."""
+        return variation(logits).repeat(2)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Never: there is always farther."""
+        return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+
+
+@dataclass(frozen=True)
+class TwoPoints:
+    """The objective of the search for the variation; any search of ours can climb it."""
+
+    def of(self, labels: Tensor, noise: Noise) -> Goal:
+        """The goal of `[2N]` labels."""
+        return Apart(Margin(), labels)
+
+
+class VariationRegularised(AdversarialTraining):
+    """Adversarial training plus the variation over the region; with Fast-LPA for both this is PAT-VR.
+
+    Args:
+        attack: as in `AdversarialTraining`.
+        search: of the two points, with the goal `TwoPoints` and the last iterate: pairs must stay pairs.
+        weight: of the variation; 0.05 and 0.1 for PAT.
+        training: the rest of `AdversarialTraining`'s arguments.
+    """
+
+    def __init__(self, attack: Attack, search: Search, weight: float, **training: Any) -> None:
+        super().__init__(attack, **training)
+        if not isinstance(search.goal, TwoPoints) or not isinstance(search.iterate, Last):
+            raise ValueError(
+                f"the search for the variation has the goal {type(search.goal).__name__} and returns"
+                f" {type(search.iterate).__name__.lower()} iterates: expected TwoPoints and Last"
+            )
+        if not weight >= 0:
+            raise ValueError(f"variation weight {weight}: expected at least 0")
+        self.search, self.weight = search, weight
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the adversarial images plus the weighted variation, `[N]`."""
+        images = torch.cat((self.training_images(batch), self._pairs(batch)))
+        count = len(batch.labels)
+        logits = self.classifier(images)
+        apart = variation(logits[count:])
+        self.note("train", count, variation=apart.detach().mean())
+        return self.cross_entropy(logits[:count], batch.labels) + self.weight * apart
+
+    def _pairs(self, batch: Batch) -> Tensor:
+        """Both points of every example, `[2N, C, H, W]`."""
+        seeds = self.example_seeds(batch, self.current_epoch)
+        twice = Batch(batch.images.repeat(2, 1, 1, 1), batch.labels.repeat(2), batch.ids.repeat(2))
+        return self.attacked(self.search, twice, torch.cat((seeds, mix(seeds, 1)))).images

@@ -1,0 +1,152 @@
+"""Several attacks at once: the three modes and the variation against hand-computed values."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from lightning import Trainer
+from torch.nn import functional as F
+
+from gauntlet.attacks import PGD, Best, FastLagrangianPerceptualAttack, Last
+from gauntlet.data import Batch, Digits
+from gauntlet.defenses import (
+    AverageAttackTraining,
+    MaximumAttackTraining,
+    RandomAttackTraining,
+    VariationRegularised,
+    warmup_and_drops,
+)
+from gauntlet.defenses.variation import TwoPoints, variation
+from gauntlet.distances import SelfLPIPS
+from gauntlet.models import small_resnet
+from gauntlet.threats import L2, Linf, NeuralPerceptual
+
+SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+FLAT = partial(warmup_and_drops, warmup_epochs=0, drop_epochs=[])
+ATTACKS = {
+    "linf": PGD(threat_model=Linf(0.04), steps=2, step_size=0.7, iterate=Last()),
+    "l2": PGD(threat_model=L2(2.0), steps=2, step_size=0.7, iterate=Last()),
+}
+BALL = NeuralPerceptual(SelfLPIPS(), 0.5)
+PAT = FastLagrangianPerceptualAttack(threat_model=BALL, iterate=Last(), steps=2)
+PAIRS = FastLagrangianPerceptualAttack(threat_model=BALL, iterate=Last(), steps=3, goal=TwoPoints())
+
+
+def prepared(regime, step=0, **options):
+    torch.manual_seed(0)
+    made = regime(classifier=small_resnet(10, [0.3] * 3, [0.3] * 3, width=4), optimizer=SGD, schedule=FLAT, **options)
+    made.log = lambda *_, **__: None
+    made.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    made.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = step
+    made.trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
+    return made.train()
+
+
+def batch(made, count=24):
+    """Two of three examples carry the label the network gives them: it is right there and wrong elsewhere."""
+    some = Digits().splits.train[slice(0, count)]
+    with torch.no_grad():
+        predicted = copy.deepcopy(made.classifier).eval()(some.images).argmax(1)
+    return Batch(some.images, torch.where(torch.arange(count) % 3 > 0, predicted, (predicted + 1) % 10), some.ids)
+
+
+def shown(made, examples):
+    """What each attack makes of the examples that are still right, the others clean; by hand."""
+    classifier = copy.deepcopy(made.classifier).eval()
+    with torch.no_grad():
+        right = classifier(examples.images).argmax(1) == examples.labels
+    assert right.any()
+    assert not right.all()
+    seeds = made.example_seeds(examples, 0)
+    result = {}
+    for name, attack in ATTACKS.items():
+        images = examples.images.clone()
+        images[right] = attack(classifier, images[right], examples.labels[right], seeds=seeds[right]).images
+        result[name] = images
+    return result
+
+
+def per_example(made, images, labels):
+    return F.cross_entropy(copy.deepcopy(made.classifier).train()(images), labels, reduction="none").detach()
+
+
+def test_average_is_the_mean_over_every_attack_of_one_forward():
+    made = prepared(AverageAttackTraining, attacks=ATTACKS)
+    examples = batch(made)
+    images = torch.cat(list(shown(made, examples).values()))
+    expected = per_example(made, images, examples.labels.repeat(2)).mean()
+    assert made.training_step(examples, 0).allclose(expected, rtol=1e-5)
+
+
+def test_maximum_is_the_worst_attack_of_each_example():
+    made = prepared(MaximumAttackTraining, attacks=ATTACKS)
+    examples = batch(made)
+    images = torch.cat(list(shown(made, examples).values()))
+    losses = per_example(made, images, examples.labels.repeat(2)).reshape(2, -1)
+    assert (losses[0] > losses[1]).any()
+    assert (losses[0] < losses[1]).any()
+    assert made.training_step(examples, 0).allclose(losses.amax(0).mean(), rtol=1e-5)
+
+
+def test_maximum_of_one_attack_is_plain_adversarial_training():
+    one = {"linf": ATTACKS["linf"]}
+    a, b = prepared(MaximumAttackTraining, attacks=one), prepared(AverageAttackTraining, attacks=one)
+    assert a.training_step(batch(a), 0).equal(b.training_step(batch(b), 0))
+
+
+def test_random_draws_one_attack_a_step_the_same_in_every_process():
+    drawn = []
+    for step in range(40):
+        made = prepared(RandomAttackTraining, step, attacks=ATTACKS)
+        examples = batch(made)
+        assert made.global_step == step
+        called = []
+        made.perturbed = lambda name, batch, chosen, called=called: called.append(name) or batch.images
+        made.losses(examples)
+        made.trainer.strategy._local_rank = 1
+        made.losses(examples)
+        assert called[0] == called[1]
+        drawn.append(called[0])
+    assert 8 < drawn.count("linf") < 32
+
+
+def test_several_attacks_name_all_they_were_trained_on():
+    assert prepared(RandomAttackTraining, attacks=ATTACKS).trained_on == ["linf", "l2"]
+
+
+def test_an_attack_without_a_bound_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"bound 0\.0 of nothing"):
+        prepared(AverageAttackTraining, attacks={**ATTACKS, "nothing": PGD(threat_model=Linf(0.0))})
+
+
+def test_variation_is_the_distance_of_the_two_halves():
+    logits = torch.tensor([[0.0, 0.0], [1.0, 1.0], [3.0, 4.0], [1.0, 1.0]])
+    assert variation(logits).tolist() == [5.0, 0.0]
+
+
+def test_the_search_for_the_variation_makes_it_grow_beyond_noise():
+    made = prepared(VariationRegularised, attack=PAT, search=PAIRS, weight=0.1)
+    examples = batch(made)
+    with torch.no_grad():
+        far = variation(made.classifier.eval()(made._pairs(examples)))
+        near = variation(made.classifier(examples.images.repeat(2, 1, 1, 1) + 0.01 * torch.randn(48, 3, 32, 32)))
+    assert (far > 3 * near).all()
+
+
+def test_the_loss_is_that_of_adversarial_images_plus_the_weighted_variation():
+    made = prepared(VariationRegularised, attack=PAT, search=PAIRS, weight=0.1)
+    examples = batch(made)
+    images = torch.cat((made.training_images(examples), made._pairs(examples)))
+    logits = copy.deepcopy(made.classifier).train()(images)
+    expected = F.cross_entropy(logits[:24], examples.labels) + 0.1 * (logits[24:48] - logits[48:]).norm(dim=1).mean()
+    assert made.training_step(examples, 0).allclose(expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("search", "weight"), [(PAT, 0.1), (PAIRS, -1.0)])
+def test_what_cannot_regularise_is_refused(search, weight):
+    with pytest.raises(ValueError, match="expected"):
+        prepared(VariationRegularised, attack=PAT, search=search, weight=weight)
+    torn = PGD(threat_model=Linf(0.1), goal=TwoPoints(), iterate=Best())
+    with pytest.raises(ValueError, match="best iterates"):
+        prepared(VariationRegularised, attack=PAT, search=torn, weight=0.1)
