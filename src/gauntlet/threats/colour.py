@@ -96,7 +96,7 @@ class LUV:
     def images(self, colours: Tensor) -> Tensor:
         """To sRGB. A negative L is black; a chromaticity far from all of sRGB's is the nearest in a rectangle."""
         luma, u, v = colours.unbind(1)
-        luma = (100 * luma).clamp(min=0)
+        luma = held(100 * luma, 0, float("inf"))
         divisor = 13 * luma.clamp(min=_DARK)
         u = ((200 * u - 100) / divisor + _WHITE_U).clamp(*_U_RANGE)
         v = ((200 * v - 100) / divisor + _WHITE_V).clamp(*_V_RANGE)
@@ -109,6 +109,14 @@ class LUV:
     def range(self, channels: int) -> tuple[list[float], list[float]]:
         """All of sRGB: L 0 … 100, u −84 … 176, v −135 … 108."""
         return [0.0, 0.08, -0.175], [1.0, 1.38, 1.04]
+
+
+def held(values: Tensor, low: float, high: float) -> Tensor:
+    """Clamped, and a value on the border may still leave it: `clamp` has no gradient there in some releases of torch.
+
+    Black and white pixels are on the border of every image.
+    """
+    return torch.where(values < low, low, torch.where(values > high, high, values))
 
 
 def _mixed(channels: Sequence[Tensor], matrix: Sequence[Triple]) -> list[Tensor]:

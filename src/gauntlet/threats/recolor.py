@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.noise import Noise
-from gauntlet.threats.colour import LUV, ColourSpace
+from gauntlet.threats.colour import LUV, ColourSpace, held
 from gauntlet.threats.region import Region, share
 from gauntlet.threats.smoothness import check_field, cost
 
@@ -102,7 +102,7 @@ class ColourRegion(Region):
     def perturb(self, params: Tensor) -> Tensor:
         """The recoloured images. x is moved by what the colour space makes of the offset: no offset, no rounding."""
         recoloured = self.space.images(self.colours + self.offsets(params))
-        return (self.images + (recoloured - self.returned)).clamp(0, 1)
+        return held(self.images + (recoloured - self.returned), 0, 1)
 
     def offsets(self, params: Tensor) -> Tensor:
         """How far the colour of each pixel moves in the colour space, `[N, C, H, W]`."""
