@@ -10,8 +10,19 @@ from torch import nn
 
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.noise import Noise
-from gauntlet.threats import L2, Linf, NeuralPerceptual, Region, ThreatModel, Unchanged
+from gauntlet.threats import (
+    L2,
+    RGB,
+    Linf,
+    NeuralPerceptual,
+    ReColorAdv,
+    Region,
+    StAdv,
+    ThreatModel,
+    Unchanged,
+)
 from tests.fixtures import numpy_distance, random_images, tapped
+from tests.threats.oracles import farthest_look, largest_recolouring
 
 
 def measured(threat, network, images, changed):
@@ -23,15 +34,22 @@ def measured(threat, network, images, changed):
         return delta.square().sum(1).sqrt()
     if isinstance(threat, Unchanged):
         return delta.abs().amax(1)
+    if isinstance(threat, StAdv):
+        return torch.from_numpy(farthest_look(images.double().numpy(), changed.double().numpy(), threat.bound))
+    if isinstance(threat, ReColorAdv):
+        return torch.from_numpy(
+            largest_recolouring(images.double().numpy(), changed.double().numpy(), threat.space.name)
+        )
     return torch.from_numpy(numpy_distance(network, images, changed))
 
 
 @dataclass
 class Case:
-    """A threat model, and how wild the params are that are projected into it."""
+    """A threat model, how wild the params are that are projected into it, and the images it is for."""
 
     make: object
     spread: float
+    channels: tuple = (1, 2, 3)
 
 
 CASES = {
@@ -42,9 +60,15 @@ CASES = {
     "self perceptual": Case(lambda network: NeuralPerceptual(SelfLPIPS(), 0.3), 0.5),
     "fixed perceptual": Case(lambda network: NeuralPerceptual(LPIPS(network), 0.1), 0.5),
     "clean": Case(lambda network: Unchanged(), 1.0),
+    "flow": Case(lambda network: StAdv(0.3), 0.4),
+    "started flow": Case(lambda network: StAdv(0.05, smoothness=0, spread=1.0), 0.4),
+    "luv": Case(lambda network: ReColorAdv(0.06, resolution=[4, 5, 7], spread=0.5), 0.1, (3,)),
+    "rgb": Case(lambda network: ReColorAdv(0.1, RGB(), [5, 4, 6], spread=1.0), 0.2),
     "linf of 0": Case(lambda network: Linf(0.0), 0.1),
     "l2 of 0": Case(lambda network: L2(0.0), 0.1),
     "perceptual of 0": Case(lambda network: NeuralPerceptual(SelfLPIPS(), 0.0), 0.1),
+    "flow of 0": Case(lambda network: StAdv(0.0, spread=1.0), 0.1),
+    "luv of 0": Case(lambda network: ReColorAdv(0.0, resolution=[3, 3, 4], spread=1.0), 0.1, (3,)),
 }
 SHAPES = {
     "colour": (3, 6, 6),
@@ -59,6 +83,8 @@ PARTS = {f"{n}": n for n in (0, 1, 3)}
 
 
 def region_of(case, images, dtype=torch.float32):
+    if images.shape[1] not in case.channels:
+        pytest.skip(f"images of {images.shape[1]} channels are refused")
     network = tapped(channels=images.shape[1], dtype=dtype)
     threat = case.make(network)
     return threat, network, threat.around(images, network)
@@ -133,6 +159,7 @@ def test_the_start_of_a_search_once_projected_is_inside(case, shape):
     scale=st.sampled_from([1e-6, 1e-3, 0.1, 1.0, 100.0]),
 )  # fmt: skip
 def test_whatever_is_projected_is_inside(case, channels, height, width, seed, scale):
+    channels = channels if channels in case.channels else case.channels[0]
     images = edgy(random_images(2, channels, height, width, seed=seed))
     threat, network, region = region_of(case, images)
     changed = region.perturb(region.project(scale * wild(case, region, seed)))
@@ -223,7 +250,7 @@ def test_a_zero_gradient_moves_nothing_and_makes_no_nan(case):
     assert region.ascend(params, torch.zeros_like(params), 0.5).allclose(params, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["linf", "l2", "self perceptual"])
+@pytest.mark.parametrize("name", ["linf", "l2", "self perceptual", "flow", "luv", "rgb"])
 def test_a_large_step_ends_on_the_sphere(name):
     """Size 1, give or take the resolution of the projection."""
     images = random_images(3, 3, 6, 6) * 0.02 + 0.49
@@ -232,7 +259,7 @@ def test_a_large_step_ends_on_the_sphere(name):
     assert region.size(region.project(far)).allclose(torch.ones(3), atol=0.05 if name == "self perceptual" else 1e-5)
 
 
-@pytest.mark.parametrize("name", ["linf of 0", "l2 of 0", "perceptual of 0", "clean"])
+@pytest.mark.parametrize("name", ["linf of 0", "l2 of 0", "perceptual of 0", "clean", "flow of 0", "luv of 0"])
 def test_a_bound_of_0_leaves_the_images(name):
     case = CASES[name]
     images = edgy(random_images(3, 3, 5, 5))
@@ -242,7 +269,7 @@ def test_a_bound_of_0_leaves_the_images(name):
     assert region.size(params).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["linf", "l2", "self perceptual"])
+@pytest.mark.parametrize("name", ["linf", "l2", "self perceptual", "flow", "rgb"])
 def test_gradients_through_the_images_are_right(name):
     images = random_images(2, 1, 3, 4, dtype=torch.float64)
     network = tapped(channels=1, activation=nn.Softplus, dtype=torch.float64)

@@ -1,0 +1,125 @@
+"""Colour spaces in which colours are recoloured: RGB itself, and CIE LUV, whose distances are near to a person's.
+
+CIE 15:2004 §8.2.2 for LUV, IEC 61966-2-1 for sRGB with its D65 white.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+Triple = tuple[float, float, float]
+
+
+class ColourSpace(Protocol):
+    """Where a colour is a point. Its unit is the unit of a bound."""
+
+    @property
+    def name(self) -> str:
+        """As in tables."""
+
+    def check(self, channels: int) -> None:
+        """Raise ValueError if images of so many channels have no colours here."""
+
+    def of(self, images: Tensor) -> Tensor:
+        """Images `[N, C, H, W]` in [0, 1] to colours of the same shape, differentiable."""
+
+    def images(self, colours: Tensor) -> Tensor:
+        """Back again; colours that no screen shows give values outside [0, 1]."""
+
+    def range(self, channels: int) -> tuple[list[float], list[float]]:
+        """The least and the greatest value of every channel that an image can have."""
+
+
+@dataclass(frozen=True)
+class RGB:
+    """The image's own channels, any number of them."""
+
+    name: ClassVar[str] = "rgb"
+
+    def check(self, channels: int) -> None:
+        """Nothing is refused."""
+
+    def of(self, images: Tensor) -> Tensor:
+        """The images."""
+        return images
+
+    def images(self, colours: Tensor) -> Tensor:
+        """The colours."""
+        return colours
+
+    def range(self, channels: int) -> tuple[list[float], list[float]]:
+        """[0, 1]."""
+        return [0.0] * channels, [1.0] * channels
+
+
+# sRGB primaries to XYZ; the white is the matrix's own, so that grays have exactly u = v = 0.
+_XYZ: list[Triple] = [(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)]
+_LINEAR: list[Triple] = torch.tensor(_XYZ, dtype=torch.float64).inverse().tolist()
+_WHITE = [sum(row) for row in _XYZ]
+_WHITE_U = 4 * _WHITE[0] / (_WHITE[0] + 15 * _WHITE[1] + 3 * _WHITE[2])
+_WHITE_V = 9 * _WHITE[1] / (_WHITE[0] + 15 * _WHITE[1] + 3 * _WHITE[2])
+# A rectangle that holds the u′ and v′ of every sRGB colour (0.125 … 0.451 and 0.158 … 0.563). Farther out, where no
+# screen goes, XYZ has a pole; dark colours get there by small changes of u and v.
+_U_RANGE, _V_RANGE = (0.12, 0.46), (0.15, 0.57)
+_KNEE = (6 / 29) ** 3  # the Y below which L is linear
+_SLOPE = (29 / 3) ** 3
+_DARK = 1e-7  # below it a colour counts as black, and black as gray
+
+
+@dataclass(frozen=True)
+class LUV:
+    """CIE LUV of sRGB images, in the unit of Laidlaw and Feizi 2019: (L / 100, (u + 100) / 200, (v + 100) / 200)."""
+
+    name: ClassVar[str] = "luv"
+
+    def check(self, channels: int) -> None:
+        """Only RGB images have an L, a u and a v."""
+        if channels != 3:
+            raise ValueError(f"images of {channels} channel(s) have no CIE LUV colours: use the colour space RGB")
+
+    def of(self, images: Tensor) -> Tensor:
+        """From sRGB."""
+        bright = ((images.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
+        x, y, z = _mixed(torch.where(images > 0.04045, bright, images / 12.92).unbind(1), _XYZ)
+        luma = torch.where(y > _KNEE, 116 * y.clamp(min=_KNEE) ** (1 / 3) - 16, _SLOPE * y)
+        total = x + 15 * y + 3 * z
+        seen, divisor = total > _DARK, total.clamp(min=_DARK)
+        u = 13 * luma * (torch.where(seen, 4 * x / divisor, _WHITE_U) - _WHITE_U)
+        v = 13 * luma * (torch.where(seen, 9 * y / divisor, _WHITE_V) - _WHITE_V)
+        return torch.stack((luma / 100, (u + 100) / 200, (v + 100) / 200), 1)
+
+    def images(self, colours: Tensor) -> Tensor:
+        """To sRGB. A negative L is black; a chromaticity far from all of sRGB's is the nearest in a rectangle."""
+        luma, u, v = colours.unbind(1)
+        luma = held(100 * luma, 0, float("inf"))
+        divisor = 13 * luma.clamp(min=_DARK)
+        u = ((200 * u - 100) / divisor + _WHITE_U).clamp(*_U_RANGE)
+        v = ((200 * v - 100) / divisor + _WHITE_V).clamp(*_V_RANGE)
+        y = torch.where(luma > 8, ((luma + 16) / 116) ** 3, luma / _SLOPE)
+        x, z = y * 9 * u / (4 * v), y * (12 - 3 * u - 20 * v) / (4 * v)
+        linear = torch.stack(_mixed((x, y, z), _LINEAR), 1)
+        bright = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+        return torch.where(linear > 0.0031308, bright, 12.92 * linear)
+
+    def range(self, channels: int) -> tuple[list[float], list[float]]:
+        """All of sRGB: L 0 … 100, u −84 … 176, v −135 … 108."""
+        return [0.0, 0.08, -0.175], [1.0, 1.38, 1.04]
+
+
+def held(values: Tensor, low: float, high: float) -> Tensor:
+    """Clamped, and a value on the border may still leave it: `clamp` has no gradient there in some releases of torch.
+
+    Black and white pixels are on the border of every image.
+    """
+    return torch.where(values < low, low, torch.where(values > high, high, values))
+
+
+def _mixed(channels: Sequence[Tensor], matrix: Sequence[Triple]) -> list[Tensor]:
+    """The matrix times every pixel, without a matrix product: autocast and TF32 would round it."""
+    a, b, c = channels
+    return [row[0] * a + row[1] * b + row[2] * c for row in matrix]

@@ -1,0 +1,117 @@
+"""Flow fields: every pixel is looked up a little beside its place.
+
+Xiao et al., "Spatially transformed adversarial examples", ICLR 2018; the constraint of Jordan et al., "Quantifying
+perceptual distortion of adversarial examples", 2019, which Laidlaw et al. 2021 attack with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gauntlet.noise import Noise
+from gauntlet.threats.region import Region, share
+from gauntlet.threats.smoothness import check_field, cost
+
+
+@dataclass(frozen=True)
+class StAdv:
+    """All images whose pixel at p is the bilinear sample of x at p + flow(p), every component of |flow| ≤ bound.
+
+    Around the image lies black, and no sample is taken beyond its outer edge, half a pixel from the centres of the
+    border pixels: a border pixel that looks outwards turns at most half black, a corner pixel three quarters.
+
+    Args:
+        bound: largest displacement along either axis, where the image spans [-1, 1] from edge to edge:
+            0.05 is 0.8 pixel at 32 × 32 and 5.6 pixels at 224 × 224.
+        smoothness: what rough flows pay, times bound: the penalty is smoothness / bound · S (0.05 · S at bound 0.05
+            in the paper). 0 charges nothing.
+        spread: a search starts at a flow uniform within this share of the bound. The paper starts at the identity,
+            0; restarts need more, or all of them are the same.
+    """
+
+    bound: float
+    smoothness: float = 0.0025
+    spread: float = 0.0
+    name: ClassVar[str] = "stadv"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound <= 1:
+            raise ValueError(
+                f"StAdv bound {self.bound} is not in [0, 1]: the image spans [-1, 1]; write 0.05, not 0.8 pixel"
+            )
+        check_field(self.smoothness, self.spread)
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> FlowRegion:
+        """The flows of each of `[N, C, H, W]` images. The classifier plays no part."""
+        framed = F.pad(images, (1, 1, 1, 1)).flatten(2)
+        return FlowRegion(images, self.bound, framed, self.smoothness, self.spread)
+
+
+@dataclass(frozen=True)
+class FlowRegion(Region):
+    """The warps of one batch. The params are the flow, `[N, 2, H, W]`: to the right, then down."""
+
+    framed: Tensor
+    """`[N, C, (H + 2)(W + 2)]`, the images in a black frame one pixel wide."""
+    smoothness: float
+    spread: float
+
+    def identity(self) -> Tensor:
+        """No flow."""
+        return self.images.new_zeros(len(self.images), 2, *self.images.shape[2:])
+
+    def start(self, noise: Noise) -> Tensor:
+        """Uniform within `spread` of the bound."""
+        reach = self.spread * self.bound
+        identity = self.identity()
+        return self.project(noise.uniform(identity.shape, -reach, reach).to(identity))
+
+    def perturb(self, params: Tensor) -> Tensor:
+        """The warped images. Positions are counted in pixels from the first centre, so that no flow changes nothing."""
+        height, width = self.images.shape[2:]
+        left, right = _between(params[:, 0] * (width / 2) + _steps(params, width), width)
+        upper, lower = _between(params[:, 1] * (height / 2) + _steps(params, height)[:, None], height)
+        corner = ((upper + 1) * (width + 2) + left + 1).long().flatten(1)[:, None].expand(-1, self.images.shape[1], -1)
+
+        def neighbours(offset: int) -> Tensor:
+            return self.framed.gather(2, corner + offset).reshape(self.images.shape)
+
+        top = neighbours(0).lerp(neighbours(1), right[:, None])
+        bottom = neighbours(width + 2).lerp(neighbours(width + 3), right[:, None])
+        return top.lerp(bottom, lower[:, None])
+
+    def project(self, params: Tensor) -> Tensor:
+        """The nearest flow inside the bound that samples no place beyond the edge."""
+        height, width = self.images.shape[2:]
+        across, down = (2 * _steps(params, width) + 1) / width, (2 * _steps(params, height) + 1) / height
+        before = torch.stack(torch.meshgrid(across, down, indexing="xy"))  # from the left and the upper edge
+        return params.clamp(min=(-before).clamp(min=-self.bound), max=(2 - before).clamp(max=self.bound))
+
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """Along the sign of the gradient: steepest for the largest displacement."""
+        return params + step * self.bound * gradient.sign()
+
+    def size(self, params: Tensor) -> Tensor:
+        """Max |flow| as a share of the bound, `[N]`."""
+        return share(params.abs().flatten(1).amax(1), self.bound)
+
+    def penalty(self, params: Tensor) -> Tensor:
+        """smoothness / bound · S, `[N]`."""
+        return cost(params, self.smoothness, self.bound)
+
+
+def _steps(params: Tensor, count: int) -> Tensor:
+    """0, 1, … count − 1."""
+    return torch.arange(count, dtype=params.dtype, device=params.device)
+
+
+def _between(position: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The pixel before a position, −1 … count − 1, and how far the position is on the way to the next."""
+    position = position.clamp(-1, count)
+    before = position.detach().floor().clamp(max=count - 1)
+    return before, position - before

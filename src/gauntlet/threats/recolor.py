@@ -1,0 +1,150 @@
+"""Colour maps: every colour of an image moves a little, equal colours alike.
+
+Laidlaw and Feizi, "Functional adversarial attacks", NeurIPS 2019 (ReColorAdv).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.noise import Noise
+from gauntlet.threats.colour import LUV, ColourSpace, held
+from gauntlet.threats.region import Region, share
+from gauntlet.threats.smoothness import check_field, cost
+
+
+@dataclass(frozen=True)
+class ReColorAdv:
+    """All images whose colour c = colour(x) at each pixel became c + offset(c), every component of |offset| ≤ bound.
+
+    The offsets of an image are a table over its colour space, multilinear between the vertices. The table spans all
+    colours an image can have, so that no offset leaves every image as it is, saturated colours included. Colours that
+    leave the gamut are clamped in RGB.
+
+    Args:
+        bound: largest change of any channel, in the unit of the colour space (0.06 in the paper: in LUV 6 of 100 in L,
+            12 of 200 in u and v).
+        space: where colours are points; `LUV` as in the paper, or `RGB`.
+        resolution: vertices of the table along each channel; images of fewer channels use the first.
+        smoothness: what rough tables pay, times bound: the penalty is smoothness / bound · S (0.06 · S at bound 0.06 in
+            the paper). 0 charges nothing.
+        spread: a search starts at offsets uniform within this share of the bound. The paper starts at the identity,
+            0; restarts need more, or all of them are the same.
+    """
+
+    bound: float
+    space: ColourSpace = field(default_factory=LUV)
+    resolution: Sequence[int] = (16, 32, 32)
+    smoothness: float = 0.0036
+    spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound <= 1:
+            raise ValueError(f"ReColorAdv bound {self.bound} is not in [0, 1], a colour's range: the paper's is 0.06")
+        if not self.resolution or min(self.resolution) < 2:
+            raise ValueError(f"ReColorAdv resolution {list(self.resolution)}: expected ≥ 2 vertices per channel")
+        check_field(self.smoothness, self.spread)
+
+    @property
+    def name(self) -> str:
+        """`recoloradv_luv`, `recoloradv_rgb`."""
+        return f"recoloradv_{self.space.name}"
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> ColourRegion:
+        """The colour maps of each of `[N, C, H, W]` images, whose place in the table is computed here, once."""
+        channels = images.shape[1]
+        self.space.check(channels)
+        if channels > len(self.resolution):
+            raise ValueError(
+                f"images have {channels} channels, the table of ReColorAdv {len(self.resolution)}:"
+                f" give resolution one number per channel"
+            )
+        colours, resolution = self.space.of(images), tuple(self.resolution[:channels])
+        vertices, weights = _corners(colours, self.space.range(channels), resolution)
+        return ColourRegion(
+            images, self.bound, self.space, colours, self.space.images(colours), vertices, weights, resolution,
+            self.smoothness, self.spread,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ColourRegion(Region):
+    """The recolourings of one batch. The params are tables of offsets, `[N, C, R₁, …, R_C]`."""
+
+    space: ColourSpace
+    colours: Tensor
+    """`[N, C, H, W]`, the images in the colour space."""
+    returned: Tensor
+    """`[N, C, H, W]`, the images as they come back from there, which is the images up to rounding."""
+    vertices: Tensor
+    """`[N, 2^C, H·W]`, where in a flat table the corners of the cell around each pixel's colour are."""
+    weights: Tensor
+    """`[N, 2^C, H·W]`, their shares, which add up to 1."""
+    resolution: tuple[int, ...]
+    smoothness: float
+    spread: float
+
+    def identity(self) -> Tensor:
+        """No offset."""
+        return self.images.new_zeros(len(self.images), len(self.resolution), *self.resolution)
+
+    def start(self, noise: Noise) -> Tensor:
+        """Uniform within `spread` of the bound."""
+        reach = self.spread * self.bound
+        identity = self.identity()
+        return noise.uniform(identity.shape, -reach, reach).to(identity)
+
+    def perturb(self, params: Tensor) -> Tensor:
+        """The recoloured images. x is moved by what the colour space makes of the offset: no offset, no rounding."""
+        recoloured = self.space.images(self.colours + self.offsets(params))
+        return held(self.images + (recoloured - self.returned), 0, 1)
+
+    def offsets(self, params: Tensor) -> Tensor:
+        """How far the colour of each pixel moves in the colour space, `[N, C, H, W]`."""
+        channels = len(self.resolution)
+        found = params.flatten(2).gather(2, self.vertices.flatten(1)[:, None].expand(-1, channels, -1))
+        found = found.reshape(len(params), channels, *self.vertices.shape[1:])
+        return (found * self.weights[:, None]).sum(2).reshape(self.colours.shape)
+
+    def project(self, params: Tensor) -> Tensor:
+        """The nearest offsets inside the bound."""
+        return params.clamp(-self.bound, self.bound)
+
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """Along the sign of the gradient: steepest for the largest offset. Colours the image has not stay."""
+        return params + step * self.bound * gradient.sign()
+
+    def size(self, params: Tensor) -> Tensor:
+        """Max |offset| as a share of the bound, `[N]`."""
+        return share(params.abs().flatten(1).amax(1), self.bound)
+
+    def penalty(self, params: Tensor) -> Tensor:
+        """smoothness / bound · S, `[N]`."""
+        return cost(params, self.smoothness, self.bound)
+
+
+def _corners(
+    colours: Tensor, limits: tuple[Sequence[float], Sequence[float]], resolution: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """The corners of each colour's cell in a flat table, `[N, 2^C, H·W]`, and their multilinear weights."""
+    below: list[Tensor] = []
+    along: list[Tensor] = []
+    for channel, low, high, count in zip(colours.unbind(1), *limits, resolution, strict=True):
+        position = (channel.flatten(1) - low) * ((count - 1) / (high - low))
+        before = position.detach().floor().clamp(0, count - 2)
+        below.append(before.long())
+        along.append(position - before)
+    vertices, weights = [], []
+    for corner in product((0, 1), repeat=len(resolution)):
+        vertex, weight = torch.zeros_like(below[0]), torch.ones_like(along[0])
+        for side, start, share_, count in zip(corner, below, along, resolution, strict=True):
+            vertex = vertex * count + start + side
+            weight = weight * (share_ if side else 1 - share_)
+        vertices.append(vertex)
+        weights.append(weight)
+    return torch.stack(vertices, 1), torch.stack(weights, 1)

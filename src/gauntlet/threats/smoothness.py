@@ -1,0 +1,43 @@
+"""How rough a field of displacements or colour changes is: what flow and colour attacks pay for.
+
+Xiao et al., "Spatially transformed adversarial examples", ICLR 2018, eq. 4; Laidlaw and Feizi, "Functional adversarial
+attacks", NeurIPS 2019, §3.2.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+_SOFT = 1e-5  # the root of the 1e-10 under the papers' square root: lengths below it count quadratically
+
+
+def roughness(field: Tensor) -> Tensor:
+    """S, the length of the difference to every neighbour along every axis, summed over all points, `[N]`.
+
+    Every pair of neighbours is met from both sides. An edge has no neighbour beyond it.
+
+    Args:
+        field: `[N, C, …]`, a vector of C numbers at every point of a grid of any number of axes.
+    """
+    total = field.new_zeros(len(field))
+    for axis in range(2, field.ndim):
+        square = field.diff(dim=axis).square().sum(1)
+        # √(square + soft²) − soft, written so that it is exactly 0 where nothing differs
+        length = square / ((square + _SOFT**2).sqrt() + _SOFT)
+        total = total + 2 * length.flatten(1).sum(1)
+    return total
+
+
+def cost(field: Tensor, weight: float, bound: float) -> Tensor:
+    """`weight` / bound · S, `[N]`; free at weight 0, and at bound 0, where a field is flat."""
+    if weight == 0 or bound == 0:
+        return field.new_zeros(len(field))
+    return weight / bound * roughness(field)
+
+
+def check_field(smoothness: float, spread: float) -> None:
+    """Raise ValueError unless the smoothness is a weight ≥ 0 and the spread a share in [0, 1]."""
+    if not 0 <= smoothness < float("inf"):
+        raise ValueError(f"smoothness {smoothness} is not a weight ≥ 0: 0 charges nothing")
+    if not 0 <= spread <= 1:
+        raise ValueError(f"spread {spread} is not a share of the bound in [0, 1]: 0 starts at x itself")
