@@ -8,10 +8,22 @@ from torch import nn
 
 from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign, Steepest
 from gauntlet.attacks.quest import Quest
+from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
-from gauntlet.goals import CrossEntropy, Untargeted
+from gauntlet.goals import CrossEntropy, Margin, Untargeted
 from gauntlet.noise import Noise
-from gauntlet.threats import L2, Linf
+from gauntlet.threats import (
+    L1,
+    L2,
+    AdversarialJPEG,
+    AnyOf,
+    ChangedPixels,
+    Composition,
+    Linf,
+    NeuralPerceptual,
+    ReColorAdv,
+    StAdv,
+)
 from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
 
 DOUBLE = torch.float64
@@ -144,3 +156,36 @@ def test_images_outside_the_box_are_named():
     images[3, 0, 0, 0] = 1.2
     with pytest.raises(ValueError, match=r"run from .* to 1\.2, example 3 of the batch"):
         PGD(threat_model=Linf(0.1))(tapped(), images, torch.tensor([0, 1, 0, 1]))
+
+
+GEOMETRIES = {
+    "linf": Linf(0.03),
+    "l2": L2(0.5),
+    "l1": L1(4.0),
+    "pixels": ChangedPixels(0.1),
+    "jpeg": AdversarialJPEG(0.5),
+    "flow": StAdv(0.3, smoothness=0),
+    "colour": ReColorAdv(0.1, smoothness=0, resolution=(4, 4, 4)),
+    "colour, flow, additive": Composition(
+        [ReColorAdv(0.05, resolution=(4, 4, 4), smoothness=0), StAdv(0.1, smoothness=0), Linf(0.02)]
+    ),
+    "l2 or flow": AnyOf([L2(0.5), StAdv(0.3, smoothness=0)]),
+    "perceptual": NeuralPerceptual(LPIPS(tapped(seed=9, dtype=DOUBLE)), 0.4),
+}
+
+
+@pytest.mark.parametrize("step", [Sign(), Normalised(), Adam(), Steepest()], ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize("threat", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_every_step_rule_climbs_in_every_geometry(threat, step):
+    """Each beats random noise of the same threat model, and stays inside."""
+    classifier = tapped(classes=5, dtype=DOUBLE)
+    images = random_images(6, 3, 8, 6, dtype=DOUBLE)
+    labels, seeds = predictions(classifier, images), torch.arange(6)
+    keep = {"threat_model": threat, "iterate": Last()}
+    length = 2.0 if isinstance(step, Normalised) else 0.2
+    found = PGD(steps=12, step=step, step_size=length, **keep)(classifier, images, labels, seeds=seeds)
+    noise = PGD(steps=0, **keep)(classifier, images, labels, seeds=seeds)
+    with torch.no_grad():
+        climbed, random = (Margin()(classifier(some.images), labels) for some in (found, noise))
+    assert (climbed > random).all()
+    assert (found.size <= 1 + 1e-6).all()

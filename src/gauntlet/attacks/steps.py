@@ -33,7 +33,7 @@ class Sign:
 
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the sign of the gradient."""
-        return quest.params.detach() + length * quest.region.extent() * gradient.sign()
+        return quest.params.detach() + length * quest.region.extent(quest.params.detach()) * gradient.sign()
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Normalised:
 
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the gradient at unit length."""
-        return quest.params.detach() + length * quest.region.extent() * direction(gradient)
+        return quest.params.detach() + length * quest.region.extent(quest.params.detach()) * direction(gradient)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Adam:
         square = self.beta2 * square + (1 - self.beta2) * gradient**2
         quest.carried = (mean, square)
         mean, square = mean / (1 - self.beta1 ** (index + 1)), square / (1 - self.beta2 ** (index + 1))
-        return quest.params.detach() + length * quest.region.extent() * mean / (square.sqrt() + self.epsilon)
+        return quest.params.detach() + length * quest.region.extent(quest.params.detach()) * mean / (
+            square.sqrt() + self.epsilon
+        )
 
 
 class Schedule(Protocol):

@@ -129,6 +129,13 @@ class UnionRegion(Region):
         """Inside the bound of its member, and the images in [0, 1], `[n]`."""
         return within(self, params)
 
+    def extent(self, params: Tensor) -> Tensor:
+        """That of each example's member; which member it is stays."""
+        each = [
+            self.pack(i, torch.ones_like(own) * part.extent(own)) for i, (part, own) in enumerate(self._own(params))
+        ]
+        return _picked(self.chosen(params), each).index_fill(1, torch.tensor([0], device=params.device), 0)
+
     def _room(self) -> int:
         return max(member.identity().shape[1:].numel() for member in self.members)
 

@@ -49,10 +49,13 @@ class Composition:
     def around(self, images: Tensor, classifier: nn.Module | None = None) -> CompositionRegion:
         """The first part's region around `[N, C, H, W]` images; those of the others follow from the params."""
         first = self._parts[0].around(images, classifier)
-        region = CompositionRegion(images, self.bound, self._parts, classifier, first, (), images.new_zeros(0))
+        nothing = images.new_zeros(0)
+        region = CompositionRegion(images, self.bound, self._parts, classifier, first, (), nothing, nothing)
         with torch.no_grad():
-            origin = [part for _, part in region.walk(lambda _, step: step.identity())]
-        return replace(region, shapes=tuple(part.shape[1:] for part in origin), origin=_joined(origin))
+            regions, origin = zip(*region.walk(lambda _, step: step.identity()), strict=True)
+        reach = [torch.ones_like(part) * step.extent(part) for step, part in zip(regions, origin, strict=True)]
+        shapes = tuple(part.shape[1:] for part in origin)
+        return replace(region, shapes=shapes, origin=_joined(origin), reach=_joined(reach))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -72,6 +75,8 @@ class CompositionRegion(Region):
     """Of each part's params, without N."""
     origin: Tensor
     """The params of the zero image, `[N, P]`."""
+    reach: Tensor
+    """How far the params of each part go, `[N, P]`."""
 
     def walk(self, choose: Callable[[int, Region], Tensor]) -> Iterator[tuple[Region, Tensor]]:
         """Each part's region around the image that the parts before it made, and the params chosen in it.
@@ -95,6 +100,10 @@ class CompositionRegion(Region):
         """Each part's own `[N, …]` out of `[N, P]`."""
         cut = params.split([shape.numel() for shape in self.shapes], 1)
         return [piece.reshape(len(params), *shape) for piece, shape in zip(cut, self.shapes, strict=True)]
+
+    def extent(self, params: Tensor) -> Tensor:
+        """Every part's own."""
+        return self.reach
 
     def identity(self) -> Tensor:
         """Every part's identity."""
@@ -144,4 +153,5 @@ class CompositionRegion(Region):
 
     def rows(self, keep: Tensor) -> CompositionRegion:
         """The regions of some of the examples; `keep` is a mask or indices over N."""
-        return replace(self, images=self.images[keep], first=self.first.rows(keep), origin=self.origin[keep])
+        origin, reach = self.origin[keep], self.reach[keep]
+        return replace(self, images=self.images[keep], first=self.first.rows(keep), origin=origin, reach=reach)

@@ -126,6 +126,10 @@ class L1Region(Region):
         known = per_image(along.any(1), params)  # a zero gradient knows no corner
         return torch.where(known, params + step * (corner - params), params)
 
+    def extent(self, params: Tensor) -> float:
+        """Any pixel from 0 to 1, unless nothing may change."""
+        return 1.0 if self.bound else 0.0
+
     def size(self, params: Tensor) -> Tensor:
         """‖δ‖₁ as a share of the bound, `[N]`."""
         return share(params.abs().flatten(1).sum(1), self.bound)

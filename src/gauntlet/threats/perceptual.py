@@ -120,6 +120,10 @@ class PerceptualRegion(Region):
         rate = apart(embedding, probed) / probe
         return self.clip(params + along * per_image(length / (rate + 1e-4), params))
 
+    def extent(self, params: Tensor) -> float:
+        """Any pixel from 0 to 1, unless nothing may change."""
+        return 1.0 if self.bound else 0.0
+
     def size(self, params: Tensor) -> Tensor:
         """d(x, x + δ) as a share of the bound, `[N]`."""
         return share(self._distance(params), self.bound)

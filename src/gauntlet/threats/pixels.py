@@ -96,6 +96,10 @@ class ChangedPixelsRegion(Region):
         ranked = torch.where(going, torch.inf, torch.where(held, torch.where(wanted, worth, value), -torch.inf))
         return torch.where(self._chosen(ranked), moved, 0)
 
+    def extent(self, params: Tensor) -> float:
+        """Any pixel from 0 to 1, unless nothing may change."""
+        return 1.0 if self.bound else 0.0
+
     def size(self, params: Tensor) -> Tensor:
         """Changed positions as a share of those that may change, `[N]`."""
         return share(params.any(1).flatten(1).sum(1).to(params.dtype), self.count)

@@ -63,8 +63,8 @@ class Region(ABC):
     def size(self, params: Tensor) -> Tensor:
         """`[N]` as a share of the bound: 1 = on it."""
 
-    def extent(self) -> float | Tensor:
-        """How far the params reach, number by number where they differ: what step rules without a geometry scale by."""
+    def extent(self, params: Tensor) -> float | Tensor:
+        """How far params can go, number by number where they differ: what step rules without a geometry scale by."""
         return self.bound
 
     def penalty(self, params: Tensor) -> Tensor:
