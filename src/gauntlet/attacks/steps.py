@@ -33,7 +33,7 @@ class Sign:
 
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the sign of the gradient."""
-        return quest.params.detach() + length * quest.region.extent(quest.params.detach()) * gradient.sign()
+        return _moved(quest, gradient.sign(), length)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Normalised:
 
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the gradient at unit length."""
-        return quest.params.detach() + length * quest.region.extent(quest.params.detach()) * direction(gradient)
+        return _moved(quest, direction(gradient), length)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,12 @@ class Adam:
         square = self.beta2 * square + (1 - self.beta2) * gradient**2
         quest.carried = (mean, square)
         mean, square = mean / (1 - self.beta1 ** (index + 1)), square / (1 - self.beta2 ** (index + 1))
-        return quest.params.detach() + length * quest.region.extent(quest.params.detach()) * mean / (
-            square.sqrt() + self.epsilon
-        )
+        return _moved(quest, mean / (square.sqrt() + self.epsilon), length)
+
+
+def _moved(quest: Quest, along: Tensor, length: float) -> Tensor:
+    params = quest.params.detach()
+    return params + length * quest.region.extent(params) * along
 
 
 class Schedule(Protocol):

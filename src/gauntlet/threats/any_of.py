@@ -131,10 +131,9 @@ class UnionRegion(Region):
 
     def extent(self, params: Tensor) -> Tensor:
         """That of each example's member; which member it is stays."""
-        each = [
-            self.pack(i, torch.ones_like(own) * part.extent(own)) for i, (part, own) in enumerate(self._own(params))
-        ]
-        return _picked(self.chosen(params), each).index_fill(1, torch.tensor([0], device=params.device), 0)
+        own = [torch.ones_like(part) * member.extent(part) for member, part in self._own(params)]
+        extent = _picked(self.chosen(params), [self.pack(i, part) for i, part in enumerate(own)])
+        return torch.cat((torch.zeros_like(extent[:, :1]), extent[:, 1:]), 1)
 
     def _room(self) -> int:
         return max(member.identity().shape[1:].numel() for member in self.members)
