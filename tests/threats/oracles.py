@@ -44,7 +44,7 @@ def rgb_of(luv):
 
 def warped(images, flow):
     """x sampled at each pixel's place + flow, pixel by pixel; the image spans [-1, 1] and lies in black."""
-    _, channels, height, width = images.shape
+    height, width = images.shape[2:]
     result = np.zeros_like(images)
     for n, i, j in product(range(len(images)), range(height), range(width)):
         across = ((2 * j + 1) / width - 1 + flow[n, 0, i, j] + 1) * width / 2 - 0.5
