@@ -12,8 +12,10 @@ from hydra.utils import get_object
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
+from gauntlet.identity import describe
 from gauntlet.launch.config import CONF, check_named_row, differences, digest_of, plain, register_resolvers
 from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.threats import RGB, ReColorAdv, StAdv
 
 CHOICES = ("dataset", "model", "distance", "threat_model", "defense", "attack_suite", "trainer", "logger")
 OPTIONS = [f"{group}={file.stem}" for group in CHOICES for file in sorted((CONF / group).glob("*.yaml"))]
@@ -87,6 +89,21 @@ def test_a_suite_holds_plain_types(composed):
     assert isinstance(suite, AttackSuite)
     assert (type(suite.attacks), type(suite.union)) == (dict, list)
     assert all(is_dataclass(attack) for attack in suite.attacks.values())
+
+
+@pytest.mark.parametrize(
+    ("option", "built"),
+    [
+        ("stadv", StAdv(0.1)),
+        ("recoloradv", ReColorAdv(0.1)),
+        ("recoloradv_rgb", ReColorAdv(0.1, RGB(), (25, 25, 25))),
+    ],
+)
+def test_the_yaml_of_a_flow_or_colour_map_says_the_defaults(composed, option, built):
+    config = plain(composed("defense=at", f"threat_model={option}"))
+    threat = instantiate(config["defense"]["attack"]["threat_model"])
+    assert threat == built
+    assert describe(threat) == describe(built)
 
 
 def test_fractions_are_written_as_fractions(composed):

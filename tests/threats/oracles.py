@@ -85,13 +85,16 @@ def farthest_look(images, changed, bound):
 def largest_recolouring(images, changed, space):
     """How far colours moved, `[N]`, in the units of ReColorAdv, where no channel was clamped to 0 or 1.
 
-    In LUV, the last bit of a float32 of nearly black counts for much: those pixels are left out too.
+    In LUV, the last bit of a float32 of nearly black counts for much: those pixels are left out too, and of all others
+    the 2e-6 is forgiven that float32 leaves open.
     """
     unit = np.ones(images.shape[1])
     if space == "luv":
         unit, before, after = np.array([100.0, 200.0, 200.0]), luv_of(images), luv_of(changed)
-        seen = (changed > 0.02) & (changed < 1)
+        seen = (changed > 0.05) & (changed < 1)
     else:
         before, after, seen = images, changed, (changed > 0) & (changed < 1)
     moved = np.abs(after - before) / unit[:, None, None]
+    if space == "luv":
+        moved = np.maximum(moved - 2e-6, 0)
     return (moved * seen.all(1, keepdims=True)).reshape(len(images), np.prod(images.shape[1:])).max(1, initial=0)

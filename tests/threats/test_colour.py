@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import color
 
 from gauntlet.threats import LUV, RGB
 from tests.fixtures import random_images
@@ -58,7 +59,6 @@ def test_grays_have_no_colour():
 
 def test_it_agrees_with_scikit_image():
     """Up to the fourth digit of the primaries, which are rounded otherwise there."""
-    color = pytest.importorskip("skimage.color", reason="scikit-image is a test-only oracle")
     images = cube(17)
     expected = np.moveaxis(color.rgb2luv(np.moveaxis(images.numpy(), 1, -1)), -1, 1)
     assert plain(LUV().of(images)).allclose(torch.from_numpy(expected), rtol=0, atol=0.1)

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn import functional as F
 
+from gauntlet.attacks import PGD
 from gauntlet.noise import Noise
 from gauntlet.threats import StAdv
 from gauntlet.threats.smoothness import roughness
-from tests.fixtures import random_images
+from tests.fixtures import LinearClassifier, random_images
 from tests.threats.oracles import warped
 
 DOUBLE = torch.float64
@@ -146,6 +147,21 @@ def test_autocast_changes_nothing():
     plain = StAdv(0.05).around(images).perturb(flow)
     with torch.autocast("cpu", torch.bfloat16):
         assert StAdv(0.05).around(images).perturb(flow).equal(plain)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_pgd_reaches_the_worst_warp_of_a_ramp(batch):
+    """On a horizontal ramp a pixel changes by its slope times the flow, so a linear margin has a known optimum."""
+    classifier = LinearClassifier(features=2 * 6 * 8, bias=1e3)
+    weight = classifier.weight.data.reshape(2, 6, 8)
+    weight[:, [0, -1]], weight[:, :, [0, -1]] = 0, 0  # the edge is darkened, not only moved
+    images = (0.2 + 0.06 * torch.arange(8.0)).expand(batch, 2, 6, 8)
+    labels = torch.zeros(batch, dtype=torch.long)
+
+    attack = PGD(threat_model=StAdv(0.2, smoothness=0), steps=20)
+    rise = classifier.margin(attack(classifier, images, labels).images, labels) - classifier.margin(images, labels)
+    optimum = 2 * (0.06 * 0.2 * 8 / 2) * weight.sum(0).abs().sum().item()
+    assert rise.tolist() == pytest.approx([optimum] * batch, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from gauntlet.attacks import PGD
 from gauntlet.noise import Noise
 from gauntlet.threats import LUV, RGB, ReColorAdv
-from tests.fixtures import random_images
+from tests.fixtures import LinearClassifier, random_images
 from tests.threats.oracles import looked_up, luv_of, rgb_of
 from tests.threats.test_colour import cube
 
@@ -140,6 +141,21 @@ def test_black_and_white_pixels_are_free_to_move(space, shade):
     assert gradient.sum().item() > 0
     moved = region.perturb(region.project(table.detach() + (0.5 - shade) * gradient.sign()))
     assert (moved - shade).abs().min() > 0.03
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_pgd_reaches_the_worst_recolouring_of_one_colour(batch):
+    """An image of one colour moves as one; two colours of two cells that share no vertex move apart."""
+    classifier = LinearClassifier(features=3 * 4 * 6, bias=1e3)
+    weight = classifier.weight.data.reshape(3, 4, 6)
+    images = torch.full((batch, 3, 4, 6), 0.3)
+    images[..., 3:] = 0.7
+    labels = torch.zeros(batch, dtype=torch.long)
+
+    attack = PGD(threat_model=ReColorAdv(0.1, RGB(), [11, 11, 11], smoothness=0), steps=20)
+    rise = classifier.margin(attack(classifier, images, labels).images, labels) - classifier.margin(images, labels)
+    optimum = 2 * 0.1 * sum(half.sum((1, 2)).abs().sum().item() for half in (weight[..., :3], weight[..., 3:]))
+    assert rise.tolist() == pytest.approx([optimum] * batch, rel=0.01)
 
 
 def test_roughness_of_one_moved_vertex():

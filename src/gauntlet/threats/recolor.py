@@ -49,6 +49,7 @@ class ReColorAdv:
         if not self.resolution or min(self.resolution) < 2:
             raise ValueError(f"ReColorAdv resolution {list(self.resolution)}: expected ≥ 2 vertices per channel")
         check_field(self.smoothness, self.spread)
+        object.__setattr__(self, "resolution", tuple(self.resolution))  # YAML has lists only
 
     @property
     def name(self) -> str:
