@@ -16,7 +16,10 @@ from torch.nn import functional as F
 
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
+from gauntlet.threats.parts import boxed
 from gauntlet.threats.region import Region, share
+
+_EDGE = 1e-6  # what the transform loses in float32
 
 LUMA_STEPS = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
@@ -107,7 +110,10 @@ def encode(images: Tensor) -> Tensor:
 
 
 def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """The images of `[N, blocks, 64]` coefficients, clamped to [0, 1], `[N, channels, height, width]`."""
+    """The images of `[N, blocks, 64]` coefficients, clamped to [0, 1], `[N, channels, height, width]`.
+
+    A pixel clamped in earnest has no gradient; one that is black or white to rounding keeps it.
+    """
     unit = 8 if channels == 1 else 16
     tall, wide = height + -height % unit, width + -width % unit
     luma = tall * wide // 64
@@ -118,7 +124,10 @@ def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tens
         halves = _planes(blocks[:, luma:], tall // 2, wide // 2)
         whole = halves[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(len(blocks), 2, tall, wide)
         levels = _mixed(torch.cat((levels, whole), 1), TO_RGB)
-    return (levels[:, :, :height, :width] / 255).clamp(0, 1)
+    images = levels[:, :, :height, :width] / 255
+    clamped = images.clamp(0, 1)
+    at_end = (images - clamped).abs() <= _EDGE
+    return torch.where(at_end, boxed(images), clamped)
 
 
 @dataclass(frozen=True)
