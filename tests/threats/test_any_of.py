@@ -115,7 +115,7 @@ def test_an_attack_reaches_the_worst_case_of_the_member_it_drew(seed):
     threat = AnyOf([Linf(0.1), L2(0.3)])
     found = PGD(threat_model=threat, steps=50)(classifier, images, labels, seeds=torch.arange(6) + 6 * seed)
     rise = classifier.margin(found.images, labels) - classifier.margin(images, labels)
-    norms = torch.tensor([0.2 * classifier.weight.norm(p=1), 0.6 * classifier.weight.norm()], dtype=DOUBLE)
+    norms = torch.stack((0.2 * classifier.weight.norm(p=1), 0.6 * classifier.weight.norm())).detach()
     chosen = threat.around(images).chosen(found.params)
     assert chosen.unique().numel() == 2
     assert rise.allclose(norms[chosen], rtol=0.01)

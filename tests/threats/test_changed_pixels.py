@@ -93,5 +93,5 @@ def test_it_starts_at_any_pixels_with_any_colour():
 
 @pytest.mark.parametrize("bound", [-0.1, 1.01, 20, float("nan")])
 def test_a_bound_that_is_no_share_says_what_to_write(bound):
-    with pytest.raises(ValueError, match="it is a share of all positions; write 0.02"):
+    with pytest.raises(ValueError, match=r"it is a share of all positions; write 0\.02"):
         ChangedPixels(bound)

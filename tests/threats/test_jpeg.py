@@ -169,6 +169,18 @@ def test_clamped_pixels_have_no_gradient_and_the_others_theirs():
     assert gradient[0, 1, 0] == pytest.approx(16 / 2 / 255 * 8)  # a step of 16 levels, an eighth of it in 64 pixels
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_black_and_white_keep_their_gradient(level, channels):
+    """The background of a digit: at the end of [0, 1], and free to leave it."""
+    region = AdversarialJPEG(1.0).around(torch.full((1, channels, 32, 32), level))
+    params = region.identity().requires_grad_()
+    shown = region.perturb(params)
+    (gradient,) = torch.autograd.grad(shown.sum(), params)
+    assert ((shown >= 0) & (shown <= 1)).all()
+    assert (gradient[0, :16, 0] > 0.99 * channels * 16 / 2 / 255 * 8).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_autocast_does_not_blur_the_images(dtype):
     images = random_images(3, 3, 20, 20, dtype=dtype)
