@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.noise import Noise
-from gauntlet.threats.parts import bound_of, flat, parts_of, streams, within
+from gauntlet.threats.parts import bound_of, boxed, flat, parts_of, streams, within
 from gauntlet.threats.region import Look, Region, ThreatModel
 
 
@@ -87,7 +87,7 @@ class CompositionRegion(Region):
         region, params = self.first, choose(0, self.first)
         yield region, params
         for index in range(1, len(self.parts)):
-            region = self.parts[index].around(region.perturb(params).clamp(0, 1), self.classifier)
+            region = self.parts[index].around(boxed(region.perturb(params)), self.classifier)
             params = choose(index, region)
             yield region, params
 
@@ -118,12 +118,12 @@ class CompositionRegion(Region):
     def perturb(self, params: Tensor) -> Tensor:
         """The image of the last part, with the graph of all.
 
-        Behind several parts it is clamped: an earlier part's last bit may differ with the size of the batch from what
-        the params of a later part were projected around.
+        Behind several parts it is kept in [0, 1]: the last bit of an earlier part may differ with the size of the batch
+        from what the params of a later part were projected around.
         """
         region, part = self.at(params)[-1]
         images = region.perturb(part)
-        return images if len(self.parts) == 1 else images.clamp(0, 1)
+        return images if len(self.parts) == 1 else boxed(images)
 
     @torch.no_grad()
     def project(self, params: Tensor) -> Tensor:

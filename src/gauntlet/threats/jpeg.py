@@ -16,7 +16,10 @@ from torch.nn import functional as F
 
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
+from gauntlet.threats.parts import boxed
 from gauntlet.threats.region import Region, share
+
+_EDGE = 1e-6  # what the transform loses in float32
 
 LUMA_STEPS = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
@@ -31,9 +34,15 @@ CHROMA_STEPS = (
     *(99,) * 32,
 )
 """Table K.2: those of Cb and Cr."""
-TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+Mixing = tuple[tuple[float, float, float], ...]
+"""A 3×3 matrix of channels."""
+TO_YCBCR: Mixing = (
+    (0.299, 0.587, 0.114),
+    (-0.168736, -0.331264, 0.5),
+    (0.5, -0.418688, -0.081312),
+)
 """From RGB, before Cb and Cr are shifted by 128."""
-TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+TO_RGB: Mixing = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 """And back."""
 
 
@@ -43,6 +52,11 @@ def _cosines(like: Tensor) -> Tensor:
     rows = ((2 * k[None] + 1) * k[:, None] * math.pi / 16).cos() / 2
     rows[0] /= math.sqrt(2)
     return torch.kron(rows, rows).to(like)
+
+
+def _times(blocks: Tensor, matrix: Tensor) -> Tensor:
+    """Every block times a matrix: one product per example, whose bits do not depend on how many examples there are."""
+    return torch.bmm(blocks, matrix.expand(len(blocks), -1, -1))
 
 
 def _blocks(planes: Tensor) -> Tensor:
@@ -66,9 +80,9 @@ def _padded(images: Tensor, multiple: int) -> Tensor:
     return torch.cat((images, images[..., -1:].expand(-1, -1, -1, right)), 3)
 
 
-def _mixed(planes: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+def _mixed(planes: Tensor, matrix: Mixing) -> Tensor:
     """Every pixel's three channels times a 3×3 matrix."""
-    return torch.einsum("oc,nchw->nohw", torch.tensor(matrix, dtype=torch.float64).to(planes), planes)
+    return torch.stack([a * planes[:, 0] + b * planes[:, 1] + c * planes[:, 2] for a, b, c in matrix], 1)
 
 
 def _steps(luma: int, chroma: int, like: Tensor) -> Tensor:
@@ -91,22 +105,29 @@ def encode(images: Tensor) -> Tensor:
         levels = _mixed(levels, TO_YCBCR)
         luma, chroma = levels[:, :1] - 128, F.avg_pool2d(levels[:, 1:], 2)
     parts = _blocks(luma), _blocks(chroma)
-    return torch.cat(parts, 1) @ _cosines(images).T / _steps(parts[0].shape[1], parts[1].shape[1], images)
+    coefficients = _times(torch.cat(parts, 1), _cosines(images).T)
+    return coefficients / _steps(parts[0].shape[1], parts[1].shape[1], images)
 
 
 def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """The images of `[N, blocks, 64]` coefficients, clamped to [0, 1], `[N, channels, height, width]`."""
+    """The images of `[N, blocks, 64]` coefficients, clamped to [0, 1], `[N, channels, height, width]`.
+
+    A pixel clamped in earnest has no gradient; one that is black or white to rounding keeps it.
+    """
     unit = 8 if channels == 1 else 16
     tall, wide = height + -height % unit, width + -width % unit
     luma = tall * wide // 64
     steps = _steps(luma, coefficients.shape[1] - luma, coefficients)
-    blocks = (coefficients * steps) @ _cosines(coefficients)
+    blocks = _times(coefficients * steps, _cosines(coefficients))
     levels = _planes(blocks[:, :luma], tall, wide) + 128
     if channels == 3:
         halves = _planes(blocks[:, luma:], tall // 2, wide // 2)
         whole = halves[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(len(blocks), 2, tall, wide)
         levels = _mixed(torch.cat((levels, whole), 1), TO_RGB)
-    return (levels[:, :, :height, :width] / 255).clamp(0, 1)
+    images = levels[:, :, :height, :width] / 255
+    clamped = images.clamp(0, 1)
+    at_end = (images - clamped).abs() <= _EDGE
+    return torch.where(at_end, boxed(images), clamped)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,14 @@ def flat(params: Tensor) -> Tensor:
     return params.reshape(len(params), math.prod(params.shape[1:]))
 
 
+def boxed(images: Tensor) -> Tensor:
+    """The images clamped to [0, 1], with the gradient as if they were not.
+
+    A pixel at 0 or 1 must not lose its gradient, for it would never move again; torch's clamp gives it none there.
+    """
+    return images + (images.clamp(0, 1) - images).detach()
+
+
 def within(region: Region, params: Tensor) -> Tensor:
     """Where the params are inside the bound and their images in [0, 1], measured by the region itself, `[N]`."""
     with torch.no_grad():

@@ -80,21 +80,20 @@ class ChangedPixelsRegion(Region):
         return torch.where(self._chosen(torch.where(clipped.any(1, keepdim=True), saved, -1)), clipped, 0)
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """`step` · k positions, at least one, take the colour that the gradient wants most.
+        """`step` · k positions, at least one, become what the gradient wants most.
 
         Best for a linear gain are the k positions of largest Σ |gradient| · (way to the end of [0, 1]), each at that
-        end. Of those that are not there yet the most profitable go there; for each that is new, the position goes back
-        to x that profits least.
+        end, and x at all others. The positions that gain most by becoming that do so; if more than k are changed then,
+        those are x again that are worth least.
         """
         ends = torch.where(gradient == 0, params, torch.where(gradient > 0, 1 - self.images, -self.images))
         worth, value = (gradient * ends).sum(1, keepdim=True), (gradient * params).sum(1, keepdim=True)
-        wanted = self._chosen(worth) & (worth > 0)
-        profit = torch.where(wanted, worth - torch.where(wanted & params.any(1, keepdim=True), value, 0), 0)
+        wanted = self._chosen(worth)
+        profit = torch.where(wanted, worth, 0) - value
         going = self._chosen(profit, max(1, round(step * self.count)) if self.count else 0) & (profit > 0)
-        moved = torch.where(going, ends, params)
-        held = moved.any(1, keepdim=True)
-        ranked = torch.where(going, torch.inf, torch.where(held, torch.where(wanted, worth, value), -torch.inf))
-        return torch.where(self._chosen(ranked), moved, 0)
+        moved = torch.where(going, torch.where(wanted, ends, 0), params)
+        rank = torch.where(going, torch.inf, torch.where(wanted, worth, value))
+        return torch.where(self._chosen(torch.where(moved.any(1, keepdim=True), rank, -torch.inf)), moved, 0)
 
     def extent(self, params: Tensor) -> float:
         """Any pixel from 0 to 1, unless nothing may change."""
