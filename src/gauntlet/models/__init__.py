@@ -1,7 +1,6 @@
 """Classifiers, and the networks they are made of. All take images in [0, 1] and normalise inside."""
 
 from gauntlet.models.alexnet import alexnet, alexnet_cifar
-from gauntlet.models.classifier import Classifier, Normalise, Tapped, TappedClassifier, classifier
 from gauntlet.models.imagenet import imagenet_features
 from gauntlet.models.libraries import timm, torchvision
 from gauntlet.models.linear import linear
@@ -16,6 +15,7 @@ from gauntlet.models.resnet import (
     resnet50_imagenet,
     small_resnet,
 )
+from gauntlet.models.taps import Classifier, Normalise, Tapped, TappedClassifier, classifier
 from gauntlet.models.weights import with_weights
 from gauntlet.models.wide_resnet import wide_resnet
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torchvision.models
 from torch import nn
 
-from gauntlet.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Normalise, TappedClassifier
+from gauntlet.models.taps import IMAGENET_MEAN, IMAGENET_STD, Normalise, TappedClassifier
 
 _RELUS = ("features.1", "features.4", "features.7", "features.9", "features.11")
 
@@ -20,9 +20,7 @@ def alexnet(
     classes: int = 1000, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> TappedClassifier:
     """Torchvision's AlexNet, uninitialised by any download. Images of at least 63×63 for the head, 31×31 for φ."""
-    return TappedClassifier(
-        Normalise(mean, std), torchvision.models.alexnet(weights=None, num_classes=classes), _RELUS
-    )
+    return TappedClassifier(Normalise(mean, std), torchvision.models.alexnet(weights=None, num_classes=classes), _RELUS)
 
 
 def alexnet_cifar(
@@ -39,9 +37,7 @@ def alexnet_cifar(
         *_convolution(256, 256),
         nn.MaxPool2d(2),
     )
-    head = nn.Sequential(
-        *_fully_connected(256 * 2 * 2, 4096), *_fully_connected(4096, 4096), nn.Linear(4096, classes)
-    )
+    head = nn.Sequential(*_fully_connected(256 * 2 * 2, 4096), *_fully_connected(4096, 4096), nn.Linear(4096, classes))
     network = nn.Sequential(OrderedDict(features=features, flatten=nn.Flatten(), classifier=head))
     return TappedClassifier(Normalise(mean, std), network, _RELUS)
 

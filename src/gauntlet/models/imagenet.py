@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from gauntlet.errors import UserError
-from gauntlet.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Normalise, TappedClassifier
+from gauntlet.models.taps import IMAGENET_MEAN, IMAGENET_STD, Normalise, TappedClassifier
 from gauntlet.models.weights import load_weights, read_weights
 
 
@@ -48,9 +48,7 @@ def _downloaded(name: str) -> Path:
     if not file.exists():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(
-                url, str(file), hash_prefix=file.stem.rsplit("-", 1)[1], progress=False
-            )
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=file.stem.rsplit("-", 1)[1], progress=False)
         except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong digest a RuntimeError
             raise UserError(
                 f"ImageNet weights of {name} are not here and {url} cannot be downloaded ({error}): put the file at"

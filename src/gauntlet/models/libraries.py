@@ -10,7 +10,7 @@ from torchvision import models as torchvision_models
 from torchvision.models import get_model, list_models
 
 from gauntlet.errors import UserError
-from gauntlet.models.classifier import Classifier, classifier
+from gauntlet.models.taps import Classifier, classifier
 
 
 def torchvision(
@@ -38,9 +38,7 @@ def torchvision(
     return classifier(network, mean, std, taps)
 
 
-def timm(
-    name: str, classes: int, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()
-) -> Classifier:
+def timm(name: str, classes: int, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()) -> Classifier:
     """A classifier of timm, untrained; arguments and errors as in `torchvision`.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gauntlet.models.classifier import Classifier, Normalise
+from gauntlet.models.taps import Classifier, Normalise
 
 
 def linear(classes: int, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Classifier:

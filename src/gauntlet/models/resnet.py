@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
-from gauntlet.models.classifier import IMAGENET_MEAN, IMAGENET_STD, Normalise, TappedClassifier
+from gauntlet.models.taps import IMAGENET_MEAN, IMAGENET_STD, Normalise, TappedClassifier
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)

@@ -39,7 +39,9 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             else:
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"no checkpoint at {file}: give a run folder or a .safetensors, .npz, .ckpt or .pt file") from None
+        raise UserError(
+            f"no checkpoint at {file}: give a run folder or a .safetensors, .npz, .ckpt or .pt file"
+        ) from None
     except Exception as error:  # a damaged pickle raises anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from gauntlet.models.classifier import Normalise, TappedClassifier
+from gauntlet.models.taps import Normalise, TappedClassifier
 
 
 def wide_resnet(
@@ -33,6 +33,8 @@ def wide_resnet(
     if blocks < 1 or rest or width < 1:
         raise ValueError(f"WRN-{depth}-{width}: the depth is 6 n + 4, such as 16, 28 or 34, and the width at least 1")
     widths = (16 * width, 32 * width, 64 * width)
+    head = nn.Linear(widths[2], classes)
+    nn.init.zeros_(head.bias)
     network = nn.Sequential(
         OrderedDict(
             conv1=_convolution(len(mean), 16),
@@ -43,13 +45,12 @@ def wide_resnet(
             relu=nn.ReLU(),
             avgpool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
-            fc=nn.Linear(widths[2], classes),
+            fc=head,
         )
     )
     for part in network.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(network.fc.bias)
     return TappedClassifier(Normalise(mean, std), network, ("block1", "block2", "block3"))
 
 

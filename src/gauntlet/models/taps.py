@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -87,7 +87,7 @@ class TappedClassifier(Classifier):
             raise ValueError(f"taps {list(self.taps)}: expected different names of its submodules, such as {first}")
         for part in parts.values():
             if getattr(part, "inplace", False) is True:
-                part.inplace = False  # type: ignore[assignment]
+                part.inplace = False
         self._ear = _Ear(self.taps)
         for name in self.taps:
             parts[name].register_forward_hook(_Tap(self._ear, name))
@@ -95,10 +95,8 @@ class TappedClassifier(Classifier):
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The feature maps; the forward ends at the last of them."""
         with self._ear.listening(to_the_end=False):
-            try:
+            with suppress(_AllHeardError):
                 self.network(self.normalise(images))
-            except _AllHeardError:
-                pass
             return self._ear.maps()
 
     def tap(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -112,9 +110,7 @@ class TappedClassifier(Classifier):
         return f"taps={list(self.taps)}"
 
 
-def classifier(
-    network: nn.Module, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()
-) -> Classifier:
+def classifier(network: nn.Module, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()) -> Classifier:
     """Any network as a classifier, with taps where some are named.
 
     Args:
