@@ -40,9 +40,8 @@ def weights():
 @pytest.fixture(scope="module")
 def distance(weights):
     network = alexnet(classes=2)
-    convolutions = [part for part in network.stages.modules() if isinstance(part, torch.nn.Conv2d)]
-    for convolution, index in zip(convolutions, (0, 3, 6, 8, 10), strict=True):
-        convolution.load_state_dict({part: weights[f"features.{index}.{part}"] for part in ("weight", "bias")})
+    features = {name.removeprefix("features."): tensor for name, tensor in weights.items()}
+    network.network.features.load_state_dict(features)
     return LPIPS(network)
 
 

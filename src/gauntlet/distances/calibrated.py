@@ -28,7 +28,8 @@ class CalibratedLPIPS:
     """
 
     def __init__(self, file: str | Path | None = None) -> None:
-        self.file = Path(torch.hub.get_dir()) / "checkpoints" / _WEIGHTS if file is None else Path(file)
+        hub = Path(torch.hub.get_dir()) / "checkpoints" / _WEIGHTS
+        self.file, self._place = (hub, "torch's hub folder") if file is None else (Path(file), str(Path(file).parent))
         self._network: nn.Module | None = None
 
     def missing(self, size: tuple[int, int]) -> str | None:
@@ -36,7 +37,7 @@ class CalibratedLPIPS:
         if min(size) < 31:
             return f"images of {size[0]}×{size[1]} are smaller than its network's 31×31"
         if not self.file.exists():
-            return f"{_WEIGHTS} is not in torch's hub folder" if self.file.name == _WEIGHTS else f"no file {self.file}"
+            return f"{self.file.name} is not in {self._place}"
         return None
 
     @torch.no_grad()
