@@ -230,6 +230,7 @@ REFUSED = {
     "another number of classes": (bare(RESNET), {"classes": 10}, r"fc.weight is \[4, 512\] in the file.*\[10, 512\]"),
     "another architecture": ({"stem.weight": torch.ones(3), "fc.bias": torch.ones(4)}, {}, "another architecture"),
     "a tensor too few": (without(bare(RESNET), "layer3.0.conv2"), {}, "1 tensors of this network are not in it"),
+    "an untrained layer too many": (bare(RESNET) | {"extra.own.bias": torch.zeros(64)}, {}, "1 of its tensors are not"),
     "a tensor too many": (bare(RESNET) | {"extra.weight": torch.ones(7)}, {}, "1 of its tensors are not in this"),
     "two that differ": (
         bare(RESNET) | {"module.conv1.weight": bare(RESNET)["conv1.weight"] + 1},

@@ -155,8 +155,9 @@ def _translated(tensors: Mapping[str, Tensor], network: nn.Module, file: Path) -
             found[place], origin[place] = tensor, name
     for name, tensor in tensors.items():
         unused = any(re.match(pattern, bare) for pattern in _UNUSED for bare in _unwrapped(name))
-        if not (_place(name, own) or unused or any(tensor.equal(other) for other in found.values())):
-            found[name] = tensor  # a copy under a second name, as of perceptual-advex' AlexNet, would be none
+        copied = any(_tail(place) == _tail(name) and tensor.equal(other) for place, other in found.items())
+        if not (_place(name, own) or unused or copied):  # perceptual-advex' AlexNet holds its features twice
+            found[name] = tensor
     translated = {own.get(place, place): tensor for place, tensor in found.items()}
     implied = {
         name: tensor
@@ -189,6 +190,10 @@ def _unwrapped(name: str) -> Iterator[str]:
 
 def _bare(name: str) -> str:
     return name.removeprefix("network.")
+
+
+def _tail(name: str) -> list[str]:
+    return name.split(".")[-2:]
 
 
 def _with_normalisation(arguments: dict[str, Any], tensors: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
