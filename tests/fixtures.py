@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gauntlet.distances import Perception
-from gauntlet.models import Normalise, Staged
+from gauntlet.models import Normalise, TappedClassifier
 
 
 class LinearClassifier(nn.Module):
@@ -43,6 +43,22 @@ class Counting(nn.Module):
     def forward(self, images):
         self.batches.append(len(images))
         return self.classifier(images)
+
+
+class Staged(TappedClassifier):
+    """A chain of stages, whose outputs are the feature maps, and a head."""
+
+    def __init__(self, normalise, stages, head):
+        network = nn.Sequential(*stages, head)
+        super().__init__(normalise, network, [str(i) for i in range(len(stages))])
+
+    @property
+    def stages(self):
+        return self.network[:-1]
+
+    @property
+    def head(self):
+        return self.network[-1]
 
 
 def tapped(channels=3, classes=4, seed=0, activation=nn.ReLU, dtype=torch.float32):

@@ -152,9 +152,9 @@ def test_channels_last_and_strided_images_give_the_same_result(attack):
 def intricate():
     """Parts in different modes, a parameter frozen, a gradient lying about, buffers that a train-mode forward moves."""
     classifier = small_resnet(5, [0.5] * 3, [0.25] * 3, width=4).double().train()
-    classifier.stages[1].eval()
-    classifier.head[2].bias.requires_grad_(False)
-    classifier.head[2].weight.grad = torch.ones_like(classifier.head[2].weight)
+    classifier.network.layer2.eval()
+    classifier.network.fc.bias.requires_grad_(False)
+    classifier.network.fc.weight.grad = torch.ones_like(classifier.network.fc.weight)
     return classifier
 
 
@@ -176,9 +176,9 @@ class Failing(nn.Module):
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_classifier_is_left_as_it_was_found(attack, fails):
     classifier = intricate()
-    head = classifier.head
+    head = classifier.network.fc
     if fails:
-        classifier.head = Failing(head).train(head.training)
+        classifier.network.fc = Failing(head).train(head.training)
     modes = [part.training for part in classifier.modules()]
     wishes = [parameter.requires_grad for parameter in classifier.parameters()]
     state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
@@ -192,19 +192,19 @@ def test_the_classifier_is_left_as_it_was_found(attack, fails):
     assert [part.training for part in classifier.modules()] == modes
     assert [parameter.requires_grad for parameter in classifier.parameters()] == wishes
     assert all(tensor.equal(state[name]) for name, tensor in classifier.state_dict().items())
-    assert head[2].weight.grad.equal(torch.ones_like(head[2].weight))
+    assert head.weight.grad.equal(torch.ones_like(head.weight))
     assert sum(parameter.grad is not None for parameter in classifier.parameters()) == 1
 
 
 def test_an_attack_that_fails_midway_says_so_and_restores():
     classifier = intricate()
-    classifier.head = Failing(classifier.head)
+    classifier.network.fc = Failing(classifier.network.fc)
     images, labels, seeds = batch()
     with pytest.raises(ArithmeticError, match="the third look"):
         PGD(threat_model=Linf(0.01), steps=5, iterate=Last())(classifier, images, labels, seeds=seeds)
     assert classifier.training
-    assert classifier.stages[0].training
-    assert not classifier.stages[1].training
+    assert classifier.network.layer1.training
+    assert not classifier.network.layer2.training
 
 
 @every_attack

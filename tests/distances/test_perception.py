@@ -9,8 +9,8 @@ from scipy.signal import correlate
 from torch import nn
 
 from gauntlet.distances import LPIPS, Perception, SelfLPIPS, apart, unit_features
-from gauntlet.models import Normalise, Staged, alexnet, linear
-from tests.fixtures import Circle, LinearClassifier, numpy_distance, random_images, tapped
+from gauntlet.models import Normalise, alexnet, linear
+from tests.fixtures import Circle, LinearClassifier, Staged, numpy_distance, random_images, tapped
 
 
 def one_layer(stage, channels=1, head=None):

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.nn import functional as F
 
 from gauntlet.distances import LPIPS
-from gauntlet.models import alexnet
-from tests.fixtures import imagenet_alexnet_features, photographs
+from gauntlet.launch.config import CONF
+from gauntlet.launch.instantiate import instantiate
+from gauntlet.models import alexnet, imagenet_features
+from tests.fixtures import imagenet_alexnet_features, photographs, shared_data
 
 
 def plain_alexnet(weights, images):
@@ -40,9 +43,8 @@ def weights():
 @pytest.fixture(scope="module")
 def distance(weights):
     network = alexnet(classes=2)
-    convolutions = [part for part in network.stages.modules() if isinstance(part, torch.nn.Conv2d)]
-    for convolution, index in zip(convolutions, (0, 3, 6, 8, 10), strict=True):
-        convolution.load_state_dict({part: weights[f"features.{index}.{part}"] for part in ("weight", "bias")})
+    features = {name.removeprefix("features."): tensor for name, tensor in weights.items()}
+    network.network.features.load_state_dict(features)
     return LPIPS(network)
 
 
@@ -88,3 +90,30 @@ def test_more_noise_is_farther_and_another_photograph_is_farthest(distance):
     assert (d["noise of 1/255"] < d["noise of 0.1"]).all()
     assert (d["noise of 0.1"] < d["the next photograph"]).all()
     assert (d["the next photograph"] < 10**0.5).all()
+
+
+def test_d_squared_is_the_baseline_lpips_of_the_lpips_package():
+    """Their `lpips=False`: no learned weights. Theirs is not a root; its input scaling in [−1, 1] is ImageNet's."""
+    import lpips
+
+    file = shared_data("weights", "lpips", "alexnet_features_torchvision_v1.npz")
+    ours = LPIPS(imagenet_features("alexnet", [f"features.{i}" for i in (1, 4, 7, 9, 11)], file))
+    theirs = lpips.LPIPS(net="alex", lpips=False, pnet_rand=True, verbose=False).eval().double()
+    for part in theirs.net.children():
+        part.load_state_dict({name: imagenet_alexnet_features()[f"features.{name}"] for name in part.state_dict()})
+    ours.network.double()
+    images = photographs(3, 160).double()
+    for name, others in changes(images).items():
+        with torch.no_grad():
+            expected = theirs(images, others.double(), normalize=True).flatten()
+            assert (ours(images, others.double()) ** 2 - expected).abs().max() < 1e-5, name
+
+
+def test_squeezenets_weights_are_read_and_see_more_noise_as_farther():
+    node = yaml.safe_load((CONF / "distance" / "lpips_squeeze.yaml").read_text())
+    node["network"]["weights"] = str(shared_data("weights", "lpips", "squeezenet1_1_features_torchvision_v1.npz"))
+    squeeze, images = instantiate(node), photographs(2, 97)
+    with torch.no_grad():
+        d = {name: squeeze(images, others) for name, others in changes(images).items()}
+    assert (d["noise of 1/255"] < d["noise of 0.1"]).all()
+    assert (d["noise of 0.1"] < d["the next photograph"]).all()

@@ -234,7 +234,7 @@ def test_a_folder_in_use_is_refused(door, run):
 
 def wrong_checkpoints(run, tmp_path):
     good = load_file(run / "checkpoints" / "final.safetensors")
-    fewer = {n: t[:7] if n.startswith("head") else t for n, t in good.items()}
+    fewer = {n: t[:7] if n.startswith("network.fc") else t for n, t in good.items()}
     save_file(fewer, tmp_path / "seven_classes.safetensors")
     save_file({"fc.weight": torch.zeros(3, 3)}, tmp_path / "other_network.safetensors")
     whole = (run / "checkpoints" / "final.safetensors").read_bytes()

@@ -9,5 +9,17 @@ from gauntlet.distances.perception import (
     apart,
     unit_features,
 )
+from gauntlet.distances.pixels import L2, SSIM, Linf
 
-__all__ = ["LPIPS", "Embedding", "Perception", "PerceptualDistance", "SelfLPIPS", "apart", "unit_features"]
+__all__ = [
+    "L2",
+    "LPIPS",
+    "SSIM",
+    "Embedding",
+    "Linf",
+    "Perception",
+    "PerceptualDistance",
+    "SelfLPIPS",
+    "apart",
+    "unit_features",
+]

@@ -13,14 +13,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gauntlet.errors import UserError
+from gauntlet.models.weights import read_weights
+
 _WEIGHTS = "alexnet-owt-7be5be79.pth"  # torchvision's ImageNet AlexNet, 244 MB
 
 
 class CalibratedLPIPS:
-    """LPIPS v0.1 on torchvision's ImageNet AlexNet. Nothing is downloaded: a missing file is a reason to say so."""
+    """LPIPS v0.1 on torchvision's ImageNet AlexNet. Nothing is downloaded: a missing file is a reason to say so.
 
-    def __init__(self) -> None:
-        self.file = Path(torch.hub.get_dir()) / "checkpoints" / _WEIGHTS
+    Args:
+        file: AlexNet's weights under torchvision's names (.pth, .safetensors, .npz), whole or of the features alone;
+            None: where torchvision would keep its download.
+    """
+
+    def __init__(self, file: str | Path | None = None) -> None:
+        hub = Path(torch.hub.get_dir()) / "checkpoints" / _WEIGHTS
+        self.file, self._place = (hub, "torch's hub folder") if file is None else (Path(file), str(Path(file).parent))
         self._network: nn.Module | None = None
 
     def missing(self, size: tuple[int, int]) -> str | None:
@@ -28,18 +37,30 @@ class CalibratedLPIPS:
         if min(size) < 31:
             return f"images of {size[0]}×{size[1]} are smaller than its network's 31×31"
         if not self.file.exists():
-            return f"{_WEIGHTS} is not in torch's hub folder"
+            return f"{self.file.name} is not in {self._place}"
         return None
 
     @torch.no_grad()
     def __call__(self, images: Tensor, others: Tensor) -> Tensor:
         """LPIPS between `[N, 3, H, W]` images in [0, 1], `[N]`."""
         if self._network is None:
-            import lpips
-
-            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-                warnings.simplefilter("ignore")
-                self._network = lpips.LPIPS(net="alex").eval().requires_grad_(False)
+            self._network = self._loaded()
         network = self._network.to(images.device)
         distance: Tensor = network(images, others, normalize=True)
         return distance.reshape(len(images))
+
+    def _loaded(self) -> nn.Module:
+        """The package's own network and its learned weights on the features of the file."""
+        import lpips
+
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            whole = lpips.LPIPS(net="alex", pnet_rand=True).eval().requires_grad_(False)
+        weights = read_weights(self.file)
+        for part in whole.net.children():  # slices of AlexNet's `features`, under their numbers there
+            own = {name: f"features.{name}" for name in part.state_dict()}
+            if missing := sorted(set(own.values()) - weights.keys()):
+                raise UserError(f"{self.file} holds no torchvision AlexNet: {missing[0]} is not in it")
+            part.load_state_dict({name: weights[theirs] for name, theirs in own.items()})
+        assert isinstance(whole, nn.Module)
+        return whole

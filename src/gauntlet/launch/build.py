@@ -70,10 +70,16 @@ def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageDat
 def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
     """The dataset's own distance, for the column `lpips`."""
     node = config["dataset"].get("reference")
-    reference = None if node is None else instantiate(node, "dataset.reference")
-    if reference is not None:
-        rehearse(reference.network, data, "dataset.reference")
-    assert reference is None or isinstance(reference, LPIPS)
+    if node is None:
+        return None
+    reference = instantiate(node, "dataset.reference")
+    if not isinstance(reference, LPIPS):
+        raise UserError(f"dataset.reference is {type(reference).__name__}: expected the LPIPS of a fixed network")
+    images = data.splits.test[0].images
+    try:
+        reference.embed(images)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"dataset.reference cannot take {list(images.shape[1:])} images: {_short(error)}") from error
     return reference
 
 

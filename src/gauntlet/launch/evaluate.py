@@ -11,12 +11,14 @@ from omegaconf import DictConfig, open_dict
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import Subject
+from gauntlet.files import read_json
 from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
 from gauntlet.launch.config import plain, run_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.references import fitted, with_references
+from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
 
 
@@ -50,8 +52,9 @@ def evaluate(config: DictConfig) -> None:
 
 
 def _take_over(config: DictConfig, run: RunFolder | None) -> None:
-    """Dataset and model come from the run the checkpoint lies in, unless the model is named."""
+    """Dataset and model come from the run the checkpoint lies in, unless the model is named, or from its card."""
     if run is None:
+        _take_card(config)
         missing = [choice for choice in ("dataset", "model") if config[choice] is None]
         if missing and Path(config.checkpoint).is_file():
             needed = " and ".join(f"{choice}=…" for choice in missing)
@@ -69,6 +72,21 @@ def _take_over(config: DictConfig, run: RunFolder | None) -> None:
         config.outputs = config.outputs or known["outputs"]
         if config.model is None:
             config.model, config.names.model = known["model"], known["names"]["model"]
+
+
+def _take_card(config: DictConfig) -> None:
+    """The model of converted weights and what it was trained on, from the card beside them."""
+    weights = Path(config.checkpoint)
+    if config.model is not None or not weights.is_file() or not (file := card_of(weights)).is_file():
+        return
+    card = read_json(file)
+    if not isinstance(card, dict) or not {"sha256", "model", "node", "trained_on"} <= card.keys():
+        return
+    if card["sha256"] != digest_of(weights):
+        raise UserError(f"{file} is the card of other weights than {weights}: convert them again, or say model=…")
+    with open_dict(config):
+        config.model, config.names.model = card["node"], card["model"]
+        config.trained_on = card["trained_on"] if config.trained_on is None else config.trained_on
 
 
 def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> dict[str, Any]:

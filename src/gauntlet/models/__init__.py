@@ -1,9 +1,45 @@
 """Classifiers, and the networks they are made of. All take images in [0, 1] and normalise inside."""
 
 from gauntlet.models.alexnet import alexnet, alexnet_cifar
+from gauntlet.models.imagenet import imagenet_features
+from gauntlet.models.libraries import timm, torchvision
 from gauntlet.models.linear import linear
-from gauntlet.models.resnet import small_resnet
-from gauntlet.models.staged import Normalise, Staged, Tapped
+from gauntlet.models.resnet import (
+    resnet18,
+    resnet18_imagenet,
+    resnet20,
+    resnet32,
+    resnet34,
+    resnet34_imagenet,
+    resnet50,
+    resnet50_imagenet,
+    small_resnet,
+)
+from gauntlet.models.taps import Classifier, Normalise, Tapped, TappedClassifier, classifier
 from gauntlet.models.weights import with_weights
+from gauntlet.models.wide_resnet import wide_resnet
 
-__all__ = ["Normalise", "Staged", "Tapped", "alexnet", "alexnet_cifar", "linear", "small_resnet", "with_weights"]
+__all__ = [
+    "Classifier",
+    "Normalise",
+    "Tapped",
+    "TappedClassifier",
+    "alexnet",
+    "alexnet_cifar",
+    "classifier",
+    "imagenet_features",
+    "linear",
+    "resnet18",
+    "resnet18_imagenet",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet34_imagenet",
+    "resnet50",
+    "resnet50_imagenet",
+    "small_resnet",
+    "timm",
+    "torchvision",
+    "wide_resnet",
+    "with_weights",
+]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gauntlet.models.staged import Normalise
+from gauntlet.models.taps import Classifier, Normalise
 
 
-def linear(classes: int, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> nn.Sequential:
+def linear(classes: int, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Classifier:
     """Normalised pixels to logits.
 
     Args:
@@ -19,4 +19,5 @@ def linear(classes: int, shape: Sequence[int], mean: Sequence[float], std: Seque
         std: per channel, in [0, 1].
     """
     channels, height, width = shape
-    return nn.Sequential(Normalise(mean, std), nn.Flatten(), nn.Linear(channels * height * width, classes))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, classes))
+    return Classifier(Normalise(mean, std), network)

@@ -1,4 +1,7 @@
-"""Weights from files: our safetensors, our Lightning checkpoints, any plain state dict. Nothing is ever unpickled."""
+"""Weights from files: safetensors, NumPy archives, our Lightning checkpoints, any plain state dict.
+
+Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -29,10 +33,15 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
             if file.suffix == ".safetensors":
                 content: Any = safetensors.torch.load_file(file)
+            elif file.suffix == ".npz":
+                with np.load(file, allow_pickle=False) as arrays:
+                    content = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
             else:
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"no checkpoint at {file}: give a run folder or a .safetensors, .ckpt or .pt file") from None
+        raise UserError(
+            f"no checkpoint at {file}: give a run folder or a .safetensors, .npz, .ckpt or .pt file"
+        ) from None
     except Exception as error:  # a damaged pickle raises anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(
@@ -76,7 +85,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | P
         raise UserError(
             f"{source} belongs to another architecture: {len(missing)} tensors of this network are not in it"
             f"{_example(missing)}, {len(unknown)} of its tensors are not in this network{_example(unknown)};"
-            f" choose the model it was trained with"
+            f" choose the model it was trained with; for another project's file see python -m gauntlet.models.convert"
         )
     network.load_state_dict(tensors)
 

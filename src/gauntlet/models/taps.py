@@ -1,0 +1,179 @@
+"""Normalisation, any network, and the names of the submodules whose outputs are the feature maps for φ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """A classifier whose feature maps can be read: what φ, the embedding of a perceptual distance, is made of."""
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The feature maps, `[N, C_l, H_l, W_l]` each."""
+
+    def tap(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The feature maps and the logits `[N, K]` from one forward."""
+
+
+class Normalise(nn.Module):
+    """(images − mean) / std per channel, inside the classifier: nothing outside ever normalises."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not all(deviation > 0 for deviation in std):
+            raise ValueError(f"mean {list(mean)}, std {list(std)}: expected one of each per channel, std above 0")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[N, C, H, W]` in [0, 1] to the network's own units."""
+        if images.shape[1] != len(self.mean):
+            raise ValueError(f"images have {images.shape[1]} channels, this network expects {len(self.mean)}")
+        return (images - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """Normalise, then a network.
+
+    Args:
+        normalise: images in [0, 1] to the network's input.
+        network: to logits `[N, K]`; its own names stay as they are, behind `network.`.
+    """
+
+    def __init__(self, normalise: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.normalise, self.network = normalise, network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[N, C, H, W]` in [0, 1] to logits `[N, K]`."""
+        logits: Tensor = self.network(self.normalise(images))
+        return logits
+
+
+class TappedClassifier(Classifier):
+    """A classifier that hands out what some of its submodules put out.
+
+    A map is what the submodule gave, whatever comes after it: `inplace` of the layers inside is switched off, for it
+    would overwrite the map (and costs nothing: batch norm and convolutions do not keep their own outputs).
+
+    Args:
+        normalise: as in `Classifier`.
+        network: as in `Classifier`.
+        taps: names of submodules of `network`, such as `layer1`, in the order in which φ stacks them.
+
+    Raises:
+        ValueError: there is no such submodule.
+    """
+
+    def __init__(self, normalise: nn.Module, network: nn.Module, taps: Sequence[str]) -> None:
+        super().__init__(normalise, network)
+        self.taps = tuple(taps)
+        parts = dict(network.named_modules())
+        unknown = [name for name in self.taps if not name or name not in parts]
+        if unknown or not self.taps or len(set(self.taps)) < len(self.taps):
+            first = ", ".join(name for name in parts if name and name.count(".") < 2)[:200]
+            raise ValueError(f"taps {list(self.taps)}: expected different names of its submodules, such as {first}")
+        for part in parts.values():
+            if getattr(part, "inplace", False) is True:
+                part.inplace = False
+        self._ear = _Ear(self.taps)
+        for name in self.taps:
+            parts[name].register_forward_hook(_Tap(self._ear, name))
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The feature maps; the forward ends at the last of them."""
+        with self._ear.listening(to_the_end=False):
+            with suppress(_AllHeardError):
+                self.network(self.normalise(images))
+            return self._ear.maps()
+
+    def tap(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The feature maps and the logits `[N, K]` from one forward."""
+        with self._ear.listening(to_the_end=True):
+            logits = self(images)
+            return self._ear.maps(), logits
+
+    def extra_repr(self) -> str:
+        """The taps: two classifiers of other taps are two architectures."""
+        return f"taps={list(self.taps)}"
+
+
+def classifier(network: nn.Module, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()) -> Classifier:
+    """Any network as a classifier, with taps where some are named.
+
+    Args:
+        network: normalised images to logits `[N, K]`.
+        mean: per channel, in [0, 1].
+        std: per channel, in [0, 1].
+        taps: names of submodules whose outputs `[N, C, H, W]` are the feature maps for φ.
+    """
+    normalise = Normalise(mean, std)
+    return TappedClassifier(normalise, network, taps) if taps else Classifier(normalise, network)
+
+
+class _AllHeardError(Exception):
+    """The last map is there: nothing behind it needs to run."""
+
+
+class _Ear:
+    """What the taps of one classifier tell during one forward; deaf at any other time."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.heard: dict[str, tuple[Tensor, int]] = {}
+        self.open = self.to_the_end = False
+
+    @contextmanager
+    def listening(self, to_the_end: bool) -> Iterator[None]:
+        self.open, self.to_the_end = True, to_the_end
+        try:
+            yield
+        finally:
+            self.heard, self.open = {}, False
+
+    def hear(self, name: str, output: Any) -> None:
+        if name in self.heard:
+            raise ValueError(f"tap {name} runs more than once a forward, so it is not one feature map: name another")
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            given = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"tap {name} puts out {given}: φ needs feature maps [N, C, H, W]; name another")
+        self.heard[name] = output, _version(output)
+        if not self.to_the_end and len(self.heard) == len(self.names):
+            raise _AllHeardError
+
+    def maps(self) -> tuple[Tensor, ...]:
+        """In the order of the names."""
+        for name in self.names:
+            if name not in self.heard:
+                raise ValueError(f"tap {name} does not run in this network's forward: name another")
+            output, version = self.heard[name]
+            if _version(output) != version:
+                raise ValueError(f"the output of tap {name} is overwritten in place behind it: tap what follows it")
+        return tuple(self.heard[name][0] for name in self.names)
+
+
+class _Tap:
+    """The forward hook of one submodule; an object, so that copies and pickles of a classifier have their own."""
+
+    def __init__(self, ear: _Ear, name: str) -> None:
+        self.ear, self.name = ear, name
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if self.ear.open:
+            self.ear.hear(self.name, output)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

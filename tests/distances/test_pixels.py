@@ -1,0 +1,108 @@
+"""Distances without a network: closed forms, torchmetrics, and a line where a ball is asked of what has none."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gauntlet import threats
+from gauntlet.attacks import PGD
+from gauntlet.distances import L2, SSIM, Linf
+from gauntlet.distances.pixels import ssim_map
+from gauntlet.identity import describe
+from gauntlet.threats import NeuralPerceptual
+from tests.fixtures import photographs, predictions, random_images, tapped
+
+ALL = [L2(), Linf(), SSIM()]
+
+
+def noisy(images, strength, seed=9):
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+    return (images + strength * noise.to(images)).clamp(0, 1)
+
+
+def test_l2_and_linf_are_norms_of_the_change():
+    images, others = random_images(4, 3, 5, 7), random_images(4, 3, 5, 7, seed=1)
+    change = (images - others).flatten(1)
+    assert L2()(images, others).allclose(change.square().sum(1).sqrt())
+    assert Linf()(images, others).equal(change.abs().max(1).values)
+
+
+def test_ssim_of_constant_images_is_its_luminance_term():
+    """Away from the border nothing varies: (2 a b + C₁) / (a² + b² + C₁)."""
+    a, b = 0.3, 0.8
+    images = torch.full((1, 1, 25, 31), a, dtype=torch.float64)
+    middle = ssim_map(images, torch.full_like(images, b))[:, :, 5:-5, 5:-5]
+    assert middle.allclose(torch.tensor((2 * a * b + 1e-4) / (a * a + b * b + 1e-4), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (3, 1, 20, 37)])
+def test_ssim_is_that_of_torchmetrics_away_from_the_border(shape):
+    """Which mirrors the image behind its border, where we, as the paper of PAT, have black."""
+    images = random_images(*shape, dtype=torch.float64)
+    others = noisy(images, 0.2)
+    ours = ssim_map(images, others)[:, :, 5:-5, 5:-5].mean((1, 2, 3))
+    assert ours.allclose(torchmetrics_middle(images, others), rtol=1e-9)
+
+
+def test_ssim_takes_the_world_around_an_image_as_black():
+    """A black frame of the window's radius changes nothing at any pixel, so torchmetrics sees the same image."""
+    images = random_images(2, 3, 16, 16, dtype=torch.float64)
+    others = noisy(images, 0.3)
+    framed = [torch.nn.functional.pad(batch, (5,) * 4) for batch in (images, others)]
+    assert SSIM()(images, others).allclose(1 - torchmetrics_middle(*framed), rtol=1e-6)
+
+
+def torchmetrics_middle(images, others):
+    """The mean of their map but for the window's radius at the border, `[N]`."""
+    _, whole = structural_similarity_index_measure(images, others, data_range=1.0, return_full_image=True)
+    return whole[:, :, 5:-5, 5:-5].mean((1, 2, 3))
+
+
+def test_ssim_on_photographs_is_torchmetrics_and_grows_with_the_noise():
+    images = photographs(3, 96)
+    measured = [SSIM()(images, noisy(images, strength)) for strength in (0.0, 0.02, 0.1, 0.3)]
+    assert all((less < more).all() for less, more in pairwise(measured))
+    ours = ssim_map(images, noisy(images, 0.1))[:, :, 5:-5, 5:-5].mean((1, 2, 3))
+    assert ours.allclose(torchmetrics_middle(images, noisy(images, 0.1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("distance", ALL, ids=lambda distance: distance.name)
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (1, 1, 3, 5), (5, 3, 9, 4)])
+def test_one_number_an_image_whatever_the_rest_of_the_batch(distance, shape):
+    images, others = random_images(*shape, dtype=torch.float64), random_images(*shape, seed=1, dtype=torch.float64)
+    d = distance(images, others)
+    assert d.shape == shape[:1]
+    assert (d > 0).all()
+    assert d.allclose(distance(others, images), rtol=1e-12)
+    assert distance(images, images).allclose(torch.zeros(shape[0], dtype=torch.float64), atol=1e-12)
+    assert distance(images.flip(0), others.flip(0)).flip(0).allclose(d, rtol=1e-12)
+    last = [batch.contiguous(memory_format=torch.channels_last) for batch in (images, others)]
+    assert distance(*last).allclose(d, rtol=1e-12)
+    if len(d):
+        assert distance(images[:1], others[:1]).allclose(d[:1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("distance", [Linf(), SSIM()], ids=lambda distance: distance.name)
+def test_what_has_no_phi_makes_no_ball(distance):
+    threat = NeuralPerceptual(distance, 0.5)
+    with pytest.raises(TypeError, match=f"the distance {distance.name} has no embedding φ") as caught:
+        threat.around(random_images(1, 3, 4, 4), tapped())
+    assert "\n" not in str(caught.value)
+
+
+def test_the_perceptual_ball_of_l2_is_the_l2_ball():
+    classifier, images = tapped(classes=5, dtype=torch.float64), random_images(6, 3, 8, 8, dtype=torch.float64)
+    ball, plain = NeuralPerceptual(L2(), 0.4), threats.L2(0.4)
+    change = noisy(images, 0.1) - images
+    one, other = ball.around(images, classifier), plain.around(images)
+    assert one.size(change).allclose(other.size(change), rtol=1e-9)
+    assert (one.size(one.project(change)) <= 1 + 1e-9).all()
+    found = PGD(threat_model=ball, steps=10)(classifier, images, predictions(classifier, images))
+    assert (L2()(found.images, images) <= 0.4 + 1e-6).all()
+    assert predictions(classifier, found.images).ne(predictions(classifier, images)).any()
+
+
+def test_they_have_an_identity():
+    assert len({str(describe(distance)) for distance in ALL}) == 3

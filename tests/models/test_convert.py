@@ -1,0 +1,343 @@
+"""Checkpoints of other projects: every layout comes back as the same function, or one line says why not."""
+
+import contextlib
+import importlib
+import itertools
+import json
+import os
+import re
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import get_model
+
+from gauntlet.errors import UserError
+from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.models import alexnet_cifar, resnet18, resnet18_imagenet, wide_resnet, with_weights
+from gauntlet.models.convert import card_of, convert, main
+from gauntlet.models.weights import digest_of, read_weights
+from tests.fixtures import random_images, shared_data
+
+MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
+OTHER = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
+
+
+def known(build, **given):
+    """A network with weights and running statistics of its own, in eval mode."""
+    torch.manual_seed(3)
+    network = build(4, **given).train()
+    with torch.no_grad():
+        network(random_images(4, 3, 32, 32))
+    return network.eval()
+
+
+def bare(network):
+    """Its state without our wrapper: the library's own names."""
+    return {name.removeprefix("network."): t for name, t in network.state_dict().items() if name.startswith("network.")}
+
+
+def renamed(state, *pairs):
+    for pattern, replacement in pairs:
+        state = {re.sub(pattern, replacement, name): tensor for name, tensor in state.items()}
+    return state
+
+
+def prefixed(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def cifar_names(state):
+    """As the CIFAR ResNets of MadryLab/robustness are called."""
+    return renamed(state, (r"\.downsample\.", ".shortcut."), (r"^fc\.", "linear."))
+
+
+def normaliser(mean=MEAN, std=STD):
+    return {"new_mean": torch.tensor(mean)[:, None, None], "new_std": torch.tensor(std)[:, None, None]}
+
+
+def robustness(network, names=cifar_names, **beside):
+    state = names(bare(network))
+    attacked = prefixed("model.", state) | prefixed("normalize.", normaliser())
+    whole = prefixed("model.", state) | prefixed("normalizer.", normaliser()) | prefixed("attacker.", attacked)
+    return {"model": prefixed("module.", whole), "optimizer": {"state": {0: torch.ones(2)}}, "epoch": 3, **beside}
+
+
+def perceptual_advex_alexnet(network):
+    """The whole wrapper: the network, and its features a second time as layers."""
+    state = bare(network)
+    cuts = (0, 2, 5, 8, 10, 12)
+    layers = {}
+    for number, (start, end) in enumerate(itertools.pairwise(cuts), 1):
+        for index in range(start, end):
+            part = {n: t for n, t in state.items() if n.startswith(f"features.{index}.")}
+            layers |= renamed(part, (r"^features", f"layer{number}.0"))
+    return {"model": prefixed("model.", state) | layers}
+
+
+def trades(network):
+    state = renamed(bare(network), (r"^(block\d)\.(\d+)", r"\1.layer.\2"), (r"\.shortcut\.", ".convShortcut."))
+    unused = {n: t + 1 for n, t in state.items() if n.startswith("block1.")}
+    return state | renamed(unused, (r"^block1", "sub_block1"))
+
+
+def small_wide(*given, **named):
+    return wide_resnet(*given, **named, depth=10, width=2)
+
+
+WIDE = {"depth": 10, "width": 2}
+LAYOUTS = {
+    "robustness": ("resnet18", {}, resnet18, robustness),
+    "perceptual-advex, a training checkpoint": (
+        "resnet18",
+        {},
+        resnet18,
+        lambda network: {"model": cifar_names(bare(network)), "optimizer": {}, "iteration": 7, "arch": "resnet50"},
+    ),
+    "perceptual-advex, the wrapper of a ResNet": (
+        "resnet18",
+        {},
+        resnet18,
+        lambda network: {
+            "model": prefixed("model.", cifar_names(bare(network))) | prefixed("normalizer.", normaliser())
+        },
+    ),
+    "perceptual-advex, the wrapper of AlexNet": ("alexnet_cifar", {}, alexnet_cifar, perceptual_advex_alexnet),
+    "TRADES": ("wide_resnet", WIDE, small_wide, trades),
+    "torchvision": ("resnet18_imagenet", {}, resnet18_imagenet, bare),
+    "DataParallel": (
+        "resnet18_imagenet",
+        {},
+        resnet18_imagenet,
+        lambda network: {"state_dict": prefixed("module.", bare(network)), "best_prec1": 3.0},
+    ),
+    "robustness on ImageNet": (
+        "resnet18_imagenet",
+        OTHER,
+        lambda classes: resnet18_imagenet(classes, **OTHER),
+        lambda network: {"model": prefixed("module.model.", bare(network))},
+    ),
+    "ours": ("resnet18", {}, resnet18, lambda network: network.state_dict()),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_comes_back_as_the_same_function(tmp_path, layout, zipped):
+    model, arguments, build, write = LAYOUTS[layout]
+    network, file, out = known(build), tmp_path / "foreign.pt", tmp_path / "new" / "ours.safetensors"
+    torch.save(write(network), file, _use_new_zipfile_serialization=zipped)
+    card = convert(file, model, {"classes": 4, **arguments}, "https://example.org", ["linf"], out)
+
+    again = with_weights(instantiate(card["node"]), out).eval()
+    check_targets(card["node"])
+    images = random_images(2, 3, 32, 32)
+    with torch.no_grad():
+        assert again(images).equal(network(images))
+    assert json.loads(card_of(out).read_text()) == card
+    assert card["sha256"] == digest_of(out)
+    assert card["source"] == {"file": "foreign.pt", "sha256": digest_of(file), "from": "https://example.org"}
+    assert card["trained_on"] == ["linf"]
+    assert card["node"]["classes"] == 4
+    assert card["node"]["mean"] == pytest.approx(network.normalise.mean.flatten().tolist())
+
+
+def test_the_normalisation_of_the_file_wins_and_must_agree(tmp_path):
+    file, out = tmp_path / "foreign.pt", tmp_path / "ours.safetensors"
+    state = {
+        "model": prefixed("module.normalizer.", normaliser(**OTHER)) | prefixed("module.model.", bare(known(resnet18)))
+    }
+    torch.save(state, file)
+    card = convert(file, "resnet18", {"classes": 4}, None, [], out)
+    assert (card["node"]["mean"], card["node"]["std"]) == (OTHER["mean"], OTHER["std"])
+    assert read_weights(out)["normalise.std"].flatten().tolist() == pytest.approx(OTHER["std"])
+    assert convert(file, "resnet18", {"classes": 4, **OTHER}, None, [], out)["node"] == card["node"]
+    with pytest.raises(UserError, match=r"--mean \[0.5, 0.5, 0.5\], but .* was trained with"):
+        convert(file, "resnet18", {"classes": 4, "mean": [0.5] * 3}, None, [], out)
+
+
+def test_old_files_do_not_count_their_batches(tmp_path):
+    """Before PyTorch 0.4.1 batch norm had no num_batches_tracked."""
+    network = known(resnet18)
+    state = {name: tensor for name, tensor in bare(network).items() if not name.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "old.pt")
+    convert(tmp_path / "old.pt", "resnet18", {"classes": 4}, None, [], tmp_path / "ours.safetensors")
+    images = random_images(2, 3, 32, 32)
+    with torch.no_grad():
+        assert with_weights(resnet18(4), tmp_path / "ours.safetensors").eval()(images).equal(network(images))
+
+
+class Trap:
+    """An object whose unpickling would make a file."""
+
+    def __init__(self, function, argument):
+        self.call = function, argument
+
+    def __reduce__(self):
+        return self.call[0], (self.call[1],)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_strange_objects_are_skipped_and_their_code_is_never_imported(tmp_path, monkeypatch, zipped):
+    """As the settings that robustness keeps beside its weights."""
+    marker = tmp_path / "imported"
+    (tmp_path / "stranger.py").write_text(
+        f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Settings:\n    pass\n"
+        f"class Listing(list):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    stranger = importlib.import_module("stranger")
+    settings = stranger.Settings()
+    settings.attack, settings.nested = "linf", {"lr": 0.1, "own": stranger.Settings()}
+    network = known(resnet18)
+    torch.save(
+        robustness(network, args=settings, best=np.float64(3)), tmp_path / "a.pt", _use_new_zipfile_serialization=zipped
+    )
+    del sys.modules["stranger"]
+    marker.unlink()
+    convert(tmp_path / "a.pt", "resnet18", {"classes": 4}, None, [], tmp_path / "ours.safetensors")
+    assert "stranger" not in sys.modules
+    assert not marker.exists()
+    images = random_images(2, 3, 32, 32)
+    with torch.no_grad():
+        assert with_weights(resnet18(4), tmp_path / "ours.safetensors").eval()(images).equal(network(images))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("function", [exec, os.system, os.mkdir, eval])
+def test_code_in_a_file_is_never_run(tmp_path, function, zipped):
+    marker, file = tmp_path / "ran", tmp_path / "trap.pt"
+    argument = {exec: f"open({str(marker)!r}, 'w')", os.system: f"touch {marker}", os.mkdir: str(marker)}
+    trap = Trap(function, argument.get(function, f"open({str(marker)!r}, 'w')"))
+    torch.save(robustness(known(resnet18), args=trap), file, _use_new_zipfile_serialization=zipped)
+    with contextlib.suppress(UserError):  # refused or skipped, as PyTorch's own list of forbidden modules has it
+        convert(file, "resnet18", {"classes": 4}, None, [], tmp_path / "ours.safetensors")
+    assert not marker.exists()
+    torch.load(file, weights_only=False)  # elsewhere it would
+    assert marker.exists()
+
+
+def without(state, word):
+    return {name: tensor for name, tensor in state.items() if word not in name}
+
+
+RESNET = known(resnet18)
+REFUSED = {
+    "another number of classes": (bare(RESNET), {"classes": 10}, r"fc.weight is \[4, 512\] in the file.*\[10, 512\]"),
+    "another architecture": ({"stem.weight": torch.ones(3), "fc.bias": torch.ones(4)}, {}, "another architecture"),
+    "a tensor too few": (without(bare(RESNET), "layer3.0.conv2"), {}, "1 tensors of this network are not in it"),
+    "an untrained layer too many": (bare(RESNET) | {"extra.own.bias": torch.zeros(64)}, {}, "1 of its tensors are not"),
+    "a tensor too many": (bare(RESNET) | {"extra.weight": torch.ones(7)}, {}, "1 of its tensors are not in this"),
+    "two that differ": (
+        bare(RESNET) | {"module.conv1.weight": bare(RESNET)["conv1.weight"] + 1},
+        {},
+        "two tensors for conv1.weight that differ: conv1.weight and module.conv1.weight",
+    ),
+    "two state dicts": ({"model": bare(RESNET), "state_dict": bare(RESNET)}, {}, "both state_dict and model"),
+    "no tensors": ({"epoch": 3}, {}, "holds no state dict"),
+    "a list": ([torch.ones(2)], {}, "holds no state dict"),
+    "a whole network": (nn.Linear(2, 2), {}, "holds no state dict"),
+    "a normalisation of other images": (bare(RESNET), {"mean": [0.5], "std": [0.5]}, "conv1.weight is"),
+    "a normalisation that cannot be": (bare(RESNET), {"std": [0.0] * 3}, "std above 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_one_line_and_leaves_nothing(tmp_path, case):
+    content, arguments, says = REFUSED[case]
+    torch.save(content, tmp_path / "foreign.pt")
+    with pytest.raises(UserError, match=says) as caught:
+        convert(tmp_path / "foreign.pt", "resnet18", {"classes": 4} | arguments, None, [], tmp_path / "o.safetensors")
+    assert "\n" not in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["foreign.pt"]
+
+
+WORDS = ["--model", "resnet18", "--classes", "4", "--out"]
+
+
+def test_the_command_line(tmp_path, capsys):
+    network, file, out = known(small_wide, **OTHER), tmp_path / "nat.pt", tmp_path / "trades.safetensors"
+    torch.save(trades(network), file)
+    normalisation = ["--mean", "0.1", "0.2", "0.3", "--std", "0.5", "0.6", "0.7"]
+    rest = ["--classes", "4", *normalisation, "--trained-on", "linf", "l2", "--source", "here", "--out", str(out)]
+    main([str(file), "--model", "wide_resnet", *rest, "depth=10", "width=2"])
+    card = json.loads(card_of(out).read_text())
+    assert card["node"] == {"_target_": "gauntlet.models.wide_resnet", "classes": 4, **OTHER, **WIDE}
+    assert (card["trained_on"], card["source"]["from"]) == (["linf", "l2"], "here")
+    assert card["sha256"] in capsys.readouterr().out
+    main([str(file), "width=2", "--model", "wide_resnet", *rest, "depth=10"])
+    assert json.loads(card_of(out).read_text()) == card
+
+
+def test_a_model_of_torchvision_by_name(tmp_path):
+    theirs = get_model("mobilenet_v3_small", weights=None, num_classes=4).eval()
+    torch.save(theirs.state_dict(), tmp_path / "foreign.pth")
+    out = tmp_path / "ours.safetensors"
+    plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    card = convert(
+        tmp_path / "foreign.pth", "torchvision", {"name": "mobilenet_v3_small", "classes": 4, **plain}, None, [], out
+    )
+    images = random_images(2, 3, 32, 32)
+    with torch.no_grad():
+        assert with_weights(instantiate(card["node"]), out).eval()(images).equal(theirs(images))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere.pt", *WORDS, "a.safetensors"], "no checkpoint at nowhere.pt"),
+        (["page.pt", *WORDS, "a.safetensors"], "page.pt is damaged"),
+        (["empty.pt", *WORDS, "a.safetensors"], "empty.pt is damaged"),
+        (["zip.pt", *WORDS, "a.safetensors"], "zip.pt is damaged"),
+        (["page.pt", *WORDS, "a.pt"], "ends with .safetensors"),
+        (["good.pt", *WORDS, "a.safetensors", "depth"], "depth: expected arguments of the model as key=value"),
+        (["good.pt", *WORDS, "a.safetensors", "depth=18"], "--model resnet18: .*depth"),
+        (["good.pt", "--model", "resnet", *WORDS[2:], "a.safetensors"], "--model resnet: expected one of alexnet"),
+        (["good.pt", "--model", "small_resnet", *WORDS[2:], "a.safetensors"], "mean"),
+    ],
+)
+def test_what_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, words, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.pt").write_text("<html>quota exceeded</html>")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "zip.pt").write_bytes(b"PK\x05\x06" + bytes(18))
+    torch.save(bare(RESNET), tmp_path / "good.pt")
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert re.search(says, said), said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def first_500():
+    """CIFAR-10's first test images and their labels."""
+    with tarfile.open(shared_data("cifar10", "cifar10_30k_webp.tar")) as archive:
+        sheet = np.asarray(Image.open(archive.extractfile("cifar10/test_batch.webp")).convert("RGB"))
+        labels = np.load(archive.extractfile("cifar10/labels.npz"))["test"][:500]
+    tiles = sheet.reshape(-1, 32, 20, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)[:500]
+    return torch.from_numpy(tiles.copy()).float() / 255, torch.from_numpy(labels).long()
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "right"),
+    [
+        ("cifar10_resnet20/resnet20-12fca82f.th", "resnet20", 455),
+        ("cifar10_resnet32/normal.resnet32.pt", "resnet32", 466),
+        ("cifar10_resnet32/delta.resnet32.pt", "resnet32", 437),
+        ("cifar10_resnet32/recoloradv_stadv_delta.resnet32.pt", "resnet32", 440),
+    ],
+)
+def test_published_networks_are_right_as_often_as_published(tmp_path, first_500, file, model, right):
+    out = tmp_path / "ours.safetensors"
+    card = convert(shared_data("weights", *file.split("/")), model, {"classes": 10}, None, [], out)
+    network = with_weights(instantiate(card["node"]), out).eval()
+    images, labels = first_500
+    with torch.no_grad():
+        assert (network(images).argmax(1) == labels).sum() == right
