@@ -124,8 +124,8 @@ def pixels_at(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     count, channels, height, width = images.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     index = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
-    index = index.reshape(count, 1, -1).expand(-1, channels, -1)
-    return images.flatten(2).gather(2, index).reshape(count, channels, *inside.shape[1:]) * inside[:, None]
+    found = images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, channels, -1))
+    return found.reshape(count, channels, *inside.shape[1:]) * inside[:, None]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
@@ -63,7 +64,7 @@ def download(url: str, file: Path, checksum: str) -> Path:
             shutil.copyfileobj(answer, stream, 1 << 20)
         check_file(temporary, checksum)
         temporary.replace(file)
-    except (OSError, ValueError) as error:  # URLError is an OSError, and so is a time-out
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError, and so is a time-out
         raise NotFetched(_brief(error)) from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -159,8 +160,8 @@ def sole(root: Path) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error
-    return (_last_line(str(reason)) or type(error).__name__)[:100]
+    cause = getattr(error, "reason", None)  # a URLError wraps what happened
+    return (_last_line(str(cause if isinstance(cause, Exception) else error)) or type(error).__name__)[:100]
 
 
 def _last_line(text: str) -> str:

@@ -24,11 +24,10 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
     dataset = config["dataset"]
     given = {"batch_size": (dataset.get("recipe") or {}).get("batch_size", 1), "seed": config.get("seed", 0)}
     given |= {key: dataset[key] for key in WAYS_TO_DATA if dataset.get(key) is not None}
-    if augmentation := dataset.get("augmentation"):
-        given["augmentation"] = [
-            instantiate(node, f"dataset.augmentation.{name}") for name, node in augmentation.items() if node is not None
-        ]
-    data = instantiate(dataset["module"], "dataset.module", **given)
+    module = dict(dataset["module"])
+    if augmentation := dataset.get("augmentation"):  # as nodes: Hydra turns dataclass objects given to it into dicts
+        module["augmentation"] = [node for node in augmentation.values() if node is not None]
+    data = instantiate(module, "dataset.module", **given)
     assert isinstance(data, ImageData)
     try:
         shape = list(data.splits.test.shape)
