@@ -6,8 +6,8 @@ import torch
 from gauntlet.data import Digits, EpochBatches
 
 
-def flat(batches):
-    return [index for batch in batches for index in batch]
+def flat(steps):
+    return [row for step in steps for row in step.rows]
 
 
 def test_an_epoch_shows_every_example_once_in_another_order_each_time():
@@ -22,6 +22,7 @@ def test_an_epoch_shows_every_example_once_in_another_order_each_time():
 def test_a_resumed_epoch_is_the_rest_of_the_epoch(done):
     whole = list(EpochBatches(103, 10, 5, lambda: 2 * 11))
     assert list(EpochBatches(103, 10, 5, lambda: 2 * 11 + done)) == whole[done:]
+    assert {step.epoch for step in whole} == {2}
 
 
 @pytest.mark.parametrize(("examples", "world"), [(103, 1), (103, 2), (103, 3), (100, 3), (101, 3)])
@@ -29,9 +30,9 @@ def test_processes_share_the_steps_of_one(examples, world):
     alone = list(EpochBatches(examples, 12, 0, lambda: 0))
     ranks = [list(EpochBatches(examples, 12 // world, 0, lambda: 0, rank, world)) for rank in range(world)]
     assert {len(rank) for rank in ranks} == {len(EpochBatches(examples, 12 // world, 0, lambda: 0, 0, world))}
-    for step, parts in enumerate(zip(*ranks, strict=True)):
-        assert flat(parts) == alone[step]
-        assert all(parts)
+    for together, parts in zip(alone, zip(*ranks, strict=True), strict=False):
+        assert flat(parts) == together.rows
+        assert all(part.rows and part.epoch == together.epoch for part in parts)
 
 
 def test_digits_are_split_by_id_and_never_twice():

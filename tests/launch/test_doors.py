@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from gauntlet.evaluation import read_outcomes
 from tests.conftest import QUICK
 
-FOLDER = {"card.json", "config.yaml", "metrics.csv", "provenance.json", "report.md"}
+FOLDER = {"card.json", "config.yaml", "data.json", "metrics.csv", "provenance.json", "report.md"}
 
 
 def records(run):

@@ -1,7 +1,47 @@
 """Datasets: every example has a stable id, every dataset a fingerprint."""
 
+from gauntlet.data.augmentation import (
+    Augmentation,
+    ColourJitter,
+    PCALighting,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    TrainingExamples,
+)
+from gauntlet.data.cifar10 import CIFAR10
 from gauntlet.data.digits import Digits
-from gauntlet.data.examples import Batch, EpochBatches, Examples
+from gauntlet.data.examples import Batch, EpochBatches, Examples, Split, Step
+from gauntlet.data.files import ImageFiles
+from gauntlet.data.folder import ImageFolder
+from gauntlet.data.imagenet100 import ImageNet100
+from gauntlet.data.mnist import MNIST, FashionMNIST
 from gauntlet.data.module import ImageData, Splits
+from gauntlet.data.views import CentreCrop, RandomResizedCrop, View
 
-__all__ = ["Batch", "Digits", "EpochBatches", "Examples", "ImageData", "Splits"]
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "Augmentation",
+    "Batch",
+    "CentreCrop",
+    "ColourJitter",
+    "Digits",
+    "EpochBatches",
+    "Examples",
+    "FashionMNIST",
+    "ImageData",
+    "ImageFiles",
+    "ImageFolder",
+    "ImageNet100",
+    "PCALighting",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "Split",
+    "Splits",
+    "Step",
+    "TrainingExamples",
+    "View",
+]

@@ -5,9 +5,12 @@ Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI 1998: 8×8
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional as F
 
+from gauntlet.data.augmentation import Augmentation
 from gauntlet.data.examples import Examples
 from gauntlet.data.module import ImageData, Splits
 from gauntlet.noise import mix
@@ -20,12 +23,15 @@ class Digits(ImageData):
 
     Args:
         batch_size: training examples per step and process.
-        seed: of the order of training examples; the splits are always the same.
+        seed: of the order of training examples and of their augmentation; the splits are always the same.
         size: height and width; 32 makes them CIFAR-sized.
+        augmentation: of training batches.
     """
 
-    def __init__(self, batch_size: int = 64, seed: int = 0, size: int = 32) -> None:
-        super().__init__(batch_size, seed)
+    def __init__(
+        self, batch_size: int = 64, seed: int = 0, size: int = 32, augmentation: Sequence[Augmentation] = ()
+    ) -> None:
+        super().__init__(batch_size, seed, augmentation)
         if size < 8:
             raise ValueError(f"digits of size {size}: the scans are 8×8, expected at least 8")
         self.size = size

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from gauntlet.noise import mix
+from gauntlet.noise import Noise, mix
 
 
 class Batch(NamedTuple):
@@ -25,9 +25,43 @@ class Batch(NamedTuple):
     """`[N]` int64: the same example has the same id in every split, run and machine."""
 
 
+class Split(Protocol):
+    """Examples wherever they lie: all that training and the grid ask of them."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`[C, H, W]` of every image."""
+
+    @property
+    def labels(self) -> Tensor:
+        """`[N]` int64."""
+
+    @property
+    def ids(self) -> Tensor:
+        """`[N]` int64."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, index: int | slice | Tensor) -> Batch:
+        """Some of the examples as they are evaluated; an integer gives a batch of one."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """What a DataLoader calls for a whole batch."""
+
+    def draw(self, rows: Tensor, noise: Noise) -> Batch:
+        """Some of the examples as training looks at them; where that is left to chance, the noise decides."""
+
+    def to(self, device: torch.device) -> Split:
+        """The same examples, on the device if they are held in memory."""
+
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+
+
 @dataclass(frozen=True)
 class Examples(Dataset[Batch]):
-    """A split held in memory as bytes; a batch is fetched in one piece.
+    """A split held in memory as bytes, on any device; a batch is fetched in one piece.
 
     Args:
         images: `[N, C, H, W]` uint8.
@@ -42,25 +76,74 @@ class Examples(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`[C, H, W]`."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
     def __getitem__(self, index: int | slice | Tensor) -> Batch:
         """Some of the examples, their images in [0, 1]; an integer gives a batch of one."""
         rows = slice(index, index + 1) if isinstance(index, int) else index
-        return Batch(self.images[rows].float() / 255, self.labels[rows], self.ids[rows])
+        return Batch(unit(self.images[rows]), self.labels[rows], self.ids[rows])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """What a DataLoader calls for a whole batch."""
         return self[torch.as_tensor(indices)]
+
+    def draw(self, rows: Tensor, noise: Noise) -> Batch:
+        """The images as they are: nothing is left to chance."""
+        return self[rows]
+
+    def to(self, device: torch.device) -> Examples:
+        """The same examples on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), ids=self.ids.to(device))
 
     def digest(self) -> str:
         """SHA-256 of every pixel, label and id."""
         digest = hashlib.sha256()
         for tensor in (self.images, self.labels, self.ids):
             digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
-class EpochBatches(Sampler[list[int]]):
+def unit(pixels: Tensor) -> Tensor:
+    """Bytes as float32 in [0, 1]."""
+    whole = torch.full((), 255.0, device=pixels.device)  # a tensor: CUDA turns division by a number into × 1/255
+    return pixels.float() / whole
+
+
+def held_out(ids: Tensor, share: float) -> Tensor:
+    """`[N]` mask of the examples that validation keeps from training: about `share` of them, at least one.
+
+    A function of each id alone, so that a subset holds out what the whole set holds out.
+
+    Raises:
+        ValueError: the share is not between 0 and 1, or nothing would be left to train on.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"validation {share}: expected the share of training images to hold out, such as 0.02")
+    place = Noise(mix(_HELD_OUT, ids)).uniform([len(ids)])
+    held = place < share
+    if len(ids) and not held.any():
+        held[place.argmin()] = True
+    if held.all():
+        raise ValueError(f"{len(ids)} training images: too few to hold a share of {share} out for validation")
+    return held
+
+
+_HELD_OUT = 0x76616C  # keeps these numbers apart from all others made from ids
+
+
+class Step(NamedTuple):
+    """What one process does in one step."""
+
+    epoch: int
+    rows: list[int]
+
+
+class EpochBatches(Sampler[Step]):
     """Batches in an order that is a function of (seed, epoch), beginning after those that were already trained on.
 
     Lightning's own resume in the middle of an epoch replays its first batches and never sees the rest; here the
@@ -86,8 +169,8 @@ class EpochBatches(Sampler[list[int]]):
         whole, rest = divmod(self.examples, self.batch_size * self.world)
         return whole + (rest >= self.world)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Step]:
         epoch, done = divmod(self.steps_done(), len(self))
         order = mix(self.seed, epoch, torch.arange(self.examples)).argsort()
         for step in order.split(self.batch_size * self.world)[done : len(self)]:
-            yield step.tensor_split(self.world)[self.rank].tolist()
+            yield Step(epoch, step.tensor_split(self.world)[self.rank].tolist())

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from gauntlet.data.examples import Batch, EpochBatches, Examples
+from gauntlet.data.augmentation import Augmentation, TrainingExamples
+from gauntlet.data.examples import Batch, EpochBatches, Examples, Split, held_out
 
 
 class Splits(NamedTuple):
     """Nothing is ever chosen on `test`; `validation` is held out from the training images."""
 
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: Split
+    validation: Split
+    test: Split
 
 
 class ImageData(LightningDataModule):
-    """A dataset that fits in memory. A subclass says what its splits are.
+    """A dataset. A subclass says what its splits are.
+
+    One that is held in memory lives on the training device as bytes, and is indexed and augmented there; one that
+    stays on disk is read and augmented by workers.
 
     Args:
         batch_size: training examples per step and process.
-        seed: of the order of training examples.
+        seed: of the order of training examples and of their augmentation.
+        augmentation: of training batches, one after the other; nothing else is ever augmented.
+        workers: processes that read, never more than this process has cores; 0 reads in this one.
     """
 
-    def __init__(self, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, batch_size: int, seed: int = 0, augmentation: Sequence[Augmentation] = (), workers: int = 0
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size}: expected at least 1")
-        self.batch_size, self.seed = batch_size, seed
+        if workers < 0:
+            raise ValueError(f"workers {workers}: expected at least 0")
+        self.batch_size, self.seed, self.augmentation = batch_size, seed, tuple(augmentation)
+        self.workers = min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers)
 
     @abstractmethod
     def load(self) -> Splits:
-        """Read the images. Called once."""
+        """Read the images, or find out where they are. Called once."""
 
     @cached_property
     def splits(self) -> Splits:
@@ -46,11 +60,11 @@ class ImageData(LightningDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every pixel, label and id of every split."""
+        """SHA-256 over the content of every split: what the examples are, not where they lie."""
         return hashlib.sha256("".join(split.digest() for split in self.splits).encode()).hexdigest()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches in the order of (seed, epoch)."""
+        """Augmented batches in the order of (seed, epoch)."""
         trainer = self.trainer
         assert trainer is not None
         batches = EpochBatches(
@@ -61,11 +75,34 @@ class ImageData(LightningDataModule):
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
-        return DataLoader(self.splits.train, batch_sampler=batches, collate_fn=_as_it_is)
+        train = self.splits.train.to(self._device())
+        return self._loader(TrainingExamples(train, self.augmentation, self.seed), batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split, in its own order."""
-        return DataLoader(self.splits.validation, batch_size=256, collate_fn=_as_it_is)
+        """The validation split, in its own order, as many at a time as training has."""
+        validation: Any = self.splits.validation.to(self._device())
+        return self._loader(validation, batch_size=self.batch_size)
+
+    def _device(self) -> torch.device:
+        assert self.trainer is not None
+        return self.trainer.strategy.root_device
+
+    def _loader(self, examples: Dataset[Batch], **batches: Any) -> DataLoader[Batch]:
+        return DataLoader(
+            examples,
+            collate_fn=_as_it_is,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.workers > 0 and self._device().type == "cuda",
+            **batches,
+        )
+
+
+def in_memory(train: Examples, test: Examples, validation: float) -> Splits:
+    """The splits of a set with an official test set: `validation` is the share of the training images held out."""
+    held = held_out(train.ids, validation)
+    kept, validating = (Examples(train.images[rows], train.labels[rows], train.ids[rows]) for rows in (~held, held))
+    return Splits(kept, validating, test)
 
 
 def _as_it_is(batch: Any) -> Any:

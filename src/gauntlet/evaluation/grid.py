@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.checks import TOLERANCE
-from gauntlet.data import Batch, Examples
+from gauntlet.data import Batch, Split
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import NotFiniteError, ThreatModelViolation
@@ -43,7 +43,7 @@ class Subject:
 
     classifier: nn.Module
     checkpoint: str
-    examples: Examples
+    examples: Split
     fingerprint: str
     reference: LPIPS | None = None
 

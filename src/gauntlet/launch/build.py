@@ -9,24 +9,42 @@ import torch
 from torch import nn
 
 from gauntlet.attacks import Attack
-from gauntlet.data import ImageData
+from gauntlet.data import ImageData, Step, TrainingExamples
 from gauntlet.defenses import AdversarialDefense, Defense
 from gauntlet.distances import LPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
+from gauntlet.launch.config import WAYS_TO_DATA
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.scopes import evaluating
 
 
 def build_data(config: Mapping[str, Any]) -> ImageData:
-    """The dataset."""
-    batch_size = (config["dataset"].get("recipe") or {}).get("batch_size", 1)
-    data = instantiate(config["dataset"]["module"], "dataset.module", batch_size=batch_size, seed=config.get("seed", 0))
-    shape = list(data.splits.test.images.shape[1:])
-    if shape != list(config["dataset"]["shape"]):
-        raise UserError(f"dataset.shape is {config['dataset']['shape']}, its images are {shape}: write that")
+    """The dataset. `dataset.root` and `dataset.workers` say how to come by it and are no part of what it is."""
+    dataset = config["dataset"]
+    given = {"batch_size": (dataset.get("recipe") or {}).get("batch_size", 1), "seed": config.get("seed", 0)}
+    given |= {key: dataset[key] for key in WAYS_TO_DATA if dataset.get(key) is not None}
+    module = dict(dataset["module"])
+    if augmentation := dataset.get("augmentation"):  # as nodes: Hydra turns dataclass objects given to it into dicts
+        module["augmentation"] = [node for node in augmentation.values() if node is not None]
+    data = instantiate(module, "dataset.module", **given)
     assert isinstance(data, ImageData)
+    try:
+        shape = list(data.splits.test.shape)
+    except ValueError as error:
+        raise UserError(f"dataset: {_short(error)}") from error
+    if shape != list(dataset["shape"]):
+        raise UserError(f"dataset.shape is {dataset['shape']}, its images are {shape}: write that")
+    _rehearse_augmentation(data)
     return data
+
+
+def _rehearse_augmentation(data: ImageData) -> None:
+    """One training image through the augmentation, or a refusal in one line."""
+    try:
+        TrainingExamples(data.splits.train, data.augmentation, data.seed).__getitems__(Step(0, [0]))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"dataset.augmentation: {_short(error)}") from error
 
 
 def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> nn.Module:

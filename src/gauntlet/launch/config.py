@@ -31,6 +31,9 @@ _NOT_TRAINING = {
 }
 """Keys that do not change what training computes: a run folder is shared by all their values."""
 
+WAYS_TO_DATA = ("root", "workers")
+"""Keys of `dataset` that say where it lies and how it is read. What it is, its fingerprint says."""
+
 
 def register_resolvers() -> None:
     """`${frac:8,255}` for fractions; `${digest:}` for the name of a run; `${run_of:…}` for a checkpoint's folder."""
@@ -46,7 +49,10 @@ def digest_of(config: DictConfig) -> str:
 
 def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
     """What training depends on, of a resolved config."""
-    return {key: value for key, value in config.items() if key not in _NOT_TRAINING}
+    part = {key: value for key, value in config.items() if key not in _NOT_TRAINING}
+    if isinstance(dataset := part.get("dataset"), Mapping):
+        part["dataset"] = {key: value for key, value in dataset.items() if key not in WAYS_TO_DATA}
+    return part
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gauntlet.errors import UserError
 from gauntlet.evaluation import Subject
 from gauntlet.files import read_json
 from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
-from gauntlet.launch.config import plain, run_of
+from gauntlet.launch.config import WAYS_TO_DATA, plain, run_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
@@ -63,11 +63,13 @@ def _take_over(config: DictConfig, run: RunFolder | None) -> None:
             raise UserError(f"no checkpoint at {config.checkpoint}: give a run folder or a weights file")
         return
     known = run.config()
-    if config.dataset is not None:
+    here = {} if config.dataset is None else {key: config.dataset.get(key) for key in WAYS_TO_DATA}
+    if config.dataset is not None and not config.dataset.keys() <= set(WAYS_TO_DATA):
         raise UserError(
             f"dataset={config.names.dataset} was given, but {run.path} brings its own dataset: leave it out"
         )
     with open_dict(config):
+        known["dataset"] |= {key: value for key, value in here.items() if value is not None}
         config.dataset, config.names.dataset = known["dataset"], known["names"]["dataset"]
         config.outputs = config.outputs or known["outputs"]
         if config.model is None:

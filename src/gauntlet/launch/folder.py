@@ -70,8 +70,24 @@ class RunFolder:
                     f" choose another hydra.run.dir, or leave it out"
                 )
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Write the config, and add this start to the provenance."""
+    def check_data(self, fingerprint: str) -> None:
+        """Refuse to go on with other data than the folder was begun with, wherever they lie.
+
+        Raises:
+            UserError: naming both fingerprints.
+        """
+        file = self.path / "data.json"
+        begun = read_json(file)["fingerprint"] if file.exists() else fingerprint
+        if begun != fingerprint:
+            raise UserError(
+                f"{self.path} holds a run on other data (fingerprint {begun[:12]}…, dataset.root has"
+                f" {fingerprint[:12]}…): choose another outputs=<folder>, or restart=true"
+            )
+
+    def begin(self, config: Mapping[str, Any], fingerprint: str) -> None:
+        """Write the config and what the data are, and add this start to the provenance."""
+        if not (self.path / "data.json").exists():
+            write_atomically(self.path / "data.json", json.dumps({"fingerprint": fingerprint}) + "\n")
         if not (self.path / "config.yaml").exists():
             write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
         file = self.path / "provenance.json"

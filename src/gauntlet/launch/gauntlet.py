@@ -125,8 +125,7 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
         parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
         parts += [f"Bounds: {bounds or 'none'}.\n"]
         parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
-    height, width = subject.examples.images.shape[2:]
-    missing = CalibratedLPIPS().missing((int(height), int(width)))
+    missing = CalibratedLPIPS().missing(subject.examples.shape[1:])
     parts += ["## What stands behind the numbers\n", f"- trained on: {', '.join(card['trained_on']) or 'clean images'}"]
     parts += [f"- checkpoint SHA-256 `{card['checkpoint']}`", f"- dataset fingerprint `{card['fingerprint']}`"]
     parts += [f"- calibrated LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"]

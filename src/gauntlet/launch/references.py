@@ -100,7 +100,7 @@ def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageDat
 def place_of(config: Mapping[str, Any], experiment: str, data: ImageData) -> Path:
     """The run folder of a reference network: a function of the dataset's content and of how it is fitted."""
     dataset = f"{config['names']['dataset']}-{data.fingerprint[:12]}"
-    recipe = digest([config["dataset"].get("reference_recipe"), config["dataset"]["classes"]])
+    recipe = digest([config["dataset"].get(key) for key in ("reference_recipe", "classes", "augmentation")])
     return Path(config["outputs"]).absolute() / "references" / dataset / f"{experiment}-{recipe[:8]}"
 
 
@@ -109,6 +109,7 @@ def _command(config: Mapping[str, Any], experiment: str, place: Path) -> list[st
     return [
         *(sys.executable, "-m", "gauntlet.launch.doors"),
         *(f"dataset={config['names']['dataset']}", f"+experiment/reference={experiment}"),
+        *(["++dataset.augmentation=null"] if dataset.get("augmentation") else []),  # what was taken out stays out
         *(f"++dataset.{leaf}" for leaf in _leaves(dataset)),
         *(f"allow={json.dumps(config['allow'])}", f"outputs={json.dumps(str(config['outputs']))}"),
         f"hydra.run.dir={json.dumps(str(place))}",

@@ -46,6 +46,8 @@ def train(config: DictConfig) -> None:
     if not whole["restart"]:
         folder.check(whole)
     data = build_data(whole)
+    if not whole["restart"]:
+        folder.check_data(data.fingerprint)
     classifier = build_classifier(whole, data, whole["seed"])
     with folder.locked() if _leads() else contextlib.nullcontext():
         trainer = _trainer(whole, folder, digest_of(config))
@@ -61,7 +63,7 @@ def train(config: DictConfig) -> None:
         if _leads():
             if whole["restart"]:
                 folder.move_aside()
-            folder.begin(whole)
+            folder.begin(whole, data.fingerprint)
         if not folder.weights.exists():
             _fit(trainer, defense, data, folder)
         load_weights(classifier, read_weights(folder.weights), folder.weights)

@@ -1,0 +1,114 @@
+"""A split that stays on disk: pictures are read when they are asked for, by workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gauntlet.data.examples import Batch, unit
+from gauntlet.data.views import View
+from gauntlet.errors import UserError
+from gauntlet.identity import describe
+from gauntlet.noise import Noise
+
+
+class UnreadablePicture(UserError):  # noqa: N818
+    """A file that is no picture. Its one line survives the worker process, which wraps it in a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
+
+
+@dataclass(frozen=True)
+class ImageFiles(Dataset[Batch]):
+    """Pictures in files.
+
+    Args:
+        root: of the dataset.
+        paths: below it, one per example, with forward slashes.
+        sizes: `[N]`, of the files in bytes.
+        labels: `[N]` int64.
+        ids: `[N]` int64, a hash of each path.
+        view: of each picture in evaluation.
+        training_view: of each picture in training.
+        channels: 3, or 1 for grey.
+    """
+
+    root: Path
+    paths: Sequence[str]
+    sizes: Tensor
+    labels: Tensor
+    ids: Tensor
+    view: View
+    training_view: View
+    channels: int = 3
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`[C, H, W]`."""
+        return self.channels, self.view.size, self.view.size
+
+    def __getitem__(self, index: int | slice | Tensor) -> Batch:
+        """Some of the examples, as they are evaluated; an integer gives a batch of one."""
+        rows = torch.arange(len(self))[slice(index, index + 1) if isinstance(index, int) else index]
+        return self._read(rows, self.view, Noise(self.ids[rows]))
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """What a DataLoader calls for a whole batch."""
+        return self[torch.as_tensor(indices)]
+
+    def draw(self, rows: Tensor, noise: Noise) -> Batch:
+        """Some of the examples through the training view."""
+        return self._read(rows, self.training_view, noise)
+
+    def rows(self, keep: Tensor) -> ImageFiles:
+        """Some of the examples; `keep` is a mask or indices over N."""
+        kept = torch.arange(len(self))[keep]
+        paths = [self.paths[row] for row in kept.tolist()]
+        parts = self.sizes[kept], self.labels[kept], self.ids[kept]
+        return ImageFiles(self.root, paths, *parts, self.view, self.training_view, self.channels)
+
+    def to(self, device: torch.device) -> ImageFiles:
+        """Itself: it stays on disk."""
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of every path below the root, label and file size, and of how evaluation views a picture."""
+        digest = hashlib.sha256(json.dumps([describe(self.view), self.channels]).encode())
+        for path, label, size in zip(self.paths, self.labels.tolist(), self.sizes.tolist(), strict=True):
+            digest.update(f"{path}\0{label}\0{size}\n".encode())
+        return digest.hexdigest()
+
+    def _read(self, rows: Tensor, view: View, noise: Noise) -> Batch:
+        pixels = torch.empty(len(rows), *self.shape, dtype=torch.uint8)
+        for place, row in enumerate(rows.tolist()):
+            pixels[place] = self._pixels(self.root / self.paths[row], view, Noise(noise.seeds[place : place + 1]))
+        return Batch(unit(pixels), self.labels[rows], self.ids[rows])
+
+    def _pixels(self, file: Path, view: View, noise: Noise) -> Tensor:
+        """`[C, H, W]` uint8; grey pictures get equal channels and colour ones lose theirs as `channels` asks.
+
+        Raises:
+            UnreadablePicture: naming the file.
+        """
+        try:
+            with Image.open(file) as picture:
+                if picture.mode[0] in "IF":
+                    raise ValueError(f"{picture.mode} pixels, expected 8 bits a channel")
+                seen = view(picture.convert("RGB" if self.channels == 3 else "L"), noise)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = str(error).splitlines()[0][:100]
+            raise UnreadablePicture(f"{file} cannot be read ({reason}): repair or remove it") from None
+        return torch.from_numpy(np.array(seen)).reshape(*seen.size[::-1], self.channels).permute(2, 0, 1)

@@ -1,0 +1,162 @@
+"""Any images in class folders: `train/<class>/*` and `test/<class>/*` (or `val/<class>/*`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from gauntlet.data.augmentation import Augmentation
+from gauntlet.data.examples import held_out
+from gauntlet.data.files import ImageFiles
+from gauntlet.data.module import ImageData, Splits
+from gauntlet.data.views import View
+from gauntlet.errors import UserError
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class ImageFolder(ImageData):
+    """Pictures of any size, read from disk as they are needed.
+
+    `test` is the folder of that name, or `val` where there is none. Validation is held out from `train` by a hash of
+    each path; a `val` beside a `test` is left alone. In every split examples stand in the order of their ids, so that
+    the first n are a sample of all classes.
+
+    Args:
+        root: the folder with `train` and `test` or `val`.
+        classes: how many there are; a label is the place of its folder's name among the sorted names.
+        view: of each picture in evaluation and validation.
+        training_view: of each picture in training.
+        channels: 3, or 1 for grey.
+        validation: share of the training images held out.
+        workers: processes that read.
+        batch_size, seed, augmentation: as in `ImageData`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: int,
+        view: View,
+        training_view: View,
+        batch_size: int = 50,
+        seed: int = 0,
+        augmentation: Sequence[Augmentation] = (),
+        channels: int = 3,
+        validation: float = 0.02,
+        workers: int = 4,
+    ) -> None:
+        super().__init__(batch_size, seed, augmentation, workers)
+        if view.size != training_view.size:
+            raise ValueError(
+                f"view makes images of {view.size}, training_view of {training_view.size}: expected one size"
+            )
+        if channels not in (1, 3):
+            raise ValueError(f"channels {channels}: expected 3, or 1 for grey")
+        self.root, self.classes, self.validation = Path(root), classes, validation
+        self.view, self.training_view, self.channels = view, training_view, channels
+
+    def load(self) -> Splits:
+        """List the files; none is opened yet."""
+        train_folder, test_folder = self._folders()
+        names = self.class_names(train_folder)
+        others = self.class_names(test_folder)
+        if names != others:
+            raise UserError(f"{test_folder} and {train_folder} have other classes: {difference(others, names)}")
+        train, test = self._listed(train_folder, names), self._listed(test_folder, names)
+        held = held_out(train.ids, self.validation)
+        return Splits(train.rows(~held), train.rows(held), test)
+
+    def class_names(self, folder: Path) -> list[str]:
+        """The class folders in the order of their labels.
+
+        Raises:
+            UserError: not as many as `classes`.
+        """
+        names = folders_in(folder)
+        if len(names) != self.classes:
+            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            raise UserError(
+                f"{folder} has {len(names)} class folders ({shown}), dataset.classes is {self.classes}:"
+                f" write dataset.classes={len(names)}"
+            )
+        return names
+
+    def _folders(self) -> tuple[Path, Path]:
+        if not self.root.is_dir():
+            raise UserError(f"there is no folder {self.root}: {self.instead()}")
+        train = self.root / "train"
+        test = next((self.root / name for name in ("test", "val") if (self.root / name).is_dir()), None)
+        if test is None or not train.is_dir():
+            missing = "train" if not train.is_dir() else "test or val"
+            raise UserError(f"{self.root} has no folder {missing}: {self.instead()}")
+        return train, test
+
+    def instead(self) -> str:
+        """What to put where."""
+        return "put the images into train/<class>/ and test/<class>/ of it, or choose dataset.root=<folder>"
+
+    def _listed(self, folder: Path, names: Sequence[str]) -> ImageFiles:
+        """Every picture of the class folders."""
+        found = []
+        for label, name in enumerate(names):
+            with os.scandir(folder / name) as entries:
+                files = [(entry.name, entry.stat().st_size) for entry in entries if _is_picture(entry)]
+            if not files:
+                raise UserError(f"{folder / name} holds no pictures: fill the class, or remove its folder everywhere")
+            found += [(f"{folder.name}/{name}/{file}", size, label) for file, size in files]
+        found.sort(key=lambda entry: _id(entry[0]))
+        paths, sizes, labels = zip(*found, strict=True)
+        ids = torch.tensor([_id(path) for path in paths])
+        return ImageFiles(
+            self.root,
+            paths,
+            torch.tensor(sizes),
+            torch.tensor(labels),
+            ids,
+            self.view,
+            self.training_view,
+            self.channels,
+        )
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted.
+
+    Raises:
+        UserError: there are none, but pictures.
+    """
+    with os.scandir(folder) as entries:
+        inside = [entry for entry in entries if not entry.name.startswith(".")]
+    names = sorted(entry.name for entry in inside if entry.is_dir())
+    if not names:
+        flat = sum(_is_picture(entry) for entry in inside)
+        raise UserError(
+            f"{folder} holds {flat:,} pictures and no class folders: move each picture into {folder}/<class>/"
+            + (" (of ILSVRC's val the validation ground truth of the devkit says which)" if flat else "")
+        )
+    return names
+
+
+def difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    """`missing a, b and 3 more; extra c`."""
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    parts = [f"{word} {_few(names)}" for word, names in (("missing", missing), ("extra", extra)) if names]
+    return "; ".join(parts)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(_PICTURES) and not entry.name.startswith(".") and entry.is_file()
+
+
+def _id(path: str) -> int:
+    """63 bits of a hash of the path below the root: the same on every machine."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1

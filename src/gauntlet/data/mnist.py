@@ -1,0 +1,178 @@
+"""MNIST and Fashion-MNIST: 70,000 grey images of 28×28 in ten classes, as the four official idx files.
+
+LeCun et al., "Gradient-based learning applied to document recognition", 1998; Xiao et al., "Fashion-MNIST: a novel
+image dataset for benchmarking machine learning algorithms", 2017.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gauntlet.data.augmentation import Augmentation
+from gauntlet.data.examples import Examples
+from gauntlet.data.fetch import download, first_that_works, sole
+from gauntlet.data.module import ImageData, Splits, in_memory
+from gauntlet.errors import UserError
+
+_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+class IdxImages(ImageData):
+    """Images of 28×28 in idx files, plain or gzipped.
+
+    Args:
+        root: the folder with the four files; an empty one is filled from the official page.
+        channels: 1 as published, or 3 equal ones for networks that expect colour.
+        size: height and width; more than 28 puts a black margin around the image.
+        validation: share of the training images held out.
+        batch_size, seed, augmentation: as in `ImageData`.
+    """
+
+    title: ClassVar[str]
+    archives: ClassVar[Mapping[str, str]]
+    """The published md5 of each gzipped file."""
+    contents: ClassVar[Mapping[str, str]]
+    """The md5 of what is in it."""
+    mirrors: ClassVar[Sequence[str]]
+    installed: ClassVar[Sequence[str]] = ()
+    """Folders in which a system's package puts the files."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        batch_size: int = 100,
+        seed: int = 0,
+        augmentation: Sequence[Augmentation] = (),
+        channels: int = 3,
+        size: int = 32,
+        validation: float = 0.02,
+    ) -> None:
+        super().__init__(batch_size, seed, augmentation)
+        if channels not in (1, 3):
+            raise ValueError(f"channels {channels}: expected 1, or 3 equal ones")
+        if size < 28:
+            raise ValueError(f"size {size}: the images are 28×28, expected at least 28")
+        self.root, self.channels, self.size, self.validation = Path(root), channels, size, validation
+
+    def load(self) -> Splits:
+        """From the folder. Ids are places in the training set, then 60,000 and on in the test set."""
+        folder = self._folder()
+        train, test = (
+            self._examples(self._read(folder, images), self._read(folder, labels), first)
+            for (images, labels), first in ((_TRAIN, 0), (_TEST, 60_000))
+        )
+        return in_memory(train, test, self.validation)
+
+    def _examples(self, images: bytes, labels: bytes, first: int) -> Examples:
+        classes = torch.from_numpy(np.frombuffer(labels, np.uint8, offset=8).astype(np.int64))
+        pixels = torch.from_numpy(np.frombuffer(images, np.uint8, offset=16).copy()).reshape(-1, 1, 28, 28)
+        return Examples(self._framed(pixels), classes, first + torch.arange(len(classes)))
+
+    def _framed(self, pixels: Tensor) -> Tensor:
+        before = (self.size - 28) // 2
+        after = self.size - 28 - before
+        return F.pad(pixels, (before, after, before, after)).expand(-1, self.channels, -1, -1).contiguous()
+
+    def _folder(self) -> Path:
+        """Where the files are, fetched where there are none."""
+        folder = self._existing()
+        if folder is None:
+            with sole(self.root):
+                folder = self._existing() or self._fetched()
+        return folder
+
+    def _existing(self) -> Path | None:
+        places = [self.root, self.root / "raw", self.root / type(self).__name__ / "raw", *map(Path, self.installed)]
+        return next((place for place in places if any(_file(place, name) for name in self.contents)), None)
+
+    def _fetched(self) -> Path:
+        instead = f"put {', '.join(self.archives)} into that folder, or say where they are with dataset.root=<folder>"
+        others = sorted(file.name for file in self.root.iterdir() if not file.name.startswith("."))
+        if others:
+            raise UserError(f"{self.root} holds no {self.title}, but {', '.join(others[:3])}: {instead}")
+        ways = {mirror.split("/")[2]: lambda mirror=mirror: self._all_from(mirror) for mirror in self.mirrors}
+        return first_that_works(self.title, self.root, ways, instead)
+
+    def _all_from(self, mirror: str) -> Path:
+        for name, md5 in self.archives.items():
+            download(f"{mirror}/{name}", self.root / name, f"md5:{md5}")
+        return self.root
+
+    def _read(self, folder: Path, name: str) -> bytes:
+        """The idx file, unpacked and compared with its checksum.
+
+        Raises:
+            UserError: it is missing, damaged or another one.
+        """
+        file = _file(folder, name)
+        if file is None:
+            raise UserError(f"{folder} is {self.title} without {name}.gz: add what is missing")
+        try:
+            content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{file} is damaged ({error}): remove it and fetch it again") from None
+        if (found := hashlib.md5(content).hexdigest()) != self.contents[name]:
+            raise UserError(
+                f"{file} is not {self.title}'s: its content of {len(content):,} bytes has md5 {found[:12]}…,"
+                f" the official one {self.contents[name][:12]}…; remove it and fetch it again"
+            )
+        return content
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """The file, gzipped or plain, under either of the two spellings in use."""
+    names = (f"{name}.gz", name, f"{name.replace('-idx', '.idx')}.gz", name.replace("-idx", ".idx"))
+    return next((folder / one for one in names if (folder / one).is_file()), None)
+
+
+class MNIST(IdxImages):
+    """Handwritten digits; arguments as in `IdxImages`."""
+
+    title = "MNIST"
+    archives: ClassVar = {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    }
+    contents: ClassVar = {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
+    mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
+
+
+class FashionMNIST(IdxImages):
+    """Pieces of clothing; arguments as in `IdxImages`."""
+
+    title = "Fashion-MNIST"
+    archives: ClassVar = {
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    }
+    contents: ClassVar = {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    }
+    mirrors = (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
+    )
+    installed = ("/usr/share/datasets/fashion-mnist",)

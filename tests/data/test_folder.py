@@ -1,0 +1,298 @@
+"""Pictures in class folders: listed, checked, viewed; ImageNet-100 is the paper's hundred classes and no others."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from gauntlet.data import CentreCrop, ImageFolder, ImageNet100, RandomFlip, RandomResizedCrop, Step, TrainingExamples
+from gauntlet.data.files import UnreadablePicture
+from gauntlet.data.imagenet100 import WNIDS
+from gauntlet.errors import UserError
+from gauntlet.noise import Noise
+from tests.fixtures import shared_data
+
+VIEWS = {"view": CentreCrop(16, 18), "training_view": RandomResizedCrop(16)}
+
+
+def paint(file, seed=0, size=(24, 20), mode="RGB"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(file)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three classes, eight training and three test pictures each, of several sizes and modes."""
+    for label, name in enumerate(("ant", "bee", "cow")):
+        for number in range(8):
+            mode = ("RGB", "L", "RGBA", "P")[number % 4]
+            paint(tmp_path / "train" / name / f"{number}.png", 100 * label + number, (20 + number, 31 - number), mode)
+        for number in range(3):
+            paint(tmp_path / "test" / name / f"{number}.png", 1000 + 100 * label + number)
+    return tmp_path
+
+
+def folder(root, **arguments):
+    return ImageFolder(root, **{"classes": 3, "validation": 0.2, "workers": 0, **VIEWS, **arguments})
+
+
+def test_a_tree_is_listed_and_split(tree):
+    splits = folder(tree).splits
+    ids = torch.cat([split.ids for split in splits])
+    assert len(ids.unique()) == len(ids) == 33
+    assert ids.amin() >= 0
+    assert len(splits.train) + len(splits.validation) == 24
+    assert all(path.startswith("train/") for path in (*splits.train.paths, *splits.validation.paths))
+    assert all(path.startswith("test/") for path in splits.test.paths)
+    names = ["ant", "bee", "cow"]
+    assert [names[label] for label in splits.test.labels] == [path.split("/")[1] for path in splits.test.paths]
+    assert splits.test.ids.equal(splits.test.ids.sort().values), "the first n are a sample of all classes"
+
+
+def test_ids_and_fingerprint_do_not_depend_on_the_place(tree, tmp_path):
+    there = shutil.copytree(tree, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("elsewhere"))
+    here, elsewhere = folder(tree), folder(there, batch_size=7, seed=3, augmentation=[RandomFlip()])
+    assert here.fingerprint == elsewhere.fingerprint
+    assert here.splits.test.ids.equal(elsewhere.splits.test.ids)
+
+
+@pytest.mark.parametrize("change", ["file", "label", "size", "view", "channels"])
+def test_the_fingerprint_changes_with_the_content_and_its_view(tree, change):
+    before = folder(tree).fingerprint
+    arguments = {}
+    if change == "file":
+        (tree / "test" / "ant" / "0.png").rename(tree / "test" / "ant" / "9.png")
+    elif change == "label":
+        (tree / "test" / "ant" / "0.png").rename(tree / "test" / "bee" / "10.png")
+    elif change == "size":
+        paint(tree / "test" / "ant" / "0.png", size=(40, 40))
+    elif change == "view":
+        arguments["view"] = CentreCrop(16, 20)
+    else:
+        arguments["channels"] = 1
+    assert folder(tree, **arguments).fingerprint != before
+
+
+def test_examples_serve_what_training_and_the_grid_ask_for(tree):
+    test = folder(tree).splits.test
+    batch = test[slice(2, 6)]
+    assert batch.images.shape == (4, *test.shape) == (4, 3, 16, 16)
+    assert batch.images.dtype == torch.float32
+    assert 0 <= batch.images.amin() <= batch.images.amax() <= 1
+    assert test[3].images.equal(batch.images[1:2])
+    assert test[torch.tensor([5, 2])].images.equal(batch.images[[3, 0]])
+    assert test[torch.arange(9) == 4].ids.equal(test.ids[4:5])
+    assert len(test[slice(0, 0)].images) == 0
+    assert test.__getitems__([3, 4]).labels.equal(test.labels[3:5])
+
+
+def test_pixels_are_those_of_the_file(tmp_path):
+    """A picture of the view's own size comes through untouched."""
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            for number in range(2):
+                paint(tmp_path / split / name / f"{number}.png", number, (16, 16))
+    data = folder(tmp_path, classes=2, view=CentreCrop(16, 16))
+    test = data.splits.test
+    for row, path in enumerate(test.paths):
+        expected = np.asarray(Image.open(tmp_path / path), dtype=np.float32) / 255
+        assert np.array_equal(test[row].images[0].permute(1, 2, 0).numpy(), expected)
+    grey = folder(tmp_path, classes=2, view=CentreCrop(16, 16), channels=1).splits.test
+    assert grey.shape == (1, 16, 16)
+    expected = np.asarray(Image.open(tmp_path / grey.paths[0]).convert("L"), dtype=np.float32) / 255
+    assert np.array_equal(grey[0].images[0, 0].numpy(), expected)
+
+
+def test_grey_pictures_are_three_equal_channels(tree):
+    train = folder(tree).splits.train
+    row = next(row for row, path in enumerate(train.paths) if path.endswith("/1.png"))
+    image = train[row].images[0]
+    assert image[0].equal(image[1])
+    assert image[0].equal(image[2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_training_batch_is_the_same_from_any_number_of_workers(tree, workers):
+    train = folder(tree).splits.train
+    training = TrainingExamples(train, (RandomFlip(),), 0)
+    steps = [Step(1, [0, 1, 2]), Step(1, [5, 4, 3])]
+    loader = DataLoader(training, batch_sampler=steps, collate_fn=lambda batch: batch, num_workers=workers)
+    found = list(loader)
+    expected = [training.__getitems__(Step(1, [row])) for row in (0, 1, 2, 5, 4, 3)]
+    assert torch.cat([batch.images for batch in found]).equal(torch.cat([batch.images for batch in expected]))
+    assert not training.__getitems__(Step(2, [0])).images.equal(expected[0].images)
+
+
+def test_training_looks_through_its_own_view(tree):
+    train = folder(tree, training_view=CentreCrop(16, 30)).splits.train
+    rows = torch.arange(3)
+    assert not train.draw(rows, Noise(rows)).images.equal(train[rows].images)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_one_line_also_from_a_worker(tree, workers):
+    file = tree / "test" / "bee" / "1.png"
+    file.write_bytes(file.read_bytes()[:100])
+    test = folder(tree).splits.test
+    with pytest.raises(UnreadablePicture) as refusal:
+        list(DataLoader(test, batch_size=4, collate_fn=lambda batch: batch, num_workers=workers))
+    assert str(refusal.value).startswith(f"{file} cannot be read (")
+    assert str(refusal.value).endswith("repair or remove it")
+    assert "\n" not in str(refusal.value)
+
+
+def test_sixteen_bit_pictures_are_refused(tree):
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(tree / "test" / "ant" / "0.png")
+    with pytest.raises(UserError, match="8 bits a channel"):
+        folder(tree).splits.test[slice(0, 9)]
+
+
+def no_root(tree):
+    shutil.rmtree(tree)
+
+
+def no_train(tree):
+    shutil.rmtree(tree / "train")
+
+
+def no_test(tree):
+    shutil.rmtree(tree / "test")
+
+
+def flat(tree):
+    for file in list((tree / "test").rglob("*.png")):
+        file.rename(tree / "test" / f"{file.parent.name}{file.name}")
+    for name in ("ant", "bee", "cow"):
+        (tree / "test" / name).rmdir()
+
+
+def missing_class(tree):
+    shutil.rmtree(tree / "test" / "bee")
+
+
+def other_class(tree):
+    (tree / "test" / "bee").rename(tree / "test" / "bug")
+
+
+def empty_class(tree):
+    for file in (tree / "train" / "bee").iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (no_root, "there is no folder"),
+        (no_train, "has no folder train"),
+        (no_test, "has no folder test or val"),
+        (flat, "holds 9 pictures and no class folders: move each picture into"),
+        (missing_class, "write dataset.classes=2"),
+        (other_class, "other classes: missing bee; extra bug"),
+        (empty_class, "bee holds no pictures"),
+    ],
+)
+def test_a_tree_that_is_not_one_is_refused(tree, harm, words):
+    harm(tree)
+    with pytest.raises(UserError) as refusal:
+        _ = folder(tree).splits
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_number_of_classes_says_what_to_write(tree):
+    with pytest.raises(UserError, match=r"3 class folders \(ant, bee, cow\), dataset.classes is 10: write"):
+        _ = folder(tree, classes=10).splits
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"training_view": RandomResizedCrop(8)}, "expected one size"),
+        ({"channels": 4}, "channels 4"),
+        ({"workers": -1}, "workers -1"),
+        ({"validation": 1.0}, "validation 1.0"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(tree, wrong, words):
+    with pytest.raises(ValueError, match=words):
+        _ = folder(tree, **wrong).splits
+
+
+def ilsvrc(root, wnids, splits=("train", "val")):
+    """A tree of empty files with these classes: nothing is opened when it is listed."""
+    for split in splits:
+        for wnid in wnids:
+            (root / split / wnid).mkdir(parents=True)
+            for number in range(2):
+                (root / split / wnid / f"{wnid}_{split}_{number}.JPEG").touch()
+    return root
+
+
+def thousand():
+    """1,000 wnids whose every tenth is one of the hundred."""
+    return [wnid if place == 0 else f"{wnid}_{place}" for wnid in WNIDS for place in range(10)]
+
+
+def hundred(root, **arguments):
+    return ImageNet100(root, **{"workers": 0, **VIEWS, **arguments})
+
+
+def test_the_hundred_are_every_tenth_of_the_thousand():
+    table = shared_data("imagenet", "imagenet1k_classes.tsv").read_text().splitlines()
+    wnids = [line.split("\t")[1] for line in table]
+    assert len(wnids) == 1000
+    assert tuple(sorted(wnids)[::10]) == WNIDS
+
+
+def test_they_are_taken_from_the_whole_tree_or_from_one_of_just_these(tmp_path):
+    whole, just = ilsvrc(tmp_path / "a", thousand()), ilsvrc(tmp_path / "b", WNIDS)
+    assert hundred(whole).fingerprint == hundred(just).fingerprint
+    test = hundred(whole).splits.test
+    assert test.labels.bincount().tolist() == [2] * 100
+    assert [WNIDS[label] for label in test.labels] == [path.split("/")[1] for path in test.paths]
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (WNIDS[:99], "missing n12768682"),
+        ((*WNIDS, "n99999999"), "extra n99999999"),
+        ((*WNIDS[:97], "n1", "n2", "n3"), "missing n09193705, n09472597, n12768682; extra n1, n2, n3"),
+        (thousand()[:999], "extra"),
+        ([f"n{number:08}" for number in range(1000)], "and 97 more"),
+        ([*thousand()[1:], "n99999999"], "missing"),
+    ],
+)
+def test_another_set_of_that_name_is_refused(tmp_path, classes, words):
+    with pytest.raises(UserError, match="is not ImageNet-100") as refusal:
+        _ = hundred(ilsvrc(tmp_path, classes)).splits
+    assert words in str(refusal.value)
+
+
+def test_val_is_checked_too_and_a_flat_one_is_explained(tmp_path):
+    ilsvrc(tmp_path, WNIDS, ["train"])
+    ilsvrc(tmp_path, WNIDS[1:], ["val"])
+    with pytest.raises(UserError, match=r"val is not ImageNet-100.*missing n01440764"):
+        _ = hundred(tmp_path).splits
+    shutil.rmtree(tmp_path / "val")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
+    with pytest.raises(UserError, match=r"holds 1 pictures and no class folders.*ground truth"):
+        _ = hundred(tmp_path).splits
+    with pytest.raises(UserError, match="train/<wnid>/"):
+        _ = hundred(tmp_path / "nowhere").splits
+
+
+def test_real_photographs_of_the_hundred_classes(tmp_path):
+    photographs = shared_data("imagenet", "imagenet100_one_per_class")
+    for split in ("train", "val"):
+        (tmp_path / split).symlink_to(photographs)
+    data = ImageNet100(tmp_path, CentreCrop(), RandomResizedCrop(), workers=0)
+    batch = data.splits.test[slice(0, 3)]
+    assert batch.images.shape == (3, 3, 224, 224)
+    assert 0.02 < batch.images.std() < 0.5
+    assert data.splits.test.labels.sort().values.tolist() == list(range(100))
