@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+_RESOLUTION = 2.0**-10  # how closely a jump is approached, as a share of the way to it
 
 @torch.no_grad()
 def crossing(
@@ -15,7 +16,8 @@ def crossing(
     """The share t of each way, `[n]`, at which height(t) was measured in [level·(1 − waste), level].
 
     False position aimed at the middle of that interval, and a halving at every third probe, for heights that bend.
-    Where the probes run out, the last t measured at or below the level: the answer never lies above it.
+    Where the probes run out, or the height jumps, the last t measured at or below the level: the answer never lies
+    above it. φ jumps where dead activations awake; so close to a jump rounding decides the side, and nobody goes there.
 
     Args:
         height: of some rows `[m]` (indices) at shares `[m]`, `[m]`.
@@ -29,7 +31,7 @@ def crossing(
     floor, aim = level * (1 - waste), level * (1 - waste / 2)
     low, high = low.clone(), high.clone()
     for probe in range(probes):
-        rows = (low < floor).nonzero()[:, 0]
+        rows = ((low < floor) & (right - left > _RESOLUTION * right)).nonzero()[:, 0]
         if not len(rows):
             break
         from_, to = left[rows], right[rows]
