@@ -54,7 +54,7 @@ class ResNet32(nn.Module):
 def resnet32(name):
     """`normal`, `delta` or `recoloradv_stadv_delta` of the ReColorAdv authors, in eval mode."""
     file = torch.load(shared_data("weights", "cifar10_resnet32", f"{name}.resnet32.pt"), "cpu", weights_only=True)
-    tensors = {key.removeprefix("module."): value for key, value in file.get("state_dict", file.get("model")).items()}
+    tensors = {key.removeprefix("module."): value for key, value in file.get("state_dict", file).items()}
     network = ResNet32()
     missing, unexpected = network.load_state_dict(tensors, strict=False)
     assert not unexpected

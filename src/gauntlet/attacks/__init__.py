@@ -6,6 +6,7 @@ from gauntlet.attacks.first_order import FirstOrderStep
 from gauntlet.attacks.iterates import Best, Last, Stopped
 from gauntlet.attacks.jacobian import CentralDifference, ForwardMode
 from gauntlet.attacks.lpa import LagrangianPerceptualAttack
+from gauntlet.attacks.multipliers import Bracketed, Tenfold
 from gauntlet.attacks.pgd import PGD
 from gauntlet.attacks.ppgd import PerceptualPGD
 from gauntlet.attacks.projections import Bisection, Newton, NoProjection, OntoRegion, OvershootingNewton
@@ -19,6 +20,7 @@ __all__ = [
     "Attack",
     "Best",
     "Bisection",
+    "Bracketed",
     "CentralDifference",
     "Clean",
     "Constant",
@@ -38,4 +40,5 @@ __all__ = [
     "Sign",
     "Steepest",
     "Stopped",
+    "Tenfold",
 ]

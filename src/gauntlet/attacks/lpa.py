@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from gauntlet.attacks.multipliers import Multipliers, Tenfold
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
 from gauntlet.attacks.quest import Quest
@@ -20,7 +21,7 @@ from gauntlet.threats.perceptual import perceptual
 
 @dataclass(frozen=True, kw_only=True)
 class LagrangianPerceptualAttack(PerceptualSearch):
-    """Climb margin − λ·max(0, d − bound); where that ended outside, λ grows tenfold and the climb goes on from there.
+    """Climb margin − λ·max(0, d − bound); where that ended decides the λ of the next climb, from there.
 
     Costs at most `searches`·`steps`·(2F + B) and the projection where the distance is the classifier's own. With the
     best iterate, or `Stopped`, an example pays until its goal is first reached inside the ball.
@@ -34,8 +35,7 @@ class LagrangianPerceptualAttack(PerceptualSearch):
         steps: N, of each climb.
         step_size: length of a step as a share of the bound, in perceptual distance.
         schedule: how the length changes along each climb.
-        multiplier: λ of the first climb, per example.
-        growth: of λ after a climb whose last point was not inside the ball.
+        multipliers: how λ is searched; the paper's is `Tenfold`.
         probe: h, the pixel length over which the rate of φ is measured.
         projection: how those outside come back at the end.
     """
@@ -45,8 +45,7 @@ class LagrangianPerceptualAttack(PerceptualSearch):
     steps: int = 40
     step_size: float = 1.0
     schedule: Schedule = field(default_factory=Geometric)
-    multiplier: float = 0.01
-    growth: float = 10.0
+    multipliers: Multipliers = field(default_factory=Tenfold)
     probe: float = 0.1
     projection: Projection = field(default_factory=Newton)
 
@@ -57,38 +56,35 @@ class LagrangianPerceptualAttack(PerceptualSearch):
                 f"LPA of {self.searches} searches of {self.steps} steps of {self.step_size}:"
                 f" expected at least one search and one step, and a step_size > 0"
             )
-        if not self.multiplier > 0 or not self.growth >= 1 or not self.probe > 0:
-            raise ValueError(
-                f"LPA with a multiplier of {self.multiplier}, growing by {self.growth}, and a probe of {self.probe}:"
-                f" expected a multiplier > 0, a growth ≥ 1 and a probe > 0, such as 0.01, 10 and 0.1"
-            )
+        if not self.probe > 0:
+            raise ValueError(f"LPA with a probe of {self.probe}: expected a pixel length above 0, such as 0.1")
 
     def search(self, quest: Quest) -> None:
         """As in the paper."""
-        multiplier = quest.params.new_full((len(quest),), self.multiplier)
-        quest.carried = (multiplier, multiplier)
+        state = self.multipliers.begin(quest.params)
+        quest.carried = (state[0], *state)
         for _ in range(self.searches):
             for i in range(self.steps):
                 self._climb(quest, self.step_size * self.schedule(i, self.steps))
                 if not len(quest):
                     return
-            multiplier, distance = quest.carried
-            grown = torch.where(distance >= quest.region.bound, self.growth * multiplier, multiplier)
-            quest.carried = (grown, distance)
+            distance, *kept = quest.carried
+            quest.carried = (distance, *self.multipliers.after(tuple(kept), distance >= quest.region.bound))
         quest.params = self.projection(quest.region, quest.params)
 
     def _climb(self, quest: Quest, share: float) -> None:
-        """One step. λ and the last d are carried, and so is what the look told about those who still stand after it."""
+        """One step. Carried along are the last d, λ and its state, and for a moment what those who stand saw."""
         gain, look = quest.look()
         assert look.distance is not None
-        multiplier, _ = quest.carried
+        _, multiplier, *state = quest.carried
         climbed = gain - multiplier * (look.distance - quest.region.bound).relu()
         (gradient,) = torch.autograd.grad(climbed.sum(), quest.params)
-        quest.carried = (multiplier, look.distance.detach(), gradient, *(layer.detach() for layer in look.embedding))
+        embedding = tuple(layer.detach() for layer in look.embedding)
+        kept = (look.distance.detach(), multiplier, *state)
+        quest.carried = (*kept, gradient, *embedding)
         quest.retire()
-        multiplier, distance, gradient, *embedding = quest.carried
-        quest.carried = (multiplier, distance)
+        (gradient, *still), quest.carried = quest.carried[len(kept) :], quest.carried[: len(kept)]
         if len(quest):
             ball, params = perceptual(quest.region), quest.params.detach()
             length = share * ball.bound
-            quest.params = ball.advance(params, gradient, tuple(embedding), length, self.probe, slowest=1e-8)
+            quest.params = ball.advance(params, gradient, tuple(still), length, self.probe, slowest=1e-8)

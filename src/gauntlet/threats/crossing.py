@@ -9,6 +9,7 @@ from torch import Tensor
 
 _RESOLUTION = 2.0**-10  # how closely a jump is approached, as a share of the way to it
 
+
 @torch.no_grad()
 def crossing(
     height: Callable[[Tensor, Tensor], Tensor], low: Tensor, high: Tensor, level: float, waste: float, probes: int
