@@ -28,14 +28,15 @@ class CentralDifference:
     """(φ(x + h v̂) − φ(x − h v̂)) / 2h · ‖v‖ with v̂ of unit length: two forwards.
 
     Args:
-        reach: h, in L2 pixel units; long enough for float32, short beside what bends φ.
+        reach: h, in L2 pixel units. On AlexNet and CIFAR-10 in float32, 0.001 is 0.4 % from the exact product in the
+            median; shorter drowns in rounding, longer crosses more of the ReLUs' kinks.
     """
 
-    reach: float = 0.01
+    reach: float = 0.001
 
     def __post_init__(self) -> None:
         if not self.reach > 0:
-            raise ValueError(f"a central difference over {self.reach}: expected a pixel length above 0, such as 0.01")
+            raise ValueError(f"a central difference over {self.reach}: expected a pixel length above 0, such as 0.001")
 
     @torch.no_grad()
     def __call__(self, embed: Embed, at: Tensor, along: Tensor) -> Embedding:

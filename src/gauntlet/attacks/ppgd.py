@@ -30,7 +30,8 @@ class PerceptualPGD(FirstOrderStep):
         iterations: of the conjugate gradients, per step.
         tolerance: residual, as a share of its own g, at which an example's system counts as solved.
         jacobian: how J v is computed.
-        projection: how those outside come back after a step.
+        projection: how those outside come back after a step. Straight towards x: where φ is linear the optimum
+            then stays where it is, while Newton's way back, steepest in pixels, shifts it by up to a quarter.
     """
 
     steps: int = 40
