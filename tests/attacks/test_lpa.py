@@ -165,8 +165,8 @@ def sharp(bound, count=40):
 def test_success_rises_with_the_bound_and_is_complete_without_one():
     fallen = []
     for bound in (0.0, 0.02, 0.05, 0.1, 0.3, 4.0):
-        classifier, _, threat, images, labels, seeds = sharp(bound)
-        found = lpa(threat, searches=3, steps=15)(classifier, images, labels, seeds=seeds)
+        classifier, _, threat, images, labels, seeds = sharp(bound, count=25)
+        found = lpa(threat, searches=3, steps=10)(classifier, images, labels, seeds=seeds)
         fallen.append((predictions(classifier, found.images) != labels).double().mean().item())
     assert fallen == sorted(fallen)
     assert fallen[0] == 0

@@ -170,7 +170,7 @@ def test_exact_and_cheap_products_lead_to_the_same_place_on_a_smooth_phi():
         ppgd(threat, steps=5, jacobian=jacobian, iterate=Last())(classifier, images, labels, seeds=seeds).params
         for jacobian in (CentralDifference(), ForwardMode())
     )
-    assert (cheap - exact).flatten(1).norm(dim=1).max() < 1e-3 * exact.flatten(1).norm(dim=1).min()
+    assert ((cheap - exact).flatten(1).norm(dim=1) < 1e-2 * exact.flatten(1).norm(dim=1)).all()
 
 
 def test_on_a_circle_the_step_has_its_closed_form():
@@ -187,8 +187,8 @@ def test_on_a_circle_the_step_has_its_closed_form():
 def test_success_rises_with_the_bound_and_is_complete_without_one():
     fallen = []
     for bound in (0.0, 0.02, 0.05, 0.1, 0.3, 4.0):
-        classifier, _, threat, images, labels, seeds = sharp(bound)
-        found = ppgd(threat, steps=20)(classifier, images, labels, seeds=seeds)
+        classifier, _, threat, images, labels, seeds = sharp(bound, count=25)
+        found = ppgd(threat, steps=8)(classifier, images, labels, seeds=seeds)
         fallen.append((predictions(classifier, found.images) != labels).double().mean().item())
     assert fallen == sorted(fallen)
     assert fallen[0] == 0
@@ -197,7 +197,7 @@ def test_success_rises_with_the_bound_and_is_complete_without_one():
 
 
 def test_best_is_at_least_as_good_as_last_and_finished_examples_leave():
-    classifier, eyes, threat, images, labels, seeds = sharp(0.08)
+    classifier, eyes, threat, images, labels, seeds = sharp(0.03)
     counting = Counting(classifier)
     best, last = (
         ppgd(threat, steps=15, iterate=iterate)(counting, images, labels, seeds=seeds) for iterate in (Best(), Last())
@@ -208,7 +208,7 @@ def test_best_is_at_least_as_good_as_last_and_finished_examples_leave():
     walked = counting.batches[:-15]
     assert walked == sorted(walked, reverse=True)
     assert walked[-1] < len(images)
-    assert (numpy_distance(eyes, images, best.images) <= 0.08 * (1 + 1e-4)).all()
+    assert (numpy_distance(eyes, images, best.images) <= 0.03 * (1 + 1e-4)).all()
 
 
 @pytest.mark.parametrize("loss", [Margin(1.0), Margin()])

@@ -13,7 +13,7 @@ from torch import Tensor
 from gauntlet.attacks.conjugate_gradients import conjugate_gradients
 from gauntlet.attacks.jacobian import CentralDifference, Jacobian, pulled_back
 from gauntlet.attacks.perceptual_search import PerceptualSearch
-from gauntlet.attacks.projections import Bisection, Projection
+from gauntlet.attacks.projections import Newton, Projection
 from gauntlet.attacks.quest import Quest
 from gauntlet.goals import Margin, Objective, Untargeted
 from gauntlet.threats.l2 import norm, per_image
@@ -38,7 +38,7 @@ class FirstOrderStep(PerceptualSearch):
         iterations: of the conjugate gradients.
         tolerance: residual, as a share of its own g, at which an example's system counts as solved.
         jacobian: how J v is computed; Jᵀw is a backward pass.
-        projection: how those outside come back; straight towards x, or repeated steps settle beside the optimum.
+        projection: how those outside come back.
     """
 
     goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
@@ -46,7 +46,7 @@ class FirstOrderStep(PerceptualSearch):
     iterations: int = 5
     tolerance: float = 1e-3
     jacobian: Jacobian = field(default_factory=CentralDifference)
-    projection: Projection = field(default_factory=Bisection)
+    projection: Projection = field(default_factory=Newton)
 
     def __post_init__(self) -> None:
         super().__post_init__()

