@@ -187,14 +187,3 @@ def subsampled(images):
     green = (-0.114 * blue - 0.299 * red) / 0.587
     rgb = np.stack((y + red, y + green, y + blue), 1)[:, :, :height, :width]
     return torch.from_numpy(rgb.clip(0, 1)).to(images.dtype)
-
-
-def cifar_images(count):
-    """The first `[count, 3, 32, 32]` of the small sheet of CIFAR-10 test images, in [0, 1]."""
-    from PIL import Image
-
-    with Image.open(shared_data("cifar10", "mini", "test.webp")) as picture:
-        sheet = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
-    rows = sheet.shape[0] // 32
-    tiles = sheet.reshape(rows, 32, 20, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
-    return torch.from_numpy(tiles[:count].copy())

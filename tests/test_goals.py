@@ -104,6 +104,16 @@ def test_the_gain_of_a_target_is_minus_its_loss():
     assert goal.gain(logits).equal(-F.cross_entropy(logits, goal.targets(3), reduction="none"))
 
 
+def test_a_margin_towards_a_target_stops_at_kappa_ahead_and_not_behind():
+    """min(z_t − z_o, κ): far behind there is a gradient, beyond κ there is none (Laidlaw et al. 2021)."""
+    logits = torch.tensor([[9.0, 0.0], [0.5, 0.0], [0.0, 9.0]], requires_grad=True)
+    goal = RandomTarget(Margin(1.0)).of(torch.zeros(3, dtype=torch.long), Noise(torch.arange(3)))
+    gain = goal.gain(logits)
+    assert gain.tolist() == [-9.0, -0.5, 1.0]
+    gain.sum().backward()
+    assert logits.grad.tolist() == [[-1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]]
+
+
 @settings(deadline=None)
 @given(st.integers(2, 1000), st.integers(0, 10**9))
 def test_a_random_target_is_a_class_and_never_the_label(classes, seed):

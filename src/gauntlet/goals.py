@@ -36,6 +36,9 @@ class Loss(Protocol):
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """From logits `[N, K]` and classes `[N]`."""
 
+    def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """How far the logits have come to a class: what an attack with a target climbs, `[N]`."""
+
 
 @dataclass(frozen=True)
 class Margin:
@@ -47,6 +50,10 @@ class Margin:
         """`[N]`, positive where another class leads."""
         return (-margin(logits, classes)).clamp(max=self.kappa)
 
+    def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """`[N]`, positive where the class leads, by κ at most."""
+        return margin(logits, classes).clamp(max=self.kappa)
+
 
 @dataclass(frozen=True)
 class CrossEntropy:
@@ -55,6 +62,10 @@ class CrossEntropy:
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """`[N]`, nats."""
         return F.cross_entropy(logits, classes, reduction="none")
+
+    def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """The log-probability of the class, `[N]`."""
+        return -self(logits, classes)
 
 
 @dataclass(frozen=True)
@@ -103,8 +114,8 @@ class Towards(Goal):
         return (self.labels + 1 + (self.draws * (classes - 1)).long().clamp(max=classes - 2)) % classes
 
     def gain(self, logits: Tensor) -> Tensor:
-        """Minus the loss of the target."""
-        return -self.loss(logits, self.targets(logits.shape[1]))
+        """How far the logits have come to the target."""
+        return self.loss.towards(logits, self.targets(logits.shape[1]))
 
     def reached(self, logits: Tensor) -> Tensor:
         """The prediction is the target."""
@@ -142,7 +153,7 @@ class RandomTarget:
     """Be wrong as one class per example, drawn from the example's seed.
 
     Args:
-        loss: of the target; what is climbed is its opposite.
+        loss: whose `towards` the target is climbed.
     """
 
     loss: Loss = field(default_factory=CrossEntropy)

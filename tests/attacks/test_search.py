@@ -6,10 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.attacks import PGD, Attack, Best, Clean, FastLagrangianPerceptualAttack, Last, OntoRegion
+from gauntlet.attacks import (
+    PGD,
+    Attack,
+    Best,
+    Bisection,
+    Bracketed,
+    Clean,
+    FastLagrangianPerceptualAttack,
+    FirstOrderStep,
+    ForwardMode,
+    LagrangianPerceptualAttack,
+    Last,
+    OntoRegion,
+    OvershootingNewton,
+    PerceptualPGD,
+    Stopped,
+)
 from gauntlet.attacks.quest import Quest
 from gauntlet.distances import LPIPS, SelfLPIPS
-from gauntlet.goals import CrossEntropy, RandomTarget, Towards, Untargeted
+from gauntlet.goals import CrossEntropy, Margin, RandomTarget, Towards, Untargeted
 from gauntlet.models import small_resnet
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, NeuralPerceptual
@@ -22,6 +38,10 @@ SELF, FIXED = (
 
 def lpa(threat_model, **changes):
     return FastLagrangianPerceptualAttack(threat_model=threat_model, steps=4, **changes)
+
+
+def full_lpa(threat_model, **changes):
+    return LagrangianPerceptualAttack(threat_model=threat_model, searches=2, steps=3, **changes)
 
 
 ATTACKS = {
@@ -37,6 +57,17 @@ ATTACKS = {
     "lpa self onto, last": lpa(SELF, projection=OntoRegion(), iterate=Last()),
     "lpa fixed, best": lpa(FIXED),
     "lpa fixed targeted": lpa(FIXED, projection=OntoRegion(), goal=RandomTarget()),
+    "full lpa self": full_lpa(SELF, multipliers=Bracketed()),
+    "full lpa fixed as published": full_lpa(FIXED, iterate=Stopped(), projection=OvershootingNewton()),
+    "full lpa fixed targeted": full_lpa(FIXED, goal=RandomTarget(Margin(1.0)), iterate=Last()),
+    "ppgd self": PerceptualPGD(threat_model=SELF, steps=2, iterations=3),
+    "ppgd fixed as published": PerceptualPGD(
+        threat_model=FIXED, steps=2, step_size=0.5, iterations=3, projection=OvershootingNewton(), iterate=Last()
+    ),
+    "ppgd fixed targeted": PerceptualPGD(
+        threat_model=FIXED, steps=2, iterations=3, goal=RandomTarget(Margin(1.0)), projection=Bisection()
+    ),
+    "first-order step": FirstOrderStep(threat_model=SELF, iterations=2, jacobian=ForwardMode()),
     "pgd of 0": PGD(threat_model=Linf(0.0), steps=2),
 }
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

@@ -14,7 +14,8 @@ from scipy import fft
 from gauntlet.attacks import PGD
 from gauntlet.threats import AdversarialJPEG
 from gauntlet.threats.jpeg import CHROMA_STEPS, LUMA_STEPS, encode
-from tests.fixtures import LinearClassifier, cifar_images, photographs, random_images, subsampled, tapped
+from tests.fixtures import LinearClassifier, photographs, random_images, subsampled, tapped
+from tests.networks import cifar10
 
 DOUBLE = torch.float64
 SHAPES = [(3, 32, 32), (3, 33, 31), (3, 1, 1), (3, 17, 50), (1, 28, 28), (1, 9, 5), (3, 2, 40)]
@@ -201,7 +202,7 @@ def test_an_image_has_the_same_bits_in_every_batch():
 
 
 def test_success_rises_with_the_bound_on_real_images():
-    images = cifar_images(40)
+    images, _ = cifar10(40)
     classifier = tapped(classes=10)
     with torch.no_grad():
         labels = classifier(images).argmax(1)

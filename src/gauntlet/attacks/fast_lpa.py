@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import NoProjection, Projection
 from gauntlet.attacks.quest import Quest
-from gauntlet.attacks.search import Search
-from gauntlet.threats import NeuralPerceptual
-from gauntlet.threats.perceptual import PerceptualRegion
+from gauntlet.threats.perceptual import perceptual
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastLagrangianPerceptualAttack(Search):
+class FastLagrangianPerceptualAttack(PerceptualSearch):
     """Climb margin − λ·max(0, d − bound); λ grows tenfold and the steps shrink tenfold along the way.
 
     Costs `steps`·(2F + B) + 1F where the distance is the classifier's own, and 1F to measure what comes back.
@@ -32,7 +31,6 @@ class FastLagrangianPerceptualAttack(Search):
         projection: what happens to a point outside the ball; the paper does nothing in training.
     """
 
-    threat_model: NeuralPerceptual
     steps: int = 20
     multiplier: float = 10.0
     probe: float = 0.1
@@ -40,24 +38,15 @@ class FastLagrangianPerceptualAttack(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.threat_model, NeuralPerceptual):
-            raise TypeError(
-                f"Fast-LPA searches a NeuralPerceptual ball, {type(self.threat_model).__name__} is none: use PGD for it"
-            )
         if self.steps < 1:
             raise ValueError(f"Fast-LPA of {self.steps} steps: expected at least 1, its start is not an attack")
-
-    @property
-    def stays_inside(self) -> bool:
-        """Only with a projection."""
-        return self.projection.promises
 
     def search(self, quest: Quest) -> None:
         """As in the paper."""
         for i in range(self.steps):
             length = quest.region.bound * 0.1 ** (i / self.steps)
             multiplier = self.multiplier * 0.1 ** (1 - i / self.steps)
-            region = _ball(quest)
+            region = perceptual(quest.region)
             gain, look = quest.look()
             assert look.distance is not None
             climbed = gain - multiplier * (look.distance - region.bound).relu()
@@ -68,8 +57,3 @@ class FastLagrangianPerceptualAttack(Search):
             if not len(quest):
                 return
         quest.params = self.projection(quest.region, quest.params)
-
-
-def _ball(quest: Quest) -> PerceptualRegion:
-    assert isinstance(quest.region, PerceptualRegion)
-    return quest.region

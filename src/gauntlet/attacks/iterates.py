@@ -1,4 +1,4 @@
-"""Which point of a search is returned: the last, as in the paper, or the best."""
+"""Which point of a search is returned: the last, as in the papers, the first that will do, or the best."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ class Last:
 
     def settle(self, quest: Quest) -> None:
         """The current params."""
+        quest.keep()
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Where the search ended for those who still stood; an example stops where its goal is first reached inside.
+
+    As LPA is published, but the point returned is the one that was seen, not the one a step further.
+    """
+
+    retires: ClassVar[bool] = True
+
+    def settle(self, quest: Quest) -> None:
+        """The current params of those who stand."""
         quest.keep()
 
 

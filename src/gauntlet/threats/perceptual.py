@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from gauntlet.distances import Embedding, Perception, PerceptualDistance, apart
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
+from gauntlet.threats.crossing import crossing
 from gauntlet.threats.l2 import norm, per_image
 from gauntlet.threats.region import Look, Region, share
 
 _TOLERANCE = 1e-5  # of the bound: what float32 loses between two batch sizes
+WASTE = 0.002  # of the bound: what a projection may leave unused
+PROBES = 24  # forwards of φ a projection may take; it needs two to five
 _START = 0.01  # standard deviation of the first δ; at δ = 0 the distance has no direction
 
 
@@ -82,19 +85,57 @@ class PerceptualRegion(Region):
         box = ((images >= 0) & (images <= 1)).flatten(1).all(1)
         return box & (look.distance <= self.bound * (1 + _TOLERANCE))
 
-    def project(self, params: Tensor, halvings: int = 10) -> Tensor:
-        """The farthest point found inside the ball on the way from x to x + δ, by bisection.
+    def project(self, params: Tensor) -> Tensor:
+        """The surface on the way from x to x + δ, by bisection; a δ already inside stays."""
+        return self.bisect(params)
 
-        A δ already inside stays. The point returned was measured inside: never just the last one probed.
+    @torch.no_grad()
+    def bisect(self, params: Tensor, waste: float = WASTE, probes: int = PROBES) -> Tensor:
+        """The point on the way from x to x + δ that was measured at (1 − waste)·bound to bound; inside, δ stays.
+
+        Args:
+            params: δ, `[N, C, H, W]`.
+            waste: what may be left of the bound, as a share of it.
+            probes: the most forwards of φ an example gets; less was found in all of them where d is torn.
         """
         params = self.clip(params)
-        outside = self._distance(params) > self.bound
-        low, high = torch.zeros_like(outside, dtype=params.dtype), torch.ones_like(outside, dtype=params.dtype)
-        for _ in range(halvings):
-            middle = (low + high) / 2
-            beyond = self._distance(self._scaled(params, middle)) > self.bound
-            low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
-        return torch.where(per_image(outside, params), self._scaled(params, low), params)
+        size = self.distance(params)
+        rows = (size > self.bound).nonzero()[:, 0]
+        if len(rows):
+            part, far = self.rows(rows), params[rows]
+            found = part.cross(torch.zeros_like(far), torch.zeros_like(size[rows]), far, size[rows], waste, probes)
+            params[rows] = found
+        return params
+
+    @torch.no_grad()
+    def cross(
+        self, near: Tensor, near_size: Tensor, far: Tensor, far_size: Tensor, waste: float = WASTE, probes: int = PROBES
+    ) -> Tensor:
+        """The δ on the surface between points inside and points outside, never beyond it.
+
+        Args:
+            near: `[N, C, H, W]`, inside.
+            near_size: d at `near`, `[N]`.
+            far: `[N, C, H, W]`, outside.
+            far_size: d at `far`, `[N]`.
+            waste: as in `bisect`.
+            probes: as in `bisect`.
+        """
+
+        def along(ball: PerceptualRegion, start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
+            return ball.clip(start + per_image(shares.to(start), start) * (end - start))
+
+        def height(rows: Tensor, shares: Tensor) -> Tensor:
+            part = self if len(rows) == len(near) else self.rows(rows)
+            return part.distance(along(part, near[rows], far[rows], shares))
+
+        shares = crossing(height, near_size, far_size, self.bound, waste, probes)
+        return torch.where(per_image(shares > 0, near), along(self, near, far, shares), near)
+
+    def distance(self, params: Tensor) -> Tensor:
+        """d(x, x + δ), `[N]`, with its graph; in full precision, also under autocast."""
+        with exact():
+            return apart(self.perception.embed(self.perturb(params)), self.clean)
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
         """Along the gradient, about `step` bounds in perceptual distance."""
@@ -102,7 +143,13 @@ class PerceptualRegion(Region):
 
     @torch.no_grad()
     def advance(
-        self, params: Tensor, gradient: Tensor, embedding: Embedding, length: float, probe: float = 0.1
+        self,
+        params: Tensor,
+        gradient: Tensor,
+        embedding: Embedding,
+        length: float,
+        probe: float = 0.1,
+        slowest: float = 1e-4,
     ) -> Tensor:
         """δ moved along the gradient by about `length` in perceptual distance, and clipped.
 
@@ -114,24 +161,31 @@ class PerceptualRegion(Region):
             embedding: φ(x + δ), known from the last look.
             length: in units of d.
             probe: h, the pixel length over which the rate is measured.
+            slowest: added to the rate, so that a φ that stands still does not divide by 0.
         """
         along = gradient / (per_image(norm(gradient), gradient) + 1e-8)
         probed = self.perception.embed(self.perturb(params + probe * along))
         rate = apart(embedding, probed) / probe
-        return self.clip(params + along * per_image(length / (rate + 1e-4), params))
+        return self.clip(params + along * per_image(length / (rate + slowest), params))
 
     def extent(self, params: Tensor) -> float:
         """Any pixel from 0 to 1, unless nothing may change."""
         return 1.0 if self.bound else 0.0
 
+    @torch.no_grad()
     def size(self, params: Tensor) -> Tensor:
         """d(x, x + δ) as a share of the bound, `[N]`."""
-        return share(self._distance(params), self.bound)
+        return share(self.distance(params), self.bound)
 
-    def _scaled(self, params: Tensor, shares: Tensor) -> Tensor:
-        """x + t·δ as a δ; a point between two images needs no clipping but for its last bit."""
-        return self.clip(params * per_image(shares, params))
 
-    def _distance(self, params: Tensor) -> Tensor:
-        with torch.no_grad(), exact():  # under autocast too: what is promised to be inside is measured in full
-            return apart(self.perception.embed(self.perturb(params)), self.clean)
+def perceptual(region: Region) -> PerceptualRegion:
+    """The region as a perceptual one.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(region, PerceptualRegion):
+        raise TypeError(
+            f"{type(region).__name__} is no perceptual ball: its own projection brings params back, use OntoRegion"
+        )
+    return region

@@ -1,0 +1,90 @@
+"""Lagrangian perceptual attack: a penalty for leaving the ball, and a search over its multiplier.
+
+Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix A, after Carlini and Wagner, "Towards
+evaluating the robustness of neural networks", S&P 2017.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from gauntlet.attacks.multipliers import Multipliers, Tenfold
+from gauntlet.attacks.perceptual_search import PerceptualSearch
+from gauntlet.attacks.projections import Newton, Projection
+from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.steps import Geometric, Schedule
+from gauntlet.goals import Margin, Objective, Untargeted
+from gauntlet.threats.perceptual import perceptual
+
+
+@dataclass(frozen=True, kw_only=True)
+class LagrangianPerceptualAttack(PerceptualSearch):
+    """Climb margin − λ·max(0, d − bound); where that ended decides the λ of the next climb, from there.
+
+    Costs at most `searches`·`steps`·(2F + B) and the projection where the distance is the classifier's own. With the
+    best iterate, or `Stopped`, an example pays until its goal is first reached inside the ball.
+
+    Args:
+        threat_model: a `NeuralPerceptual` ball.
+        goal: what for; the margin is worth nothing beyond κ = 1.
+        iterate: which of the points seen comes back; the paper's is `Stopped`.
+        restarts: tries from random starts.
+        searches: values of λ, one climb for each; the params are not reset between them.
+        steps: N, of each climb.
+        step_size: length of a step as a share of the bound, in perceptual distance.
+        schedule: how the length changes along each climb.
+        multipliers: how λ is searched; the paper's is `Tenfold`.
+        probe: h, the pixel length over which the rate of φ is measured.
+        projection: how those outside come back at the end.
+    """
+
+    goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
+    searches: int = 5
+    steps: int = 40
+    step_size: float = 1.0
+    schedule: Schedule = field(default_factory=Geometric)
+    multipliers: Multipliers = field(default_factory=Tenfold)
+    probe: float = 0.1
+    projection: Projection = field(default_factory=Newton)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.searches < 1 or self.steps < 1 or not self.step_size > 0:
+            raise ValueError(
+                f"LPA of {self.searches} searches of {self.steps} steps of {self.step_size}:"
+                f" expected at least one search and one step, and a step_size > 0"
+            )
+        if not self.probe > 0:
+            raise ValueError(f"LPA with a probe of {self.probe}: expected a pixel length above 0, such as 0.1")
+
+    def search(self, quest: Quest) -> None:
+        """As in the paper."""
+        state = self.multipliers.begin(quest.params)
+        quest.carried = (state[0], *state)
+        for _ in range(self.searches):
+            for i in range(self.steps):
+                self._climb(quest, self.step_size * self.schedule(i, self.steps))
+                if not len(quest):
+                    return
+            distance, *kept = quest.carried
+            quest.carried = (distance, *self.multipliers.after(tuple(kept), distance >= quest.region.bound))
+        quest.params = self.projection(quest.region, quest.params)
+
+    def _climb(self, quest: Quest, share: float) -> None:
+        """One step. Carried along are the last d, λ and its state, and for a moment what those who stand saw."""
+        gain, look = quest.look()
+        assert look.distance is not None
+        _, multiplier, *state = quest.carried
+        climbed = gain - multiplier * (look.distance - quest.region.bound).relu()
+        (gradient,) = torch.autograd.grad(climbed.sum(), quest.params)
+        embedding = tuple(layer.detach() for layer in look.embedding)
+        kept = (look.distance.detach(), multiplier, *state)
+        quest.carried = (*kept, gradient, *embedding)
+        quest.retire()
+        (gradient, *still), quest.carried = quest.carried[len(kept) :], quest.carried[: len(kept)]
+        if len(quest):
+            ball, params = perceptual(quest.region), quest.params.detach()
+            length = share * ball.bound
+            quest.params = ball.advance(params, gradient, tuple(still), length, self.probe, slowest=1e-8)

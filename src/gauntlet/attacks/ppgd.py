@@ -1,0 +1,52 @@
+"""Perceptual projected gradient descent: first-order steps in the geometry of φ.
+
+Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gauntlet.attacks.first_order import FirstOrderStep
+from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.steps import Geometric, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptualPGD(FirstOrderStep):
+    """The first-order step again and again, back into the ball after each.
+
+    Costs `steps`·((1F + 1B) + `iterations`·(2F + 1B) + the projection). With the best iterate an example pays until its
+    goal is first reached inside the ball, and where somebody left, the others pay one F more.
+
+    Args:
+        threat_model: a `NeuralPerceptual` ball.
+        goal: what for; beyond κ = 1 the margin has no gradient, and who has none does not move.
+        iterate: which of the points seen comes back; the paper's is the last.
+        restarts: tries from random starts.
+        steps: N.
+        step_size: η as a share of the bound; the paper's is 2/N, or 1 where it decays.
+        schedule: how η changes along the way. From the whole bound to a tenth of it finds what small steps do not: of
+            50 CIFAR-10 images 0 held instead of 13, on an adversarially trained ResNet-32 in an AlexNet ball of 0.12.
+        iterations: of the conjugate gradients, per step.
+        tolerance: residual, as a share of its own g, at which an example's system counts as solved.
+        jacobian: how J v is computed.
+        projection: how those outside come back after a step. Newton's method gives up what φ sees most of, and did
+            better on networks than `Bisection`; where φ is linear only the latter settles at the optimum itself.
+    """
+
+    steps: int = 40
+    step_size: float = 1.0
+    schedule: Schedule = field(default_factory=Geometric)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 1:
+            raise ValueError(f"PPGD of {self.steps} steps: expected at least 1, its start is not an attack")
+
+    def search(self, quest: Quest) -> None:
+        """As in the paper."""
+        for i in range(self.steps):
+            self.step(quest, self.step_size * self.schedule(i, self.steps))
+            if not len(quest):
+                return

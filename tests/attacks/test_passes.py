@@ -1,0 +1,146 @@
+"""What each attack costs, in forwards and backwards of every network and per example."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gauntlet.attacks import (
+    PGD,
+    Best,
+    Bisection,
+    FastLagrangianPerceptualAttack,
+    FirstOrderStep,
+    LagrangianPerceptualAttack,
+    Last,
+    Newton,
+    NoProjection,
+    PerceptualPGD,
+)
+from gauntlet.distances import LPIPS
+from gauntlet.threats import Linf, NeuralPerceptual
+from tests.attacks.test_fast_lpa import setting
+from tests.fixtures import random_images, tapped
+
+
+class Passes:
+    """How many examples went forward and backward through a network."""
+
+    def __init__(self, network):
+        self.forward = self.backward = 0
+        network.stages[0].register_forward_hook(self.count)
+
+    def count(self, _module, _inputs, output):
+        self.forward += len(output)
+        if output.requires_grad:
+            output.register_hook(self.count_backward)
+
+    def count_backward(self, gradient):
+        self.backward += int(gradient.flatten(1).any(1).sum())
+
+    def per(self, examples):
+        return self.forward / examples, self.backward / examples
+
+
+COUNT = 5
+
+
+def spent(attack, bounded, bound=1e-3):
+    """Passes per example of the classifier and of the network of φ; nobody falls in so small a ball."""
+    classifier, eyes, _, images, labels, seeds = setting(bounded, torch.float32, bound, COUNT)
+    threat = NeuralPerceptual(LPIPS(eyes), bound)
+    seen, seen_by_eyes = Passes(classifier), Passes(eyes)
+    attack(threat)(classifier, images, labels, seeds=seeds)
+    return seen.per(COUNT), seen_by_eyes.per(COUNT)
+
+
+ENDS = 2  # forwards of φ around any attack: of the clean images, and to measure what comes back
+
+
+def fast_lpa(threat):
+    return FastLagrangianPerceptualAttack(threat_model=threat, steps=10, iterate=Last())
+
+
+def lpa(threat):
+    return LagrangianPerceptualAttack(
+        threat_model=threat, searches=3, steps=4, iterate=Last(), projection=NoProjection()
+    )
+
+
+def ppgd(threat):
+    return PerceptualPGD(threat_model=threat, steps=3, iterations=5, iterate=Last(), projection=NoProjection())
+
+
+def first_order(threat):
+    return FirstOrderStep(threat_model=threat, iterations=5, iterate=Last(), projection=NoProjection())
+
+
+@pytest.mark.parametrize(
+    ("attack", "own", "of_phi"),
+    [
+        (fast_lpa, (10, 10), (20, 10)),  # N (2F + 1B)
+        (lpa, (12, 12), (24, 12)),  # searches · N (2F + 1B)
+        (ppgd, (3, 3), (3 * (1 + 2 * 5), 3 * 5)),  # N (1F + 1B of the classifier; 1F, and 5 (2F + 1B), of φ)
+        (first_order, (1, 1), (11, 5)),
+    ],
+)
+def test_passes_per_example_with_a_network_of_its_own_for_phi(attack, own, of_phi):
+    assert spent(attack, "externally") == (own, (of_phi[0] + ENDS, of_phi[1]))
+
+
+@pytest.mark.parametrize(
+    ("attack", "forwards", "backwards"),
+    [
+        (fast_lpa, 20, 10),
+        (lpa, 24, 12),
+        (ppgd, 3 * (1 + 2 * 5), 3 * (1 + 5)),  # N ((1F + 1B) + 5 (2F + 1B)); published: N (9F + 9B) and a line search
+        (first_order, 11, 6),
+    ],
+)
+def test_passes_per_example_seen_by_the_classifier_itself(attack, forwards, backwards):
+    assert spent(attack, "self")[0] == (forwards + ENDS, backwards)
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_passes_of_pgd(steps):
+    """N (1F + 1B); with the best iterate one forward more, to see where the last step led."""
+    for iterate, more in ((Last(), 0), (Best(), 1)):
+        classifier, _, _, images, labels, seeds = setting("self", torch.float64, count=COUNT)
+        seen = Passes(classifier)
+        PGD(threat_model=Linf(1e-6), steps=steps, iterate=iterate)(classifier, images, labels, seeds=seeds)
+        assert seen.per(COUNT) == (steps + more, steps)
+
+
+@pytest.mark.parametrize(("projection", "forwards", "backwards"), [(Bisection(), 6, 0), (Newton(), 7, 5)])
+def test_a_way_back_costs_little_and_for_those_inside_a_look(projection, forwards, backwards):
+    eyes, images = tapped(activation=torch.nn.Softplus), random_images(COUNT, 3, 7, 6)
+    region = NeuralPerceptual(LPIPS(eyes), 0.1).around(images)
+    delta = 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    delta[1:] *= 1e-3
+    delta = region.clip(delta)
+    assert (region.size(delta) > 1).tolist() == [True, False, False, False, False]
+    seen = Passes(eyes)
+    projection(region, delta)
+    assert COUNT < seen.forward <= COUNT + forwards
+    assert seen.backward <= (COUNT if backwards else 0) + backwards
+
+
+@pytest.mark.parametrize("make", [lpa, ppgd])
+def test_finished_examples_cost_nothing_after_the_look_that_finished_them(make):
+    """Class 0 always leads: label 0 never falls, label 1 is wrong at the first look, which is inside so wide a ball."""
+    spent = []
+    for finished in (0, 20):
+        classifier, eyes, _, images, _, seeds = setting("externally", torch.float32, count=25)
+        with torch.no_grad():
+            classifier.head[2].bias[0] = 1e3
+        images, labels = (
+            images[: finished + COUNT].mul(0.8).add(0.1),
+            (torch.arange(finished + COUNT) < finished).long(),
+        )
+        seen, seen_by_eyes = Passes(classifier), Passes(eyes)
+        published = make(NeuralPerceptual(LPIPS(eyes), 3.0))
+        replace(published, iterate=Best())(classifier, images, labels, seeds=seeds[: len(images)])
+        spent.append((seen.forward, seen_by_eyes.forward))
+    own, of_phi = (more - less for less, more in zip(*spent, strict=True))
+    assert own == 20
+    assert of_phi in (20 * (1 + ENDS), 20 * (1 + ENDS) + COUNT)  # PPGD makes the others' graph anew, once
