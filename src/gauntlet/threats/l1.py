@@ -1,0 +1,131 @@
+"""The L1 ball: the changes of all pixels add up to at most the bound.
+
+The set is the ball inside [0, 1], as in Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
+classifiers", ICML 2021: projecting onto the ball first and clamping afterwards wastes most of the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.noise import Noise
+from gauntlet.threats.l2 import per_image
+from gauntlet.threats.region import Region, share
+
+
+def knapsack(room: Tensor, worth: Tensor, budget: float | Tensor) -> Tensor:
+    """How much of each thing to take, the worthiest first, until the budget is spent (Dantzig 1957), `[N, D]`.
+
+    Args:
+        room: `[N, D]` ≥ 0, how much there is of each.
+        worth: `[N, D]`, of one unit of each; of equals the first comes first.
+        budget: how much may be taken in all, a number or `[N, 1]`.
+    """
+    order = worth.argsort(dim=1, descending=True, stable=True)
+    sizes = room.gather(1, order)
+    before = sizes.cumsum(1) - sizes
+    taken = torch.minimum((budget - before).clamp(min=0), sizes)
+    return torch.zeros_like(room).scatter(1, order, taken)
+
+
+def onto_ball_and_box(params: Tensor, images: Tensor, bound: float) -> Tensor:
+    """The nearest δ with ‖δ‖₁ ≤ bound and x + δ in [0, 1] (Croce & Hein 2021, proposition 2.1), `[N, D]`.
+
+    It is sign(p) · clip(|p| − λ, 0, b), where b is how far [0, 1] lets a pixel go in the direction of p and λ ≥ 0 is
+    what all give up. The length as a function of λ is piecewise linear with its corners at |p| and |p| − b: they are
+    sorted, and λ is read off its piece. In float64 throughout.
+
+    Args:
+        params: p, `[N, D]`.
+        images: x, `[N, D]`.
+        bound: ≥ 0.
+    """
+    wished, x = params.double(), images.double()
+    far, room = wished.abs(), torch.where(wished > 0, 1 - x, x)
+    corners = torch.cat((far, (far - room).clamp(min=0)), 1)
+    corners, order = corners.sort(dim=1, descending=True)
+    moving = torch.where(order < far.shape[1], 1.0, -1.0).double().cumsum(1)  # how many shrink with λ below a corner
+    lengths = (moving[:, :-1] * (corners[:, :-1] - corners[:, 1:])).cumsum(1)
+    lengths = torch.cat((torch.zeros_like(lengths[:, :1]), lengths), 1)  # at the corners
+    piece = ((lengths <= bound).sum(1, keepdim=True) - 1).clamp(min=0)
+    spare = bound - lengths.gather(1, piece)
+    given_up = corners.gather(1, piece) - spare / moving.gather(1, piece).clamp(min=1)
+    shrunk = torch.minimum((far - given_up.clamp(min=0)).clamp(min=0), room)
+    return (wished.sign() * shrunk).to(params.dtype)
+
+
+@dataclass(frozen=True)
+class L1:
+    """All images x + δ in [0, 1] with ‖δ‖₁ ≤ bound.
+
+    Args:
+        bound: the sum of all |changes|, in [0, 1] pixel units over the whole image (12 on CIFAR-10, never 3060).
+    """
+
+    bound: float
+    name: ClassVar[str] = "l1"
+
+    def __post_init__(self) -> None:
+        if not self.bound >= 0:
+            raise ValueError(f"L1 bound {self.bound} is negative: write the sum of the largest changes, such as 12.0")
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> L1Region:
+        """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
+        if len(images) and self.bound > images[0].numel():
+            raise ValueError(
+                f"L1 bound {self.bound} is more than {tuple(images.shape[1:])} images can change:"
+                f" bounds are in [0, 1] pixel units; divide by 255"
+            )
+        return L1Region(images, self.bound)
+
+
+@dataclass(frozen=True)
+class L1Region(Region):
+    """The L1 balls inside [0, 1] around one batch. The params are δ, `[N, C, H, W]`."""
+
+    def identity(self) -> Tensor:
+        """δ = 0."""
+        return torch.zeros_like(self.images)
+
+    def start(self, noise: Noise) -> Tensor:
+        """Uniform in the ball, then the nearest point of [0, 1].
+
+        Exponential numbers with random signs, at radius bound · U^(1/D) (Barthe et al. 2005).
+        """
+        shape = self.images.flatten(1).shape
+        sizes = -(1 - noise.uniform(shape, draw=0)).log()
+        signs = torch.where(noise.uniform(shape, draw=1) < 0.5, -1, 1)
+        radius = noise.uniform((shape[0], 1), draw=2) ** (1 / max(1, shape[1]))
+        delta = self.bound * radius * signs * sizes / sizes.sum(1, keepdim=True).clamp(min=1e-30)
+        return self.project(delta.reshape(self.images.shape).to(self.images))
+
+    def perturb(self, params: Tensor) -> Tensor:
+        """x + δ."""
+        return self.images + params
+
+    def project(self, params: Tensor) -> Tensor:
+        """The nearest δ in the ball and in [0, 1] at once."""
+        return onto_ball_and_box(params.flatten(1), self.images.flatten(1), self.bound).reshape(params.shape)
+
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """A Frank-Wolfe step: the share `step` of the way to the best δ of the region for a linear gain.
+
+        Steepest ascent under L1 is one pixel, so common steps move an equal amount at the top share q of those that can
+        still move (Tramèr & Boneh 2019, §4; Mind the box, §3.3), and stop 1 to 10 % short of a known optimum because
+        the projection takes from all what the step gave. Here q is not chosen: what the budget can pay at the
+        steepest pixels, each up to its end of [0, 1], is the best corner of the ball inside the box, and
+        that is where the step goes. It stays inside, and is as sparse as the optimum.
+        """
+        along, x = gradient.flatten(1), self.images.flatten(1)
+        room = torch.where(along > 0, 1 - x, torch.where(along < 0, x, 0))
+        corner = (along.sign() * knapsack(room, along.abs(), self.bound)).reshape(params.shape)
+        known = per_image(along.any(1), params)  # a zero gradient knows no corner
+        return torch.where(known, params + step * (corner - params), params)
+
+    def size(self, params: Tensor) -> Tensor:
+        """‖δ‖₁ as a share of the bound, `[N]`."""
+        return share(params.abs().flatten(1).sum(1), self.bound)
