@@ -16,7 +16,7 @@ CHECKPOINTS = {
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut without weights: every other pixel, new channels zero (He et al., option A)."""
+    """Two convolutions beside a shortcut without weights: every other pixel, new channels 0 (He et al., option A)."""
 
     def __init__(self, inputs, outputs, stride):
         super().__init__()
@@ -52,10 +52,11 @@ def resnet32(name, dtype=torch.float32):
     content = torch.load(
         shared_data("weights", "cifar10_resnet32", CHECKPOINTS[name]), map_location="cpu", weights_only=True
     )
-    tensors = content.get("state_dict", content.get("model"))
+    tensors = content.get("state_dict", content.get("model", content))
     network = ResNet32()
-    own, given = network.state_dict(), {key.removeprefix("module."): value for key, value in tensors.items()}
-    network.load_state_dict({key: given[key] for key in own})
+    given = {key.removeprefix("module."): value for key, value in tensors.items()}
+    network.load_state_dict({key: given.get(key, value) for key, value in network.state_dict().items()})
+    assert len(given.keys() & dict(network.named_parameters()).keys()) == 95, "a tensor is missing"
     normalise = Normalise([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     return nn.Sequential(normalise, network).to(dtype).eval()
 

@@ -17,7 +17,7 @@ from gauntlet.errors import NotFiniteError
 from gauntlet.goals import margin
 from gauntlet.identity import describe, weights_of
 from gauntlet.noise import Noise, fresh_seeds
-from gauntlet.scopes import evaluating, exact
+from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import ThreatModel
 
 
@@ -131,7 +131,7 @@ def _short(threat_model: ThreatModel) -> str:
 
 @torch.no_grad()
 def _unchanged(threat_model: ThreatModel, classifier: nn.Module, images: Tensor) -> Adversarial:
-    with evaluating(classifier), exact():
+    with frozen(classifier), evaluating(classifier), exact():
         region = threat_model.around(images, classifier)
         params = region.identity()
         size = region.size(params) if len(images) else images.new_zeros(0)
@@ -141,7 +141,7 @@ def _unchanged(threat_model: ThreatModel, classifier: nn.Module, images: Tensor)
 @torch.no_grad()
 def _lead(classifier: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The margin of the labels and where they are predicted, `[N]` each, by a full-precision forward."""
-    with evaluating(classifier), exact():
+    with frozen(classifier), evaluating(classifier), exact():
         logits = classifier(images)
     check_labels(labels, logits.shape[1])
     nan = logits.isnan().any(1)
