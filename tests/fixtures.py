@@ -149,3 +149,36 @@ def photographs(count, size):
         top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
         crops.append(torch.from_numpy(pixels[top : top + size, left : left + size].transpose(2, 0, 1).copy()))
     return torch.stack(crops)
+
+
+def subsampled(images):
+    """What 4:2:0 chroma leaves of `[N, 1 or 3, H, W]` images, in float64 numpy: brightness per pixel, colour per 2×2.
+
+    Beyond an odd edge the last row and column go on.
+    """
+    x = images.double().numpy()
+    if x.shape[1] == 1:
+        return images
+    height, width = x.shape[2:]
+    x = np.pad(x, ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+    y = np.einsum("c,nchw->nhw", [0.299, 0.587, 0.114], x)
+    colours = []
+    for channel, weight in ((2, 0.564), (0, 0.713)):
+        difference = weight * (x[:, channel] - y)
+        pooled = sum(difference[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+        colours.append(pooled.repeat(2, 1).repeat(2, 2))
+    blue, red = colours[0] / 0.564, colours[1] / 0.713
+    green = (-0.114 * blue - 0.299 * red) / 0.587
+    rgb = np.stack((y + red, y + green, y + blue), 1)[:, :, :height, :width]
+    return torch.from_numpy(rgb.clip(0, 1)).to(images.dtype)
+
+
+def cifar_images(count):
+    """The first `[count, 3, 32, 32]` of the small sheet of CIFAR-10 test images, in [0, 1]."""
+    from PIL import Image
+
+    with Image.open(shared_data("cifar10", "mini", "test.webp")) as picture:
+        sheet = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    rows = sheet.shape[0] // 32
+    tiles = sheet.reshape(rows, 32, 20, 32, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)
+    return torch.from_numpy(tiles[:count].copy())

@@ -1,10 +1,27 @@
 """Threat models: what an adversary may show instead of an image. One file each."""
 
+from gauntlet.threats.any_of import AnyOf
+from gauntlet.threats.composition import Composition
+from gauntlet.threats.jpeg import AdversarialJPEG
 from gauntlet.threats.l1 import L1
 from gauntlet.threats.l2 import L2
 from gauntlet.threats.linf import Linf
 from gauntlet.threats.perceptual import NeuralPerceptual
+from gauntlet.threats.pixels import ChangedPixels
 from gauntlet.threats.region import Look, Region, ThreatModel
 from gauntlet.threats.unchanged import Unchanged
 
-__all__ = ["L1", "L2", "Linf", "Look", "NeuralPerceptual", "Region", "ThreatModel", "Unchanged"]
+__all__ = [
+    "L1",
+    "L2",
+    "AdversarialJPEG",
+    "AnyOf",
+    "ChangedPixels",
+    "Composition",
+    "Linf",
+    "Look",
+    "NeuralPerceptual",
+    "Region",
+    "ThreatModel",
+    "Unchanged",
+]

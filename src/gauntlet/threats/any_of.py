@@ -1,0 +1,155 @@
+"""The union of threat models: whatever any of them may show. That of an attack that returns the worst of several.
+
+Tramèr & Boneh, "Adversarial training and robustness for multiple perturbations", NeurIPS 2019, §2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gauntlet.noise import Noise
+from gauntlet.threats.l2 import per_image
+from gauntlet.threats.parts import bound_of, flat, parts_of, streams, within
+from gauntlet.threats.region import Look, Region, ThreatModel
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """T(x) = ∪ Tᵢ(x).
+
+    Args:
+        members: threat models; a mapping, as a YAML holds it, in its order.
+    """
+
+    members: Sequence[ThreatModel] | Mapping[str, ThreatModel]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", parts_of("a union", self.members))
+
+    @property
+    def _members(self) -> tuple[ThreatModel, ...]:
+        assert isinstance(self.members, tuple)
+        return self.members
+
+    @property
+    def name(self) -> str:
+        """The names of the members, such as `linf|l2`."""
+        return "|".join(member.name for member in self._members)
+
+    @property
+    def bound(self) -> float:
+        """1: every member at its own bound. 0 where all of those are 0."""
+        return bound_of(self._members)
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> UnionRegion:
+        """All members' regions around `[N, C, H, W]` images."""
+        return UnionRegion(images, self.bound, tuple(member.around(images, classifier) for member in self._members))
+
+
+@dataclass(frozen=True)
+class UnionRegion(Region):
+    """The unions around one batch. The params are `[N, 1 + P]`: the number of the member, then its params, flat.
+
+    P is that of the member with most; what the others do not need is 0. Every member works on the whole batch, with its
+    identity where another one is meant, so an image has the very bits that the member alone would give it.
+    """
+
+    members: tuple[Region, ...]
+
+    def pack(self, index: int, params: Tensor) -> Tensor:
+        """The union's `[N, 1 + P]` params from a member's own.
+
+        Args:
+            index: the number of the member.
+            params: its params, `[N, …]`.
+
+        Raises:
+            ValueError: there is no such member, or its params have another shape.
+        """
+        count = len(self.members)
+        if not 0 <= index < count:
+            raise ValueError(f"member {index} of a union of {count}: expected 0 to {count - 1}")
+        expected = self.members[index].identity().shape
+        if params.shape != expected:
+            raise ValueError(f"params {list(params.shape)} of member {index}: expected {list(expected)}")
+        row = F.pad(flat(params), (1, self._room() - expected[1:].numel()))
+        return torch.cat((torch.full_like(row[:, :1], index), row[:, 1:]), 1)
+
+    def rows(self, keep: Tensor) -> UnionRegion:
+        """The regions of some of the examples; `keep` is a mask or indices over N."""
+        return replace(self, images=self.images[keep], members=tuple(member.rows(keep) for member in self.members))
+
+    def chosen(self, params: Tensor) -> Tensor:
+        """The number of each example's member, `[N]`."""
+        return params[:, 0].detach().nan_to_num().round().clamp(0, len(self.members) - 1).long()
+
+    def identity(self) -> Tensor:
+        """That of the first member."""
+        return self.pack(0, self.members[0].identity())
+
+    def start(self, noise: Noise) -> Tensor:
+        """Any member, as likely as another, and its start."""
+        drawn = noise.uniform((len(self.images),), draw=-1) * len(self.members)
+        own = streams(noise, len(self.members))
+        starts = [self.pack(i, member.start(own[i])) for i, member in enumerate(self.members)]
+        return _picked(drawn.long(), starts)
+
+    def perturb(self, params: Tensor) -> Tensor:
+        """The image of each example's member."""
+        return _picked(self.chosen(params), [member.perturb(own) for member, own in self._own(params)])
+
+    def project(self, params: Tensor) -> Tensor:
+        """Inside each example's member."""
+        own = [self.pack(i, member.project(part)) for i, (member, part) in enumerate(self._own(params))]
+        return _picked(self.chosen(params), own)
+
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """In the geometry of each example's member, which stays the same."""
+        pairs = zip(self._own(params), self.members, strict=True)
+        own = [
+            self.pack(i, member.ascend(part, self._cut(gradient, member), step))
+            for i, ((_, part), member) in enumerate(pairs)
+        ]
+        return _picked(self.chosen(params), own)
+
+    def size(self, params: Tensor) -> Tensor:
+        """As each example's member measures it, `[N]`."""
+        return _picked(self.chosen(params), [member.size(own) for member, own in self._own(params)])
+
+    def penalty(self, params: Tensor) -> Tensor:
+        """That of each example's member, `[N]`."""
+        return _picked(self.chosen(params), [member.penalty(own) for member, own in self._own(params)])
+
+    def inside(self, params: Tensor, look: Look) -> Tensor:
+        """Inside the bound of its member, and the images in [0, 1], `[n]`."""
+        return within(self, params)
+
+    def _room(self) -> int:
+        return max(member.identity().shape[1:].numel() for member in self.members)
+
+    def _cut(self, params: Tensor, member: Region) -> Tensor:
+        """What of `[N, 1 + P]` belongs to a member, in its shape."""
+        shape = member.identity().shape
+        return params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
+
+    def _own(self, params: Tensor) -> list[tuple[Region, Tensor]]:
+        """Each member with params for the whole batch: its own, and its identity where another is meant."""
+        chosen = self.chosen(params)
+        return [
+            (member, torch.where(per_image(chosen == i, identity), self._cut(params, member), identity))
+            for i, member in enumerate(self.members)
+            for identity in (member.identity(),)
+        ]
+
+
+def _picked(chosen: Tensor, each: Sequence[Tensor]) -> Tensor:
+    """Row by row the tensor of the chosen number."""
+    picked = each[0]
+    for i, other in enumerate(each[1:], 1):
+        picked = torch.where(per_image(chosen == i, other), other, picked)
+    return picked

@@ -1,0 +1,147 @@
+"""Compositions: one change after the other, as one threat model.
+
+Laidlaw & Feizi, "Functional adversarial attacks", NeurIPS 2019, §5: colour, then flow, then an additive change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.noise import Noise
+from gauntlet.threats.parts import bound_of, flat, parts_of, streams, within
+from gauntlet.threats.region import Look, Region, ThreatModel
+
+
+@dataclass(frozen=True)
+class Composition:
+    """All images that the parts make one after the other: each part is a region around the image of the one before.
+
+    The zero image is that of all parts in turn; x itself belongs to T(x) all the same.
+
+    Args:
+        parts: threat models in the order in which they act; a mapping, as a YAML holds it, in its order.
+    """
+
+    parts: Sequence[ThreatModel] | Mapping[str, ThreatModel]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", parts_of("a composition", self.parts))
+
+    @property
+    def _parts(self) -> tuple[ThreatModel, ...]:
+        assert isinstance(self.parts, tuple)
+        return self.parts
+
+    @property
+    def name(self) -> str:
+        """The names of the parts, such as `recoloradv+linf`."""
+        return "+".join(part.name for part in self._parts)
+
+    @property
+    def bound(self) -> float:
+        """1: every part at its own bound. 0 where all of those are 0."""
+        return bound_of(self._parts)
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> CompositionRegion:
+        """The first part's region around `[N, C, H, W]` images; those of the others follow from the params."""
+        first = self._parts[0].around(images, classifier)
+        region = CompositionRegion(images, self.bound, self._parts, classifier, first, (), images.new_zeros(0))
+        with torch.no_grad():
+            origin = [part for _, part in region.walk(lambda _, step: step.identity())]
+        return replace(region, shapes=tuple(part.shape[1:] for part in origin), origin=_joined(origin))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The params of all parts, `[N, P]`."""
+    return torch.cat([flat(part) for part in parts], 1)
+
+
+@dataclass(frozen=True)
+class CompositionRegion(Region):
+    """The compositions around one batch. The params are those of the parts, flat and in order, `[N, P]`."""
+
+    parts: tuple[ThreatModel, ...]
+    classifier: nn.Module | None
+    first: Region
+    """The first part's region: it does not depend on the params."""
+    shapes: tuple[torch.Size, ...]
+    """Of each part's params, without N."""
+    origin: Tensor
+    """The params of the zero image, `[N, P]`."""
+
+    def walk(self, choose: Callable[[int, Region], Tensor]) -> Iterator[tuple[Region, Tensor]]:
+        """Each part's region around the image that the parts before it made, and the params chosen in it.
+
+        Args:
+            choose: from the number of the part and its region to its params, `[N, …]`.
+        """
+        region, params = self.first, choose(0, self.first)
+        yield region, params
+        for index in range(1, len(self.parts)):
+            region = self.parts[index].around(region.perturb(params).clamp(0, 1), self.classifier)
+            params = choose(index, region)
+            yield region, params
+
+    def at(self, params: Tensor) -> list[tuple[Region, Tensor]]:
+        """Each part's region and params, from the params of all; the regions carry the graph of the parts before."""
+        pieces = self.pieces(params)
+        return list(self.walk(lambda index, _: pieces[index]))
+
+    def pieces(self, params: Tensor) -> list[Tensor]:
+        """Each part's own `[N, …]` out of `[N, P]`."""
+        cut = params.split([shape.numel() for shape in self.shapes], 1)
+        return [piece.reshape(len(params), *shape) for piece, shape in zip(cut, self.shapes, strict=True)]
+
+    def identity(self) -> Tensor:
+        """Every part's identity."""
+        return self.origin.clone()
+
+    @torch.no_grad()
+    def start(self, noise: Noise) -> Tensor:
+        """Every part's start, each with numbers of its own."""
+        own = streams(noise, len(self.parts))
+        return _joined([part for _, part in self.walk(lambda index, region: region.start(own[index]))])
+
+    def perturb(self, params: Tensor) -> Tensor:
+        """The image of the last part, with the graph of all.
+
+        Behind several parts it is clamped: an earlier part's last bit may differ with the size of the batch from what
+        the params of a later part were projected around.
+        """
+        region, part = self.at(params)[-1]
+        images = region.perturb(part)
+        return images if len(self.parts) == 1 else images.clamp(0, 1)
+
+    @torch.no_grad()
+    def project(self, params: Tensor) -> Tensor:
+        """Part by part, each around the image of the projected parts before it."""
+        pieces = self.pieces(params)
+        return _joined([part for _, part in self.walk(lambda index, region: region.project(pieces[index]))])
+
+    @torch.no_grad()
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """Every part in its own geometry, `step` of its own bounds."""
+        along = self.pieces(gradient)
+        return _joined(
+            [region.ascend(part, along[index], step) for index, (region, part) in enumerate(self.at(params))]
+        )
+
+    def size(self, params: Tensor) -> Tensor:
+        """Of the part that has used most of its bound, `[N]`."""
+        return torch.stack([region.size(part) for region, part in self.at(params)]).amax(0)
+
+    def penalty(self, params: Tensor) -> Tensor:
+        """The sum of the parts', `[N]`."""
+        return torch.stack([region.penalty(part) for region, part in self.at(params)]).sum(0)
+
+    def inside(self, params: Tensor, look: Look) -> Tensor:
+        """Every part inside its bound, and the images in [0, 1], `[n]`."""
+        return within(self, params)
+
+    def rows(self, keep: Tensor) -> CompositionRegion:
+        """The regions of some of the examples; `keep` is a mask or indices over N."""
+        return replace(self, images=self.images[keep], first=self.first.rows(keep), origin=self.origin[keep])

@@ -1,0 +1,104 @@
+"""Changed pixels: a few positions may show anything, all others stay as they are (L0)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.noise import Noise
+from gauntlet.threats.region import Region, share
+
+
+def most(scores: Tensor, count: int) -> Tensor:
+    """Where the `count` highest of `[N, D]` scores are, as booleans; of equals the first are taken."""
+    rank = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, rank, True)
+
+
+@dataclass(frozen=True)
+class ChangedPixels:
+    """All images in [0, 1] that differ from x at no more than a share of the positions, there in any way.
+
+    All channels of a position are one pixel.
+
+    Args:
+        bound: share of the positions, in [0, 1]: ⌊bound · H · W⌋ of them may change, at least 1 unless the bound is 0.
+            A share means the same on images of every size.
+    """
+
+    bound: float
+    name: ClassVar[str] = "pixels"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound <= 1:
+            raise ValueError(
+                f"bound {self.bound} of changed pixels is not in [0, 1]: it is a share of all positions;"
+                f" write 0.02 for one in fifty"
+            )
+
+    def around(self, images: Tensor, classifier: nn.Module | None = None) -> ChangedPixelsRegion:
+        """The set around each of `[N, C, H, W]` images. The classifier plays no part."""
+        return ChangedPixelsRegion(images, self.bound)
+
+
+@dataclass(frozen=True)
+class ChangedPixelsRegion(Region):
+    """The sets around one batch. The params are δ, `[N, C, H, W]`."""
+
+    @property
+    def count(self) -> int:
+        """k, how many positions of an image may change."""
+        positions = math.prod(self.images.shape[2:])
+        return max(math.floor(self.bound * positions + 1e-9), 1 if self.bound else 0)  # 0.29 · 100 is 28.999…
+
+    def identity(self) -> Tensor:
+        """δ = 0."""
+        return torch.zeros_like(self.images)
+
+    def start(self, noise: Noise) -> Tensor:
+        """At k positions, every set of them as likely as another, any colour."""
+        count, _, height, width = self.images.shape
+        where = most(noise.uniform((count, height * width), draw=1), self.count).reshape(count, 1, height, width)
+        return torch.where(where, noise.uniform(self.images.shape).to(self.images) - self.images, 0)
+
+    def perturb(self, params: Tensor) -> Tensor:
+        """x + δ."""
+        return self.images + params
+
+    def project(self, params: Tensor) -> Tensor:
+        """The nearest δ of k changed positions for which x + δ is in [0, 1].
+
+        Kept are the positions that save most of the distance to p: ‖p‖² − ‖p − clip(p)‖² (Croce & Hein, "Sparse and
+        imperceivable adversarial attacks", ICCV 2019, §3.1); of equals the first.
+        """
+        clipped = (self.images + params).clamp(0, 1) - self.images
+        saved = (params.square() - (params - clipped).square()).sum(1, keepdim=True)
+        return torch.where(self._chosen(torch.where(clipped.any(1, keepdim=True), saved, -1)), clipped, 0)
+
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """`step` · k positions, at least one, become what the gradient wants most.
+
+        Best for a linear gain are the k positions of largest Σ |gradient| · (way to the end of [0, 1]), each at that
+        end, and x at all others. The positions that gain most by becoming that do so; if more than k are changed then,
+        those are x again that are worth least.
+        """
+        ends = torch.where(gradient == 0, params, torch.where(gradient > 0, 1 - self.images, -self.images))
+        worth, value = (gradient * ends).sum(1, keepdim=True), (gradient * params).sum(1, keepdim=True)
+        wanted = self._chosen(worth)
+        profit = torch.where(wanted, worth, 0) - value
+        going = self._chosen(profit, max(1, round(step * self.count)) if self.count else 0) & (profit > 0)
+        moved = torch.where(going, torch.where(wanted, ends, 0), params)
+        rank = torch.where(going, torch.inf, torch.where(wanted, worth, value))
+        return torch.where(self._chosen(torch.where(moved.any(1, keepdim=True), rank, -torch.inf)), moved, 0)
+
+    def size(self, params: Tensor) -> Tensor:
+        """Changed positions as a share of those that may change, `[N]`."""
+        return share(params.any(1).flatten(1).sum(1).to(params.dtype), self.count)
+
+    def _chosen(self, scores: Tensor, count: int | None = None) -> Tensor:
+        """Where the k (or `count`) highest of `[N, 1, H, W]` scores are."""
+        return most(scores.flatten(1), self.count if count is None else count).reshape(scores.shape)
