@@ -139,7 +139,7 @@ def test_a_choice_promises_what_all_promise():
 @pytest.mark.parametrize("combination", [WorstCase, RandomChoice])
 def test_attacks_must_search_one_threat_model(combination):
     for other in (L2(0.5), Linf(0.25)):
-        with pytest.raises(ValueError, match="odd searches .* expected one threat model"):
+        with pytest.raises(ValueError, match=r"odd searches .* expected one threat model"):
             combination(threat_model=BALL, attacks={"good": PGD(threat_model=BALL), "odd": PGD(threat_model=other)})
     with pytest.raises(ValueError, match="no attacks"):
         combination(threat_model=BALL, attacks={})

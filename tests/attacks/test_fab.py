@@ -63,9 +63,7 @@ def test_no_other_change_is_smaller(seed):
     above = np.concatenate((split, [0]))[None]
     below = np.concatenate((np.eye(2 * d), -np.ones((2 * d, 1))), 1)
     bounds = [*[(0, v) for v in (*(1 - x), *x)], (0, None)]
-    top = linprog(
-        np.eye(2 * d + 1)[-1], A_ub=below, b_ub=np.zeros(2 * d), A_eq=above, b_eq=[r], bounds=bounds
-    )
+    top = linprog(np.eye(2 * d + 1)[-1], A_ub=below, b_ub=np.zeros(2 * d), A_eq=above, b_eq=[r], bounds=bounds)
     assert found["linf"] == pytest.approx(top.fun, abs=1e-9)
     two = minimize(
         lambda change: (change**2).sum(),
