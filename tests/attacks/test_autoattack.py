@@ -176,7 +176,7 @@ def against_the_package(name, count, bound, steps, queries, targets):
     theirs.apgd.n_iter_orig = theirs.apgd_targeted.n_iter_orig = steps
     theirs.apgd_targeted.n_target_classes = theirs.fab.n_target_classes = targets
     theirs.square.n_queries = queries
-    other = theirs.run_standard_evaluation(images, labels, batch_size=len(images))
+    other = theirs.run_standard_evaluation(images, labels, batch_size=len(images))[0]
     found = in_turn(Linf(bound), steps, queries, targets)(classifier, images, labels, seeds=torch.arange(len(images)))
     return lead(classifier, found.images, labels) <= 0, lead(classifier, other, labels) <= 0
 
