@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn import functional as F
 
-from gauntlet.goals import CrossEntropy, Margin, RandomTarget, Untargeted, margin
+from gauntlet.goals import DLR, CrossEntropy, Lead, Margin, RandomTarget, RankedTargets, TargetedDLR, Untargeted, margin
 from gauntlet.noise import Noise
 
 logit_rows = st.integers(2, 6).flatmap(
@@ -126,7 +126,7 @@ def test_a_random_target_is_a_class_and_never_the_label(classes, seed):
 
 def test_even_the_largest_draw_is_not_the_label():
     goal = RandomTarget().of(torch.tensor([3]), Noise(torch.tensor([0])))
-    last = type(goal)(goal.loss, goal.labels, torch.tensor([1.0]))
+    last = type(goal)(goal.labels, goal.loss, torch.tensor([1.0]))
     assert last.targets(10).tolist() == [2]
 
 
@@ -159,3 +159,72 @@ def test_the_target_of_an_example_does_not_depend_on_its_batch():
     labels, seeds = torch.arange(8) % 5, torch.arange(8)
     whole = RandomTarget().of(labels, Noise(seeds)).targets(5)
     assert RandomTarget().of(labels[5:6], Noise(seeds[5:6])).targets(5).equal(whole[5:6])
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "ratio"),
+    [
+        ([3.0, 1.0, 2.0], 0, -1 / 2),  # −(3 − 2)/(3 − 1)
+        ([3.0, 1.0, 2.0], 2, 1 / 2),
+        ([3.0, 1.0, 2.0], 1, 1.0),
+        ([4.0, 1.0, 2.0, 0.0], 0, -2 / 3),
+        ([5.0, 5.0, 5.0], 1, 0.0),
+        ([-1.0, 4.0], 1, -5.0),  # two classes: the margin
+    ],
+)
+def test_dlr_is_the_ratio_of_the_paper(logits, label, ratio):
+    assert DLR()(torch.tensor([logits]), torch.tensor([label])).item() == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "rival", "ratio"),
+    [
+        ([4.0, 1.0, 2.0, 0.0], 0, 2, -2 / 3.5),  # −(4 − 2)/(4 − (1 + 0)/2)
+        ([4.0, 1.0, 2.0, 0.0], 2, 0, 2 / 3.5),
+        ([4.0, 1.0, 2.0, 0.0, -9.0], 0, 4, -13 / 3.5),
+        ([3.0, 1.0, 2.0], 0, 2, -1 / 2),  # three classes: the third alone
+        ([-1.0, 4.0], 1, 0, -5.0),  # two: the lead
+        ([5.0, 5.0, 5.0, 5.0], 1, 0, 0.0),
+    ],
+)
+def test_targeted_dlr_is_the_ratio_of_the_paper(logits, label, rival, ratio):
+    found = TargetedDLR()(torch.tensor([logits]), torch.tensor([label]), torch.tensor([rival]))
+    assert found.item() == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_dlr_losses_are_blind_to_scale_and_shift(scale):
+    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels, rivals = torch.arange(6) % 5, (torch.arange(6) + 2) % 5
+    assert DLR()(scale * logits + 7, labels).allclose(DLR()(logits, labels))
+    assert TargetedDLR()(scale * logits + 7, labels, rivals).allclose(TargetedDLR()(logits, labels, rivals))
+
+
+def test_ranked_targets_are_the_likeliest_other_classes_of_the_clean_logits_in_turn():
+    clean = torch.tensor([[3.0, 9.0, 5.0, 4.0], [0.0, 1.0, 2.0, 3.0]])
+    goal = RankedTargets(Lead(), targets=2).of(torch.tensor([1, 1]), Noise(torch.arange(2))).aimed(lambda: clean)
+    assert goal.turns == 2
+    assert goal.rivals.tolist() == [[2, 3], [3, 2]]
+    now = torch.tensor([[0.0, 0.5, 2.0, 4.0], [1.0, 7.0, 3.0, 2.0]])
+    assert goal.turned(0).gain(now).tolist() == [1.5, -5.0]
+    assert goal.turned(1).gain(now).tolist() == [3.5, -4.0]
+    assert goal.reached(now).tolist() == [True, False]
+    keep = torch.tensor([False, True])
+    assert goal.turned(1).rows(keep).gain(now[keep]).tolist() == [-4.0]
+
+
+@pytest.mark.parametrize(("classes", "turns"), [(2, 1), (5, 4), (10, 9), (100, 9)])
+def test_there_are_nine_ranked_targets_or_all_other_classes(classes, turns):
+    labels = torch.zeros(3, dtype=torch.long)
+    goal = RankedTargets().of(labels, Noise(labels)).aimed(lambda: torch.zeros(3, classes))
+    assert goal.turns == turns
+    assert (goal.rivals != 0).all()
+    assert all(len(row.unique()) == turns for row in goal.rivals)
+
+
+def test_ranked_targets_need_a_target_and_another_class():
+    with pytest.raises(ValueError, match="expected at least 1"):
+        RankedTargets(targets=0)
+    labels = torch.zeros(3, dtype=torch.long)
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        RankedTargets().of(labels, Noise(labels)).aimed(lambda: torch.zeros(3, 1))

@@ -6,6 +6,7 @@ Losses stay `[N]`: no example's numbers depend on its batch-mates'.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gauntlet.noise import Noise
+
+_FLAT = 1e-12  # least gap between logits: where all are alike the lead is 0 as well
 
 
 def margin(logits: Tensor, classes: Tensor) -> Tensor:
@@ -69,11 +72,78 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class DLR:
+    """The difference of logits ratio: the margin, blind to the scale of the logits (Croce & Hein 2020a, equation 6).
+
+    The lead over the best other class, as a share of the gap between the highest and the third highest logit. Two
+    classes have no third: for them it is the margin.
+    """
+
+    def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """`[N]`, positive where another class leads; 1 at most."""
+        lead = -margin(logits, classes)
+        if logits.shape[1] < 3:
+            return lead
+        first, _second, third = logits.topk(3, 1).values.unbind(1)
+        return lead / (first - third).clamp(min=_FLAT)
+
+    def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """The lead of the class, as the same share, `[N]`."""
+        return -self(logits, classes)
+
+
+class Rivalry(Protocol):
+    """How far one class has come on another, `[N]`."""
+
+    def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+        """From logits `[N, K]`, labels `[N]` and rivals `[N]`."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The lead of the rival over the label: a difference of two logits."""
+
+    def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+        """`[N]`, positive where the rival leads."""
+        pair = logits.gather(1, torch.stack((rivals, labels), 1))
+        return pair[:, 0] - pair[:, 1]
+
+
+@dataclass(frozen=True)
+class TargetedDLR:
+    """The lead of the rival, blind to the scale of the logits (Croce & Hein 2020a, equation 7).
+
+    As a share of the gap between the highest logit and the mean of the third and the fourth: of three classes, the
+    third; two classes have neither, and it is the lead itself.
+    """
+
+    def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+        """`[N]`, positive where the rival leads; 1 at most."""
+        lead = Lead()(logits, labels, rivals)
+        if logits.shape[1] < 3:
+            return lead
+        top = logits.topk(min(4, logits.shape[1]), 1).values
+        return lead / (top[:, 0] - top[:, 2:].mean(1)).clamp(min=_FLAT)
+
+
+@dataclass(frozen=True)
 class Goal(ABC):
     """An objective for one batch."""
 
-    loss: Loss
     labels: Tensor
+
+    @property
+    def turns(self) -> int:
+        """How many things are aimed at, one after another; known once it was aimed."""
+        return 1
+
+    def aimed(self, clean: Callable[[], Tensor]) -> Goal:
+        """The goal once the classifier may be asked; `clean` gives the logits of the images as they are, `[N, K]`."""
+        return self
+
+    def turned(self, turn: int) -> Goal:
+        """The goal that aims at thing number `turn`, counted from 0."""
+        return self
 
     @abstractmethod
     def gain(self, logits: Tensor) -> Tensor:
@@ -92,6 +162,8 @@ class Goal(ABC):
 class Away(Goal):
     """Any class but the label."""
 
+    loss: Loss
+
     def gain(self, logits: Tensor) -> Tensor:
         """The loss of the label."""
         return self.loss(logits, self.labels)
@@ -105,6 +177,7 @@ class Away(Goal):
 class Towards(Goal):
     """One drawn class per example, uniform over those that are not the label."""
 
+    loss: Loss
     draws: Tensor
 
     def targets(self, classes: int) -> Tensor:
@@ -126,6 +199,47 @@ class Towards(Goal):
         return replace(self, labels=self.labels[keep], draws=self.draws[keep])
 
 
+@dataclass(frozen=True)
+class Past(Goal):
+    """Any class but the label, by way of the likeliest others, one after another."""
+
+    loss: Rivalry
+    count: int
+    rivals: Tensor
+    """`[N, count]` classes, the likeliest first; `[N, 0]` until it is aimed."""
+    turn: int = 0
+
+    @property
+    def turns(self) -> int:
+        """As many as there are rivals."""
+        return self.rivals.shape[1]
+
+    def aimed(self, clean: Callable[[], Tensor]) -> Past:
+        """With the rivals that the clean logits rank highest: `count`, or all where there are fewer."""
+        logits = clean()
+        if logits.shape[1] < 2:
+            raise ValueError(f"another class to aim at needs at least 2 classes, the classifier has {logits.shape[1]}")
+        others = logits.scatter(1, self.labels[:, None], -torch.inf)
+        ranked = others.argsort(dim=1, descending=True, stable=True)
+        return replace(self, rivals=ranked[:, : min(self.count, logits.shape[1] - 1)])
+
+    def turned(self, turn: int) -> Past:
+        """Past the rival of rank `turn`."""
+        return replace(self, turn=turn)
+
+    def gain(self, logits: Tensor) -> Tensor:
+        """How far the rival has come on the label."""
+        return self.loss(logits, self.labels, self.rivals[:, self.turn])
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """The prediction is not the label; that another class than the rival took its place is as good."""
+        return logits.argmax(1) != self.labels
+
+    def rows(self, keep: Tensor) -> Past:
+        """As in `Goal`."""
+        return replace(self, labels=self.labels[keep], rivals=self.rivals[keep])
+
+
 class Objective(Protocol):
     """What a user configures; `of` makes the goal of a batch from its labels."""
 
@@ -145,7 +259,7 @@ class Untargeted:
 
     def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
-        return Away(self.loss, labels)
+        return Away(labels, self.loss)
 
 
 @dataclass(frozen=True)
@@ -160,4 +274,27 @@ class RandomTarget:
 
     def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
-        return Towards(self.loss, labels, noise.uniform((len(labels),)))
+        return Towards(labels, self.loss, noise.uniform((len(labels),)))
+
+
+@dataclass(frozen=True)
+class RankedTargets:
+    """Be wrong in any way, by way of each of the classes that the clean image is likeliest to be taken for.
+
+    A search has a try of its own for each, the likeliest first, on those who still stand (Croce & Hein 2020a, §4).
+
+    Args:
+        loss: of label and target; what is climbed.
+        targets: how many classes; all others where the classifier has fewer.
+    """
+
+    loss: Rivalry = field(default_factory=TargetedDLR)
+    targets: int = 9
+
+    def __post_init__(self) -> None:
+        if self.targets < 1:
+            raise ValueError(f"{self.targets} target classes: expected at least 1; the AutoAttack paper has 9")
+
+    def of(self, labels: Tensor, noise: Noise) -> Goal:
+        """The goal of `[N]` labels."""
+        return Past(labels, self.loss, self.targets, labels.new_zeros(len(labels), 0))

@@ -29,7 +29,7 @@ def describe(thing: Any) -> Any:
         values = {field.name: describe(getattr(thing, field.name)) for field in fields(thing)}
         return {"class": f"{type(thing).__module__}.{type(thing).__qualname__}", **values}
     if isinstance(thing, Mapping):
-        return {str(key): describe(value) for key, value in thing.items()}
+        return [[str(key), describe(value)] for key, value in thing.items()]  # attacks in turn: the order counts
     if isinstance(thing, Sequence):
         return [describe(value) for value in thing]
     raise TypeError(

@@ -1,6 +1,9 @@
 """Attacks: algorithms that search threat models. One file each."""
 
+from gauntlet.attacks.apgd import APGD
 from gauntlet.attacks.clean import Clean
+from gauntlet.attacks.combined import RandomChoice, WorstCase
+from gauntlet.attacks.fab import FAB
 from gauntlet.attacks.fast_lpa import FastLagrangianPerceptualAttack
 from gauntlet.attacks.first_order import FirstOrderStep
 from gauntlet.attacks.iterates import Best, Last, Stopped
@@ -11,9 +14,13 @@ from gauntlet.attacks.pgd import PGD
 from gauntlet.attacks.ppgd import PerceptualPGD
 from gauntlet.attacks.projections import Bisection, Newton, NoProjection, OntoRegion, OvershootingNewton
 from gauntlet.attacks.search import Adversarial, Attack, Search
+from gauntlet.attacks.sparse_apgd import SparseAPGD
+from gauntlet.attacks.square import Square
 from gauntlet.attacks.steps import Adam, Constant, Geometric, Normalised, Sign, Steepest
 
 __all__ = [
+    "APGD",
+    "FAB",
     "PGD",
     "Adam",
     "Adversarial",
@@ -36,9 +43,13 @@ __all__ = [
     "OntoRegion",
     "OvershootingNewton",
     "PerceptualPGD",
+    "RandomChoice",
     "Search",
     "Sign",
+    "SparseAPGD",
+    "Square",
     "Steepest",
     "Stopped",
     "Tenfold",
+    "WorstCase",
 ]

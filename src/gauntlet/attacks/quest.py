@@ -28,6 +28,8 @@ class Quest:
     """What a search takes along (`[n, …]` each: momentum, step sizes); rows leave with their examples."""
     noise: Noise
     """The random numbers of this try, for those who stand."""
+    restart: int
+    """Which restart the try belongs to, counted from 0."""
 
     def __init__(self, classifier: nn.Module, region: Region, goal: Goal, noise: Noise, iterate: Iterate) -> None:
         self.classifier, self.region, self.goal = classifier, region, goal
@@ -44,24 +46,35 @@ class Quest:
         """How many examples still stand, n."""
         return len(self._rows)
 
-    def begin(self, restart: int) -> None:
+    def aim(self) -> int:
+        """Let the goal see the clean images if it wants to; how many things it will aim at in turn."""
+        self.goal = self.goal.aimed(self._clean)
+        return self.goal.turns
+
+    def begin(self, restart: int, turn: int = 0) -> None:
         """A try from a start of its own; the first is the region's plain start."""
-        self.noise = self._seeds if restart == 0 else self._seeds.stream(1 + restart)  # 1 is the goal's
+        attempt = restart * self.goal.turns + turn
+        self.goal, self.restart = self.goal.turned(turn), restart
+        self.noise = self._seeds if attempt == 0 else self._seeds.stream(1 + attempt)  # 1 is the goal's
         self.params, self.carried = self.region.start(self.noise), ()
         self._done = self._done.new_zeros(len(self))
 
     def look(self) -> tuple[Tensor, Look]:
         """One forward at the params, with its graph: what is climbed, `[n]`, and all else that was seen."""
-        self.params = self.params.detach().requires_grad_()
-        look = self.region.look(self.classifier, self.params)
-        if not self._checked:
-            check_labels(self.goal.labels, look.logits.shape[1])
-            self._checked = True
-        gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
-        self._nan[self._rows] |= gain.detach().isnan()
+        gain, look = self._seen()
         if self._iterate.retires:
             self._remember(gain.detach(), look)
         return gain - self.region.penalty(self.params), look
+
+    def roam(self) -> tuple[Tensor, Tensor]:
+        """A look for searches that leave the bound on their way: gain and where the goal is reached, `[n]` each.
+
+        Only what lies inside the bound is remembered, by the size of the params.
+        """
+        gain, look = self._seen()
+        if self._iterate.retires:
+            self._remember(gain.detach(), look, self.region.size(self.params.detach()) <= 1)
+        return gain, self.goal.reached(look.logits.detach())
 
     def retire(self) -> None:
         """Let the examples go whose goal was reached at the last look."""
@@ -92,9 +105,30 @@ class Quest:
         self._kept[self._rows] = self.params.detach().to(self._kept.dtype)
 
     @torch.no_grad()
-    def _remember(self, gain: Tensor, look: Look) -> None:
+    def _clean(self) -> Tensor:
+        """The logits of the images as they are, `[n, K]`."""
+        logits = self.region.look(self.classifier, self.region.identity()).logits
+        self._check(logits.shape[1])
+        self._nan[self._rows] |= logits.isnan().any(1)
+        return logits
+
+    def _check(self, classes: int) -> None:
+        if not self._checked:
+            check_labels(self.goal.labels, classes)
+            self._checked = True
+
+    def _seen(self) -> tuple[Tensor, Look]:
+        self.params = self.params.detach().requires_grad_()
+        look = self.region.look(self.classifier, self.params)
+        self._check(look.logits.shape[1])
+        gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
+        self._nan[self._rows] |= gain.detach().isnan()
+        return gain, look
+
+    @torch.no_grad()
+    def _remember(self, gain: Tensor, look: Look, counts: Tensor | bool = True) -> None:
         """The point of highest gain inside the region, penalties aside: x itself where there was none."""
-        inside = self.region.inside(self.params, look)
+        inside = self.region.inside(self.params, look) & counts
         self._done = self.goal.reached(look.logits) & inside
         better = inside & ((gain > self._gain[self._rows]) | self._done)
         self._kept[self._rows[better]] = self.params.detach()[better]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import product
 from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import torch
@@ -57,6 +58,7 @@ class Search(ABC):
         goal: what for.
         iterate: which of the points seen comes back.
         restarts: tries, each from a start of its own; an example that has fallen is left alone by the later ones.
+            A goal that aims at several classes in turn has as many tries for each.
     """
 
     threat_model: ThreatModel
@@ -104,8 +106,8 @@ class Search(ABC):
                 return _given_back(region, region.identity())
             goal = self.goal.of(labels, noise.stream(1))
             quest = Quest(classifier, region, goal, noise, self.iterate)
-            for restart in range(self.restarts):
-                quest.begin(restart)
+            for restart, turn in product(range(self.restarts), range(quest.aim())):
+                quest.begin(restart, turn)
                 self.search(quest)
                 quest.end()
                 if not len(quest):

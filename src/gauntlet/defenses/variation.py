@@ -15,7 +15,7 @@ from torch import Tensor
 from gauntlet.attacks import Attack, Last, Search
 from gauntlet.data import Batch
 from gauntlet.defenses.adversarial import AdversarialTraining
-from gauntlet.goals import Goal, Margin
+from gauntlet.goals import Goal
 from gauntlet.noise import Noise, mix
 
 
@@ -44,7 +44,7 @@ class TwoPoints:
 
     def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[2N]` labels."""
-        return Apart(Margin(), labels)
+        return Apart(labels)
 
 
 class VariationRegularised(AdversarialTraining):

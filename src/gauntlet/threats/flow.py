@@ -6,7 +6,7 @@ perceptual distortion of adversarial examples", 2019, which Laidlaw et al. 2021 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -35,8 +35,8 @@ class StAdv:
     """
 
     bound: float
-    smoothness: float = 0.0025
-    spread: float = 0.0
+    smoothness: float = field(default=0.0025, compare=False)  # both guide a search; the set of images is the same
+    spread: float = field(default=0.0, compare=False)
     name: ClassVar[str] = "stadv"
 
     def __post_init__(self) -> None:

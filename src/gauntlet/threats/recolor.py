@@ -40,8 +40,8 @@ class ReColorAdv:
     bound: float
     space: ColourSpace = field(default_factory=LUV)
     resolution: Sequence[int] = (16, 32, 32)
-    smoothness: float = 0.0036
-    spread: float = 0.0
+    smoothness: float = field(default=0.0036, compare=False)  # both guide a search; the set of images is the same
+    spread: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.bound <= 1:

@@ -1,0 +1,168 @@
+"""Auto-PGD for the L1 ball: sparse steps, as sparse as the best point found turns out to be.
+
+Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021, §3 and §4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.search import Search
+from gauntlet.goals import CrossEntropy, Objective, Untargeted
+from gauntlet.threats import L1, Region
+from gauntlet.threats.l2 import per_image
+
+_SHORTEST = 0.1  # step, of the radius
+_SHORTENED = 1.5  # how much shorter a step becomes
+_STABLE = 0.95  # how much of the support may have gone for the best point to count as settled
+
+
+class SparseAscent(NamedTuple):
+    """What an example takes along on its way, `[n, …]` each."""
+
+    slope: Tensor
+    """The gradient at the params."""
+    top: Tensor
+    """The best params of this stage …"""
+    top_slope: Tensor
+    """… the gradient there …"""
+    top_gain: Tensor
+    """… and the gain, `[n]`."""
+    length: Tensor
+    """Of the next step, in radii, `[n]`."""
+    density: Tensor
+    """Share of the pixels that the next step moves, `[n]`."""
+    support: Tensor
+    """How many pixels the best point changed at the last checkpoint, `[n]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseAPGD(Search):
+    """APGD in the L1 ball, first in wider balls than the bound, then in its own.
+
+    Costs `steps`·(F + B) + at most 3F; with `RankedTargets` that for every target, and 1F to rank them.
+
+    Args:
+        threat_model: an `L1` ball.
+        goal: what for; as in `APGD`.
+        iterate: which of the points seen comes back.
+        restarts: tries from random starts.
+        steps: N_iter, over all stages.
+        radii: of the stages, in bounds, each from where the last one was best; the last is 1.
+        shares: of the steps that a stage gets, one per radius.
+    """
+
+    threat_model: L1
+    goal: Objective = field(default_factory=lambda: Untargeted(CrossEntropy()))
+    steps: int = 100
+    radii: Sequence[float] = (3.0, 2.0, 1.0)
+    shares: Sequence[float] = (0.3, 0.3, 0.4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.threat_model, L1):
+            raise TypeError(
+                f"SparseAPGD searches an L1 ball, {type(self.threat_model).__name__} is none: use APGD for it"
+            )
+        if self.steps < 1:
+            raise ValueError(f"SparseAPGD of {self.steps} steps: expected at least 1")
+        if len(self.radii) != len(self.shares) or not self.radii or self.radii[-1] != 1 or min(self.radii) < 1:
+            raise ValueError(
+                f"radii {list(self.radii)} with shares {list(self.shares)}: expected as many of either, radii ≥ 1 and"
+                f" the last of them 1, such as [3, 2, 1] and [0.3, 0.3, 0.4]"
+            )
+        if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1):
+            raise ValueError(f"shares {list(self.shares)} of the steps: expected numbers ≥ 0 that add up to 1")
+
+    def search(self, quest: Quest) -> None:
+        """One stage per radius."""
+        quest.params = _ball(quest, self.radii[0]).start(quest.noise)
+        left = self.steps
+        for stage, radius in enumerate(self.radii):
+            last = stage == len(self.radii) - 1
+            steps = left if last else int(self.shares[stage] * self.steps)
+            left -= steps
+            quest.carried = ()
+            if steps:
+                self._climb(quest, radius, steps, last)
+            if not len(quest):
+                return
+
+    def _climb(self, quest: Quest, radius: float, steps: int, last: bool) -> None:
+        """A stage, from the projection of where the search is; a last look is left to whoever comes next."""
+        every = max(int(0.04 * steps), 1)
+        quest.params = _ball(quest, radius).project(quest.params.detach())
+        for i in range(steps):
+            self._look(quest, radius)
+            if i and i % every == 0:
+                self._check(quest)
+            quest.retire()
+            if not len(quest):
+                return
+            self._step(quest, radius)
+        if not last:
+            self._look(quest, radius)
+            quest.retire()
+            quest.params = SparseAscent(*quest.carried).top
+
+    def _look(self, quest: Quest, radius: float) -> None:
+        gain, _ = quest.look() if radius == 1 else quest.roam()
+        (slope,) = torch.autograd.grad(gain.sum(), quest.params)
+        params, gain = quest.params.detach(), gain.detach()
+        if not quest.carried:
+            support = _support(params)
+            density, length = support / (1.5 * max(1, params[:1].numel())), torch.ones_like(gain)
+            quest.carried = SparseAscent(slope, params, slope, gain, length, density, support)
+            return
+        now = SparseAscent(*quest.carried)
+        better = gain > now.top_gain
+        quest.carried = now._replace(
+            slope=slope,
+            top=torch.where(per_image(better, params), params, now.top),
+            top_slope=torch.where(per_image(better, params), slope, now.top_slope),
+            top_gain=torch.where(better, gain, now.top_gain),
+        )
+
+    def _check(self, quest: Quest) -> None:
+        """While the best point still becomes sparser, long steps from it; shorter ones once it has settled (§3.3)."""
+        now, params = SparseAscent(*quest.carried), quest.params.detach()
+        support = _support(now.top)
+        sparser = support < _STABLE * now.support
+        back = per_image(sparser, params)
+        quest.params = torch.where(back, now.top, params)
+        quest.carried = now._replace(
+            slope=torch.where(back, now.top_slope, now.slope),
+            length=torch.where(sparser, 1.0, (now.length / _SHORTENED).clamp(min=_SHORTEST)),
+            density=support / (1.5 * max(1, params[:1].numel())),
+            support=support,
+        )
+
+    def _step(self, quest: Quest, radius: float) -> None:
+        """The same change, in sum as long as the step, of the pixels with the steepest slope."""
+        now, params = SparseAscent(*quest.carried), quest.params.detach()
+        steep = now.slope.abs().flatten(1)
+        features = steep.shape[1]
+        rank = ((1 - now.density) * features).clamp(0, features - 1).long()
+        least = steep.sort(1).values.gather(1, rank[:, None])
+        way = torch.where(steep >= least, now.slope.flatten(1).sign(), 0)
+        way = way / way.abs().sum(1, keepdim=True).clamp(min=1)
+        length = now.length * radius * quest.region.bound
+        ahead = params + (per_image(length, way) * way).reshape(params.shape)
+        quest.params = _ball(quest, radius).project(ahead)
+
+
+def _support(params: Tensor) -> Tensor:
+    """How many pixels are changed, `[n]`."""
+    return (params != 0).flatten(1).sum(1).to(params.dtype)
+
+
+def _ball(quest: Quest, radius: float) -> Region:
+    """The ball of so many bounds around those who stand."""
+    return replace(quest.region, bound=radius * quest.region.bound)

@@ -1,0 +1,222 @@
+"""AutoAttack beside its authors' package, example by example, on real networks and real images; and as a config."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from gauntlet.attacks import APGD, FAB, Best, SparseAPGD, Square, WorstCase
+from gauntlet.goals import DLR, CrossEntropy, Lead, Margin, RankedTargets, Untargeted
+from gauntlet.launch.config import CONF, plain, register_resolvers
+from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.noise import Noise
+from gauntlet.threats import L1, L2, Linf
+from tests.networks import CHECKPOINTS, cifar10, resnet32
+
+DOUBLE = torch.float64
+NORMS = {Linf: "Linf", L2: "L2", L1: "L1"}
+
+
+@pytest.fixture(scope="module")
+def package():
+    return pytest.importorskip("pyautoattack", reason="AutoAttack's own package is in the test extra")
+
+
+def right(name, count, dtype=torch.float32):
+    """A network, and those of the first real images that it gets right."""
+    classifier = resnet32(name, dtype)
+    images, labels = cifar10(count, dtype)
+    with torch.no_grad():
+        keep = classifier(images).argmax(1) == labels
+    return classifier, images[keep], labels[keep]
+
+
+def lead(classifier, images, labels):
+    with torch.no_grad():
+        return Margin()(classifier(images), labels)
+
+
+@pytest.mark.parametrize("threat", [Linf(2 / 255), L2(0.25)])
+def test_apgd_walks_where_the_package_walks(package, threat):
+    """In float64, from the same start, all hundred steps: the same best cross-entropy for every example.
+
+    Bounds so small that nothing falls: ours would stop there.
+    """
+    from pyautoattack.autopgd_base import APGDAttack
+
+    classifier, images, labels = right("delta", 2, DOUBLE)
+    seeds = torch.arange(len(images))
+    theirs = APGDAttack(classifier, n_iter=100, norm=NORMS[type(threat)], eps=threat.bound, loss="ce", device="cpu")
+    theirs.init_hyperparam(images)
+    start = images + threat.around(images).start(Noise(seeds))
+    best, standing, loss, _ = theirs.attack_single_run(images, labels, x_init=start.clone())
+    found = APGD(threat_model=threat, goal=Untargeted(CrossEntropy()))(classifier, images, labels, seeds=seeds)
+    with torch.no_grad():
+        ours = CrossEntropy()(classifier(found.images), labels)
+    assert standing.all(), "the test needs examples that hold"
+    assert ours.allclose(loss, rtol=1e-6)
+    assert found.images.allclose(best, rtol=0, atol=1e-6)
+
+
+def test_dlr_is_the_packages(package):
+    from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+
+    logits = torch.randn(20, 10, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    labels, rivals = torch.arange(20) % 10, (torch.arange(20) + 3) % 10
+    assert DLR()(logits, labels).allclose(APGDAttack(None, eps=1.0, device="cpu").dlr_loss(logits, labels))
+    theirs = APGDAttack_targeted(None, eps=1.0, device="cpu")
+    theirs.y_target = rivals
+    assert RankedTargets().loss(logits, labels, rivals).allclose(theirs.dlr_loss_targeted(logits, labels))
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+def test_hyperplane_projections_are_the_packages(package, norm):
+    """The package's takes w, b of w·z = b; the distance is the same, and on the plane we are exact."""
+    from pyautoattack import fab_projections
+
+    from gauntlet.attacks.hyperplanes import mover, onto_hyperplane
+
+    random = torch.Generator().manual_seed(0)
+    points = torch.rand(50, 30, generator=random, dtype=DOUBLE)
+    weights = torch.randn(50, 30, generator=random, dtype=DOUBLE)
+    level = (weights * torch.rand(50, 30, generator=random, dtype=DOUBLE)).sum(1)
+    theirs = getattr(fab_projections, f"projection_{norm.lower()}")(points, weights, level)
+    threat = {"Linf": Linf(1.0), "L2": L2(1.0), "L1": L1(1.0)}[norm]
+    ours = onto_hyperplane(points, weights, level - (weights * points).sum(1), mover(threat))
+    p = {"Linf": torch.inf, "L2": 2, "L1": 1}[norm]
+    assert ours.norm(p=p, dim=1).allclose(theirs.norm(p=p, dim=1), rtol=1e-6, atol=1e-9)
+    assert (weights * (points + ours)).sum(1).allclose(level, atol=1e-9)
+
+
+def single(package_name, classifier, norm, bound, steps, queries, targets):
+    """One of the package's attacks, and ours."""
+    from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+    from pyautoattack.fab_pt import FABAttack_PT
+    from pyautoattack.square import SquareAttack
+
+    threat = {name: kind for kind, name in NORMS.items()}[norm](bound)
+    apgd, shared = (SparseAPGD if norm == "L1" else APGD), {"norm": norm, "eps": bound, "device": "cpu", "seed": 0}
+    if package_name == "apgd":
+        theirs = APGDAttack(classifier, n_iter=steps, use_largereps=norm == "L1", **shared)
+        return apgd(threat_model=threat, steps=steps), theirs
+    if package_name == "apgd targeted":
+        theirs = APGDAttack_targeted(classifier, n_iter=steps, use_largereps=norm == "L1", **shared)
+        theirs.n_target_classes = targets
+        return apgd(threat_model=threat, steps=steps, goal=RankedTargets(targets=targets)), theirs
+    if package_name == "fab":
+        theirs = FABAttack_PT(classifier, n_iter=steps, **shared)
+        theirs.targeted, theirs.n_target_classes = True, targets
+        return FAB(threat_model=threat, steps=steps, goal=RankedTargets(Lead(), targets)), theirs
+    theirs = SquareAttack(classifier, n_queries=queries, **shared)
+    return Square(threat_model=threat, queries=queries), theirs
+
+
+def compare(name, attack, norm, bound, count, **budget):
+    """Whom either breaks; how far from the boundary ours left those that only the package broke."""
+    classifier, images, labels = right(name, count)
+    ours, theirs = single(attack, classifier, norm, bound, **budget)
+    found = ours(classifier, images, labels, seeds=torch.arange(len(images))).images
+    other = theirs.perturb(images, labels)
+    other = other[1] if isinstance(other, tuple) else other
+    inside = ours.threat_model.around(images).size(other - images) <= 1 + 1e-3
+    return lead(classifier, found, labels), torch.where(
+        inside, lead(classifier, other, labels), lead(classifier, images, labels)
+    )
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm", "bound", "slack"),
+    [
+        ("apgd", "Linf", 6 / 255, 0.2),
+        ("apgd", "L2", 0.6, 0.2),
+        ("apgd", "L1", 12.0, 0.4),
+        ("fab", "Linf", 6 / 255, 0.4),
+        ("fab", "L1", 12.0, 0.6),
+    ],
+)
+def test_breaks_what_the_package_breaks(package, attack, norm, bound, slack):
+    """But for examples of a lead of at most `slack`, in logits, with starts of their own."""
+    ours, theirs = compare("delta", attack, norm, bound, 8, steps=20, queries=0, targets=1)
+    assert (ours > -slack)[(theirs > 0) & (ours <= 0)].all()
+    assert (theirs > -slack)[(ours > 0) & (theirs <= 0)].all()
+    assert (ours > 0).any()
+    assert (ours > 0).sum() >= (theirs > 0).sum() - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+@pytest.mark.parametrize("attack", ["apgd", "apgd targeted", "fab", "square"])
+def test_breaks_what_the_package_breaks_at_full_budgets(package, attack, norm):
+    bound = {"Linf": 6 / 255, "L2": 0.6, "L1": 12.0}[norm]
+    ours, theirs = compare("delta", attack, norm, bound, 24, steps=100, queries=1000, targets=9)
+    assert ((ours > 0) != (theirs > 0)).sum() <= (4 if attack == "square" else 2)
+    assert (ours > -0.5)[(theirs > 0) & (ours <= 0)].all()
+
+
+def in_turn(threat, steps, queries, targets):
+    ranked = {"goal": RankedTargets(targets=targets)}
+    return WorstCase(
+        threat_model=threat,
+        attacks={
+            "apgd": APGD(threat_model=threat, steps=steps),
+            "apgd targeted": APGD(threat_model=threat, steps=steps, **ranked),
+            "fab": FAB(threat_model=threat, steps=steps, goal=RankedTargets(Lead(), targets)),
+            "square": Square(threat_model=threat, queries=queries),
+        },
+    )
+
+
+def against_the_package(name, count, bound, steps, queries, targets):
+    """Who stands, by ours and by theirs, and the leads of ours."""
+    from pyautoattack import AutoAttack
+
+    classifier, images, labels = right(name, count)
+    theirs = AutoAttack(classifier, norm="Linf", eps=bound, seed=0, device="cpu")
+    theirs.apgd.n_iter = theirs.apgd_targeted.n_iter = theirs.fab.n_iter = steps
+    theirs.apgd.n_iter_orig = theirs.apgd_targeted.n_iter_orig = steps
+    theirs.apgd_targeted.n_target_classes = theirs.fab.n_target_classes = targets
+    theirs.square.n_queries = queries
+    other = theirs.run_standard_evaluation(images, labels, batch_size=len(images))[0]
+    found = in_turn(Linf(bound), steps, queries, targets)(classifier, images, labels, seeds=torch.arange(len(images)))
+    return lead(classifier, found.images, labels) <= 0, lead(classifier, other, labels) <= 0
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_autoattack_agrees_with_the_package_with_small_budgets(package, name):
+    bound = 1 / 255 if name == "normal" else 5 / 255
+    ours, theirs = against_the_package(name, 8, bound, steps=8, queries=20, targets=1)
+    assert (ours != theirs).sum() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_autoattack_agrees_with_the_package(package, name):
+    """The standard version at 8/255 (1/255 for the plain network, which has nothing left at 8/255)."""
+    bound = 1 / 255 if name == "normal" else 8 / 255
+    ours, theirs = against_the_package(name, 30, bound, steps=100, queries=5000, targets=9)
+    assert ours.any() or name == "normal"
+    assert (ours != theirs).sum() <= 1
+
+
+def test_the_suite_builds_the_standard_version_with_one_threat_model_for_all():
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["defense=normal", "attack_suite=autoattack"], return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        whole = plain(config)
+    check_targets(whole)
+    suite = instantiate(whole["attack_suite"])
+    bounds = whole["dataset"]["bounds"]
+    for name, threat in (("linf", Linf(bounds["linf"])), ("l2", L2(bounds["l2"])), ("l1", L1(bounds["l1"]))):
+        attack = suite.attacks[name]
+        assert attack.threat_model == threat
+        assert list(attack.attacks) == ["apgd", "apgd_targeted", "fab", "square"]
+        assert type(attack.attacks) is dict
+        assert all(part.threat_model == threat and part.iterate == Best() for part in attack.attacks.values())
+    linf, l1 = suite.attacks["linf"].attacks, suite.attacks["l1"].attacks
+    assert linf["apgd"] == APGD(threat_model=Linf(bounds["linf"]), steps=100)
+    assert linf["apgd_targeted"].goal == RankedTargets(targets=9)
+    assert linf["fab"] == FAB(threat_model=Linf(bounds["linf"]))
+    assert linf["square"] == Square(threat_model=Linf(bounds["linf"]), queries=5000)
+    assert l1["apgd"] == SparseAPGD(threat_model=L1(bounds["l1"]), restarts=5)
+    assert l1["apgd_targeted"].goal == RankedTargets(targets=5)
