@@ -22,6 +22,7 @@ _NOT_TRAINING = {
     "attack_suite",
     "suite",
     "evaluation",
+    "mode",
     "logger",
     "callbacks",
     "outputs",
@@ -78,18 +79,6 @@ def check_named_row(config: Mapping[str, Any]) -> None:
                 f"defense={name} means {group}={option}, but {group}={chosen} was chosen:"
                 f" write defense={general} {group}={chosen}"
             )
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """`key: old → new` for every leaf in which two configs differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = sorted(old.keys() | new.keys())
-        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if old == new else [f"{path}: {_brief(old)} → {_brief(new)}"]
-
-
-def _brief(value: Any) -> str:
-    return str(value) if len(str(value)) <= 40 else f"{str(value)[:39]}…"
 
 
 def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
