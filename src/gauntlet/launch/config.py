@@ -34,10 +34,11 @@ _NOT_TRAINING = {
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}` for fractions; `${digest:}` for the name of a run; `${run_of:…}` for a checkpoint's folder."""
+    """`${frac:8,255}` for fractions; `${digest:}` for the name of a run; `${run_of:}`, `${evaluations:}`: folders."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", _folder_of_checkpoint, replace=True)
+    OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
 
 
 def digest_of(config: DictConfig) -> str:
@@ -88,7 +89,12 @@ def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
     if home and path in (home, home / "checkpoints" / "final.safetensors"):
         return str(home)
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
-    return str(Path(outputs or "outputs") / "evaluate" / f"{path.stem}-{content}")
+    return str(_evaluations(outputs) / f"{path.stem}-{content}")
+
+
+def _evaluations(outputs: str | None) -> Path:
+    """Where evaluations of foreign files go, and Hydra's note of a sweep."""
+    return Path(outputs or "outputs").absolute() / "evaluate"
 
 
 def run_of(checkpoint: Path) -> Path | None:

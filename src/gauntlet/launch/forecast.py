@@ -31,7 +31,7 @@ def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder
         cost = cost_of(subject, suite.attacks[attack], grid)
         seconds, size = seconds + missing * cost.seconds_per_chunk, size + missing * cost.bytes_per_chunk
         bound = suite.attacks[attack].threat_model.bound
-        table.add_row(attack, f"{bound:.4g}", str(chunks[-1].stop), *_row(cost, len(chunks), missing))
+        table.add_row(attack, f"{bound:.4g}" if bound else "", str(chunks[-1].stop), *_row(cost, len(chunks), missing))
     Console(width=None if sys.stdout.isatty() else 130).print(table)
     most = " at most" if grid.mode.suffix else ""  # nobody knows yet how many will survive
     print(
