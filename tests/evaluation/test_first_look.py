@@ -59,7 +59,10 @@ def test_a_wrong_normalisation_is_near_chance_and_is_said_to_be():
 def test_images_divided_twice_are_noticed():
     dark = steps_of_grey()
     dark = Examples(dark.images // 255, dark.labels, dark.ids)
-    assert any("255 twice" in doubt for doubt in first_look(tiny.subject(examples=dark), ALL).doubts)
+    assert any(
+        "255 twice" in doubt
+        for doubt in first_look(tiny.subject(classifier=Brightness(0.5, 1.0), examples=dark), ALL).doubts
+    )
 
 
 class Floats:
@@ -86,7 +89,7 @@ def test_a_classifier_of_too_few_classes_and_one_that_answers_nan_are_refused():
     with pytest.raises(UserError, match="labels run up to 9, the classifier's classes are 0 to 3"):
         first_look(tiny.subject(examples=steps_of_grey()), ALL)
     with pytest.raises(NotFiniteError):
-        first_look(tiny.subject(classifier=Brightness(0.5, 0.0), examples=steps_of_grey()), ALL)
+        first_look(tiny.subject(classifier=Brightness(float("nan"), 1.0), examples=steps_of_grey()), ALL)
 
 
 def test_records_in_a_notebook_are_those_of_the_grid(tmp_path, capsys):
@@ -154,7 +157,7 @@ def test_counting_leaves_the_classifier_as_it_was():
 
 def test_what_sets_an_identity_apart_from_the_nearest_one_is_named(tmp_path):
     """The nearest has one number changed; what was there first differs in two. A README changes nothing."""
-    tiny.run(tmp_path, suite_=AttackSuite({"linf": PGD(threat_model=Linf(0.1), steps=9)}, []))
+    tiny.run(tmp_path, suite_=AttackSuite({"linf": PGD(threat_model=Linf(0.05), steps=9)}, []))
     tiny.run(tmp_path)
     for folder in tmp_path.iterdir():
         (folder / "README.md").write_text("about this folder")
@@ -163,7 +166,7 @@ def test_what_sets_an_identity_apart_from_the_nearest_one_is_named(tmp_path):
         return tiny.GRID.folders(subject, tiny.suite(**more), tmp_path)["linf"].changed()
 
     assert changes(tiny.subject()) == []
-    assert changes(tiny.subject(), linf=PGD(threat_model=Linf(0.02), steps=4)) == ["attack.steps: 3 → 4"]
+    assert changes(tiny.subject(), linf=tiny.attacks(steps=4)["linf"]) == ["attack.steps: 3 → 4"]
     assert changes(tiny.subject(checkpoint="beef")) == ["checkpoint: c0ffee → beef"]
     assert changes(tiny.subject(fingerprint="other")) == ["dataset: f00d → other"]
     assert tiny.GRID.folders(tiny.subject(), tiny.suite(new=tiny.attacks()["l2"]), tmp_path)["new"].changed() == []

@@ -45,9 +45,9 @@ def subject(count=40, **changes):
 def attacks(steps=3):
     return {
         "clean": Clean(),
-        "linf": PGD(threat_model=Linf(0.02), steps=steps),
-        "free": PGD(threat_model=Linf(0.03), steps=steps),
-        "l2": PGD(threat_model=L2(0.15), steps=steps),
+        "linf": PGD(threat_model=Linf(0.1), steps=steps, step_size=0.4),
+        "free": PGD(threat_model=Linf(0.15), steps=steps),
+        "l2": PGD(threat_model=L2(0.6), steps=steps, step_size=0.4),
     }
 
 
