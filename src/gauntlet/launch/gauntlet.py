@@ -147,7 +147,11 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
     for suite in sorted(path.stem for path in (folder.path / "suites").glob("*.json")):
         if read_json(_plan_file(folder, suite))["checkpoint"] != card["checkpoint"]:
             continue  # of weights that were here before
-        row = read_row(folder.path, suite)
+        try:
+            row = read_row(folder.path, suite)
+        except UserError as error:  # another suite's records were taken away: no reason to hide this one's
+            parts += [f"## Attack suite {suite}\n", f"{error}\n"]
+            continue
         bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
         parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
         parts += [f"Bounds: {bounds or 'none'}.\n"]
