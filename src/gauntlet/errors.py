@@ -11,3 +11,7 @@ class NotFiniteError(UserError, RuntimeError):
 
 class ThreatModelViolation(RuntimeError):  # noqa: N818  (the word of the design)
     """An attack that promises to stay inside its threat model came back from outside it: a bug in the attack."""
+
+
+class AttackFailed(RuntimeError):  # noqa: N818
+    """An attack raised an error of its own, or gave back no batch of images. The other attacks can go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -25,9 +26,26 @@ def read_json(file: Path) -> Any:
         ) from None
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def write_atomically(file: Path, content: bytes | str) -> None:
-    """Write to a temporary name beside the file, flush to disk, rename; creates the folder."""
-    data = content.encode() if isinstance(content, str) else content
+    """Write to a temporary name beside the file, flush to disk, rename; creates the folder.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        _write(file, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f"{file} could not be written ({error.strerror}): make room, the same command goes on from here"
+        ) from None
+
+
+def _write(file: Path, data: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:

@@ -62,3 +62,15 @@ def weights_digest(network: nn.Module) -> str:
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """`key: old → new` for every leaf in which two configs or descriptions differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if old == new else [f"{path}: {_brief(old)} → {_brief(new)}"]
+
+
+def _brief(value: Any) -> str:
+    return str(value) if len(str(value)) <= 40 else f"{str(value)[:39]}…"

@@ -12,8 +12,8 @@ from hydra.utils import get_object
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
-from gauntlet.identity import describe
-from gauntlet.launch.config import CONF, check_named_row, differences, digest_of, plain, register_resolvers
+from gauntlet.identity import describe, differences
+from gauntlet.launch.config import CONF, check_named_row, digest_of, plain, register_resolvers
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.threats import RGB, ReColorAdv, StAdv
 

@@ -1,7 +1,11 @@
 """The front doors: what a user gets, and the one line he gets when it cannot be done."""
 
+import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 
 import polars as pl
@@ -10,7 +14,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from gauntlet.evaluation import read_outcomes
+from gauntlet.evaluation import Grid, evaluate, read_outcomes
+from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
+from gauntlet.launch.references import fitted_before, with_references
+from gauntlet.models.weights import load_weights
+from gauntlet.reports import read_row
 from tests.conftest import QUICK
 
 FOLDER = {"card.json", "config.yaml", "data.json", "metrics.csv", "provenance.json", "report.md"}
@@ -109,6 +117,112 @@ def test_report_shows_several_runs_as_one_table(door, run, tmp_path):
     assert said.code == 0, said.err
     assert page.read_text().count("normal/small_resnet/seed0") == 2
     assert "unseen mean" in said.out
+
+
+SMALL = ("evaluation.examples=40", "evaluation.chunk=20")
+
+
+def test_the_library_gives_the_records_of_the_front_door(run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    ready = with_references(config, fitted_before(config, data := build_data(config)))
+    classifier = build_classifier(config, data, 0)
+    load_weights(classifier, load_file(run / "checkpoints" / "final.safetensors"), "final")
+    suite, reference = build_suite(ready, classifier, data), build_reference(ready, data)
+    found = evaluate(classifier, data, suite, Grid(chunk=20, examples=40), reference=reference)
+    expected = {name.rsplit("-", 1)[0]: frame for name, frame in records(run).items()}
+    assert_same_records({name: frame.drop("seconds") for name, frame in found.items()}, expected)
+
+
+def test_clean_accuracy_is_said_before_any_attack_begins(door, run):
+    shutil.rmtree(run / "outcomes")
+    said = door("evaluate", f"checkpoint={run}", "attack_suite=clean", "suite=again", *SMALL)
+    clean = said.out.index("clean accuracy")
+    assert "% on the first 20; images in [0, 1]" in said.out
+    assert clean < said.out.index("clean: chunk 1 of 2")
+
+
+def test_several_checkpoints_in_one_sweep(door, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    second = shutil.copytree(run, run.with_name("second"))
+    shutil.rmtree(second / "outcomes")
+    missing = run.with_name("third")
+    said = door("evaluate", "-m", f"checkpoint={second},{missing},{run}", "attack_suite=quick", *SMALL)
+    assert said.code == 2
+    hydras, ours = said.err.strip().splitlines()
+    assert hydras.startswith("Error executing job with overrides")
+    assert ours.startswith(f"gauntlet: no checkpoint at {missing}")
+    assert said.out.count("union") >= 2  # the others are evaluated all the same
+    assert_same_records(records(second), records(run))
+    assert not missing.exists()
+
+
+def test_survivors_have_a_union_and_no_columns_of_their_own(door, run):
+    full = read_row(run, "quick")
+    said = door("evaluate", f"checkpoint={run}", "mode=survivors", *SMALL)
+    assert said.code == 0, said.err
+    row = read_row(run, "quick-survivors")
+    assert row.survivors == ["linf", "l2"]
+    assert row.complete
+    assert row.cells["linf"] is row.cells["l2"] is row.cells["unseen mean"] is None
+    assert row.cells["union"] == full.cells["union"]
+    assert row.cells["perceptual"] == full.cells["perceptual"]
+    assert "linf, l2 ran on survivors" in " ".join(said.out.split())
+    assert read_row(run, "quick") == full
+
+
+def test_a_changed_attack_is_named(door, run):
+    words = (f"checkpoint={run}", "suite=other", "attack_suite.attacks.linf.steps=21", *SMALL)
+    said = door("evaluate", *words)
+    assert "linf is measured anew, because it changed: attack.steps: 20 → 21" in said.out
+    assert said.out.count("measured anew") == 1
+
+
+@pytest.mark.parametrize("place", ["the run's own folder", "a foreign file's"])
+def test_a_dry_run_shows_what_it_would_cost_and_writes_nothing(door, run, tmp_path, place):
+    file = shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
+    foreign = (f"checkpoint={file}", "dataset=digits", "model=small_resnet", "model.width=4", f"outputs={tmp_path}/new")
+    words = foreign if place == "a foreign file's" else (f"checkpoint={run}",)
+    before = {thing: thing.stat().st_mtime_ns for thing in tmp_path.rglob("*")}
+    said = door("evaluate", *words, "evaluation.chunk=20", "evaluation.examples=60", "dry_run=true")
+    assert said.code == 0, said.err
+    assert {thing: thing.stat().st_mtime_ns for thing in tmp_path.rglob("*")} == before
+    assert "forwards" in said.out
+    assert "nothing was written" in said.out
+    (linf,) = (line for line in said.out.splitlines() if line.split("│")[1:2] == [" linf       "])
+    assert [part.strip() for part in linf.split("│")[2:6]] == ["0.1", "60", "0", "3"]
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door, run, monkeypatch):
+    expected, sync, count = records(run), os.fsync, 0
+    shutil.rmtree(run / "outcomes")
+
+    def full(descriptor):
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = door("evaluate", f"checkpoint={run}", *SMALL)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
+    assert "No space left on device" in said.err
+    monkeypatch.undo()
+    assert len(list(run.rglob("*.parquet"))) == 2  # of clean, after its identity; linf had its own and no more
+    assert door("evaluate", f"checkpoint={run}", *SMALL).code == 0
+    assert_same_records(records(run), expected)
+
+
+@pytest.mark.slow
+def test_two_evaluations_of_one_run_at_once_do_no_harm(run):
+    expected = records(run)
+    shutil.rmtree(run / "outcomes")
+    command = [sys.executable, "evaluate.py", f"checkpoint={run}", *SMALL]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert all("union" in out for out, _ in said)
+    assert_same_records(records(run), expected)
 
 
 REFUSED = {

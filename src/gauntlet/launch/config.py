@@ -22,6 +22,7 @@ _NOT_TRAINING = {
     "attack_suite",
     "suite",
     "evaluation",
+    "mode",
     "logger",
     "callbacks",
     "outputs",
@@ -36,10 +37,11 @@ WAYS_TO_DATA = ("root", "workers")
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}` for fractions; `${digest:}` for the name of a run; `${run_of:…}` for a checkpoint's folder."""
+    """`${frac:8,255}` for fractions; `${digest:}` for the name of a run; `${run_of:}`, `${evaluations:}`: folders."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", _folder_of_checkpoint, replace=True)
+    OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
 
 
 def digest_of(config: DictConfig) -> str:
@@ -86,18 +88,6 @@ def check_named_row(config: Mapping[str, Any]) -> None:
             )
 
 
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """`key: old → new` for every leaf in which two configs differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = sorted(old.keys() | new.keys())
-        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if old == new else [f"{path}: {_brief(old)} → {_brief(new)}"]
-
-
-def _brief(value: Any) -> str:
-    return str(value) if len(str(value)) <= 40 else f"{str(value)[:39]}…"
-
-
 def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
     """The run folder whose result a checkpoint is; for any other file a folder named after it and its content."""
     path = Path(checkpoint).absolute()
@@ -105,7 +95,12 @@ def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
     if home and path in (home, home / "checkpoints" / "final.safetensors"):
         return str(home)
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
-    return str(Path(outputs or "outputs") / "evaluate" / f"{path.stem}-{content}")
+    return str(_evaluations(outputs) / f"{path.stem}-{content}")
+
+
+def _evaluations(outputs: str | None) -> Path:
+    """Where evaluations of foreign files go, and Hydra's note of a sweep."""
+    return Path(outputs or "outputs").absolute() / "evaluate"
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -69,6 +69,8 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
         for error in refused:
             raise error
+        for folder in folders:
+            _remove_if_empty(folder)
     except KeyboardInterrupt:
         print("gauntlet: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

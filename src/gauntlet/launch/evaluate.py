@@ -15,9 +15,10 @@ from gauntlet.files import read_json
 from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
 from gauntlet.launch.config import WAYS_TO_DATA, plain, run_of
 from gauntlet.launch.folder import RunFolder
-from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
-from gauntlet.launch.instantiate import check_targets, instantiate
-from gauntlet.launch.references import fitted, with_references
+from gauntlet.launch.forecast import forecast
+from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
+from gauntlet.launch.instantiate import check_targets
+from gauntlet.launch.references import fitted, fitted_before, with_references, without_weights
 from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
 
@@ -38,17 +39,22 @@ def evaluate(config: DictConfig) -> None:
     classifier = build_classifier(whole, data, 0)
     load_weights(classifier, tensors, weights)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    with folder.locked():
-        ready = with_references(whole, fitted(whole, data))
-        suite = build_suite(ready, classifier, data)
-        reference = build_reference(ready, data)
-        device = device_of(whole["evaluation"]["device"])
-        grid = instantiate({k: v for k, v in whole["evaluation"].items() if k != "device"}, "evaluation")
-        sha = digest_of(weights)
-        if home != folder.path:
-            write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
-        subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference)
-        run_gauntlet(subject, suite, whole["suite"], grid, folder)
+    dry = whole["dry_run"]
+    ready = with_references(whole, fitted_before(whole, data) if dry else fitted(whole, data))
+    if dry:  # a reference still to be fitted costs as much before as after
+        ready = without_weights(ready)
+    suite = build_suite(ready, classifier, data)
+    reference = build_reference(ready, data)
+    device = device_of(whole["evaluation"]["device"])
+    grid = build_grid(whole["evaluation"])
+    sha = digest_of(weights)
+    subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference)
+    if dry:
+        forecast(subject, suite, whole["suite"], grid, folder)
+        return
+    if home != folder.path:
+        write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
+    run_gauntlet(subject, suite, whole["suite"], grid, folder)
 
 
 def _take_over(config: DictConfig, run: RunFolder | None) -> None:

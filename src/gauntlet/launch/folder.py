@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from gauntlet import __version__
 from gauntlet.errors import UserError
 from gauntlet.files import read_json, write_atomically
-from gauntlet.launch.config import differences, training_part
+from gauntlet.identity import differences
+from gauntlet.launch.config import training_part
 
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "lpips", "torchmetrics", "polars", "numpy")
 

@@ -7,19 +7,19 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Grid, Subject
+from gauntlet.evaluation import AttackSuite, Grid, OutcomeFolder, Subject, first_look
 from gauntlet.files import read_json, write_atomically
+from gauntlet.launch.display import Display
 from gauntlet.launch.folder import RunFolder
+from gauntlet.launch.instantiate import instantiate
 from gauntlet.reports import draw_examples, markdown_table, read_row, run_table
 from gauntlet.reports.table import caption, read_card
 
@@ -43,6 +43,13 @@ def device_of(choice: str) -> torch.device:
     return device
 
 
+def build_grid(node: Mapping[str, Any], rank: int = 0, world: int = 1) -> Grid:
+    """The grid of a config's `evaluation`, whose `device` is the classifier's and not the grid's."""
+    grid = instantiate({k: v for k, v in node.items() if k != "device"}, "evaluation", rank=rank, world=world)
+    assert isinstance(grid, Grid)
+    return grid
+
+
 def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
     """Do what is missing of a suite, then write and show what came out.
 
@@ -54,14 +61,16 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
         folder: where.
     """
     start = time.monotonic()
-    plan = _plan(folder, suite, grid, subject)
+    name += grid.mode.suffix
+    places = grid.folders(subject, suite, folder.outcomes)
+    plan = _plan(folder, suite, grid, subject, places)
     _check_plan(folder, name, plan)
-    with _Display(suite) as display:
+    if not grid.rank:
+        say_first(subject, grid, places)
+    with Display(suite.attacks) as display:
         grid.run(subject, suite, folder.outcomes, display.chunk_done)
-        if grid.rank:
-            return
-        if grid.world > 1:  # whatever the others are still at: no collectives, and nobody waits for the dead
-            replace(grid, rank=0, world=1).run(subject, suite, folder.outcomes, display.chunk_done)
+    if grid.rank:
+        return
     picture = folder.path / "pictures" / f"{name}.png"
     drawn = picture.exists() and _read_plan(folder, name) == plan
     write_atomically(_plan_file(folder, name), json.dumps(plan, indent=1) + "\n")
@@ -79,17 +88,35 @@ def write_card(folder: RunFolder, card: Mapping[str, Any]) -> None:
     write_atomically(folder.path / "card.json", json.dumps(dict(card), indent=1) + "\n")
 
 
-def _plan(folder: RunFolder, suite: AttackSuite, grid: Grid, subject: Subject) -> dict[str, Any]:
-    """What a suite was in this run: its attacks, where their outcomes are, on what they were measured."""
+def say_first(subject: Subject, grid: Grid, places: Mapping[str, OutcomeFolder]) -> None:
+    """Clean accuracy, the range of the images, and what makes records that are there already useless."""
+    look = first_look(subject, grid.chunks(subject)[0])
+    print(look, flush=True)
+    for doubt in look.doubts:
+        print(f"warning: {doubt}", flush=True)
+    for name, place in places.items():
+        if changed := place.changed():
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            print(f"{name} is measured anew, because it changed: {'; '.join(changed[:3])}{more}", flush=True)
+
+
+def _plan(
+    folder: RunFolder, suite: AttackSuite, grid: Grid, subject: Subject, places: Mapping[str, OutcomeFolder]
+) -> dict[str, Any]:
+    """What a suite was in this run: its attacks, where their outcomes are, on what they were measured.
+
+    `survivors_of` names the attacks whose victims an attack was not run on.
+    """
     entries = {
         name: {
             "folder": str(place.path.relative_to(folder.path)),
             "threat_model": suite.attacks[name].threat_model.name,
             "bound": suite.attacks[name].threat_model.bound,
+            "survivors_of": grid.mode.earlier(suite, name),
         }
-        for name, place in grid.folders(subject, suite, folder.outcomes).items()
+        for name, place in places.items()
     }
-    total = min(len(subject.examples), grid.examples or len(subject.examples))
+    total = grid.chunks(subject)[-1].stop
     return {"checkpoint": subject.checkpoint, "attacks": entries, "union": list(suite.union), "examples": total}
 
 
@@ -120,7 +147,11 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
     for suite in sorted(path.stem for path in (folder.path / "suites").glob("*.json")):
         if read_json(_plan_file(folder, suite))["checkpoint"] != card["checkpoint"]:
             continue  # of weights that were here before
-        row = read_row(folder.path, suite)
+        try:
+            row = read_row(folder.path, suite)
+        except UserError as error:  # another suite's records were taken away: no reason to hide this one's
+            parts += [f"## Attack suite {suite}\n", f"{error}\n"]
+            continue
         bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
         parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
         parts += [f"Bounds: {bounds or 'none'}.\n"]
@@ -135,24 +166,3 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
 
 def _near(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-class _Display:
-    """A bar per attack on a terminal, a line per chunk anywhere else."""
-
-    def __init__(self, suite: AttackSuite) -> None:
-        columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[right]}"), disable=not sys.stdout.isatty())
-        self._tasks = {name: self._progress.add_task(name, total=None, right="") for name in suite.attacks}
-
-    def __enter__(self) -> _Display:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def chunk_done(self, attack: str, done: int, total: int, right: float) -> None:
-        self._progress.update(self._tasks[attack], completed=done, total=total, right=f"{100 * right:.1f} % right")
-        if not sys.stdout.isatty():
-            print(f"{attack}: chunk {done} of {total}, {100 * right:.1f} % still right", flush=True)

@@ -75,6 +75,13 @@ def fitted(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
     return {name: _fitted(name, node, config, data) for name, node in sorted(references(dict(config)).items())}
 
 
+def fitted_before(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
+    """The weights of those references a config needs that somebody has fitted already."""
+    names = references(dict(config))
+    places = {name: RunFolder(place_of(config, name.removeprefix(_MARK), data)).weights for name in names}
+    return {name: weights for name, weights in places.items() if weights.exists()}
+
+
 def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageData) -> Path:
     experiment = reference.removeprefix(_MARK)
     place = place_of(config, experiment, data)

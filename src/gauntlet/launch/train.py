@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning import Trainer
@@ -26,7 +27,7 @@ from gauntlet.evaluation import Subject
 from gauntlet.launch.build import build_classifier, build_data, build_defense, build_reference, build_suite
 from gauntlet.launch.config import check_named_row, digest_of, plain
 from gauntlet.launch.folder import RunFolder
-from gauntlet.launch.gauntlet import device_of, run_gauntlet, write_card
+from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, finish_wandb
@@ -54,7 +55,7 @@ def train(config: DictConfig) -> None:
         bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
         build_defense(bare, classifier, data)
         build_suite(bare, classifier, data)
-        grid = instantiate(_grid_node(whole), "evaluation", rank=trainer.global_rank, world=trainer.world_size)
+        grid = build_grid(whole["evaluation"], trainer.global_rank, trainer.world_size)
         device = device_of(whole["evaluation"]["device"])
         whole_with_weights = with_references(whole, fitted(whole, data))
         defense = build_defense(whole_with_weights, classifier, data)
@@ -124,10 +125,6 @@ def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[L
     return [MetricsCSV(folder.path), *others]
 
 
-def _grid_node(whole: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in whole["evaluation"].items() if key != "device"}
-
-
 def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder) -> None:
     """Train from the last checkpoint, or from the start; the trained weights appear only when all is done."""
     last = KeepResumable.file(folder.path)
@@ -136,7 +133,7 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
         scrap.unlink(missing_ok=True)
     resume = last if last.exists() else None
     if resume:
-        read_weights(resume)  # a damaged one is said so in one line
+        _check_whole(resume)
         print(f"going on from {os.path.relpath(resume)}", flush=True)
     try:
         trainer.fit(defense, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -148,6 +145,15 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
     if trainer.is_global_zero:
         save_weights(defense.classifier, folder.weights)
     trainer.strategy.barrier()
+
+
+def _check_whole(checkpoint: Path) -> None:
+    """Refuse a damaged checkpoint in one line. Its tensors are mapped and not read: Lightning reads them."""
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged pickle raises anything
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None
 
 
 def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> dict[str, Any]:

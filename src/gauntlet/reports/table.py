@@ -11,7 +11,7 @@ from rich.table import Table
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation.measures import Accuracy, accuracy, mean_accuracy, union_accuracy, unseen
-from gauntlet.evaluation.outcomes import read_outcomes
+from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
 from gauntlet.files import read_json
 
 
@@ -30,6 +30,8 @@ class Row:
     """Whether every attack has all the examples it was asked for."""
     violations: int
     """Records whose image was not inside its threat model."""
+    survivors: Sequence[str] = ()
+    """Attacks that were run only on examples still standing, and have no accuracy of their own."""
 
 
 def read_row(folder: Path, suite: str) -> Row:
@@ -44,21 +46,30 @@ def read_row(folder: Path, suite: str) -> Row:
             f"{folder}: suite {suite} was measured on other weights than those there now:"
             f" run evaluate.py checkpoint={folder} attack_suite={suite}"
         )
-    outcomes = {name: read_outcomes(folder / entry["folder"]) for name, entry in plan["attacks"].items()}
+    records = {name: read_outcomes(folder / entry["folder"]) for name, entry in plan["attacks"].items()}
+    earlier = {name: entry.get("survivors_of", []) for name, entry in plan["attacks"].items()}
+    survivors = [name for name, others in earlier.items() if others]
+    outcomes = {
+        name: with_fallen(frame, [records[other] for other in earlier[name]]) if earlier[name] else frame
+        for name, frame in records.items()
+    }
     if not all(len(frame) for frame in outcomes.values()):
         empty = next(name for name, frame in outcomes.items() if not len(frame))
         raise UserError(f"{folder} has no outcomes of {empty} yet: finish it with evaluate.py checkpoint={folder}")
     complete = all(len(frame) == plan["examples"] for frame in outcomes.values())
-    cells: dict[str, Accuracy | None] = {name: accuracy(frame) for name, frame in outcomes.items()}
+    cells: dict[str, Accuracy | None] = {
+        name: None if name in survivors else accuracy(frame) for name, frame in outcomes.items()
+    }
     cells["union"] = cells["unseen mean"] = None
     if complete:
         threats = {name: entry["threat_model"] for name, entry in plan["attacks"].items()}
-        others = [outcomes[name] for name in unseen(threats, card["trained_on"])]
+        seen_not = unseen(threats, card["trained_on"])
+        others = [] if set(seen_not) & set(survivors) else [outcomes[name] for name in seen_not]
         cells["union"] = union_accuracy([outcomes[name] for name in plan["union"]])
         cells["unseen mean"] = mean_accuracy(others) if others else None
-    violations = sum(int((~frame["inside"]).sum()) for frame in outcomes.values())
+    violations = sum(int((~frame["inside"]).sum()) for frame in records.values())
     bounds = {name: float(entry["bound"]) for name, entry in plan["attacks"].items()}
-    return Row(card["name"], cells, bounds, plan["union"], complete, violations)
+    return Row(card["name"], cells, bounds, plan["union"], complete, violations, survivors)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -106,7 +117,13 @@ def run_table(row: Row, title: str) -> Table:
     for name, value in row.cells.items():
         bound = row.bounds.get(name)
         shown = f"{bound:.4g}" if bound else ""
-        cells = ("–", "") if value is None else (f"{100 * value.value:.1f}", _interval(value))
+        cells = (
+            ("survivors", "")
+            if name in row.survivors
+            else ("–", "")
+            if value is None
+            else (f"{100 * value.value:.1f}", _interval(value))
+        )
         if name == "union":
             table.add_section()
         table.add_row(name, shown, *cells, style="bold" if name == "union" else "")
@@ -140,5 +157,6 @@ def caption(rows: Sequence[Row]) -> str:
     said = [f"Accuracy in %, 95 % Wilson intervals, {' / '.join(map(str, counts))} test examples."]
     said += [f"Union of {', '.join(union)}." for union in sorted({tuple(row.union) for row in rows})]
     said += [f"{row.name}: unfinished, no union yet." for row in rows if not row.complete]
+    said += [f"{row.name}: {', '.join(row.survivors)} ran on survivors only." for row in rows if row.survivors]
     said += [f"{row.name}: {row.violations} records outside their threat model." for row in rows if row.violations]
     return " ".join(said)

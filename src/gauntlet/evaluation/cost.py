@@ -1,0 +1,144 @@
+"""What an attack would cost: passes, time and disk, measured on a few examples before anybody pays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from gauntlet.attacks import Attack
+from gauntlet.data import Batch
+from gauntlet.evaluation.examination import Subject, attacked, device_of, examine
+from gauntlet.evaluation.grid import Grid
+from gauntlet.evaluation.outcomes import SCHEMA, as_parquet
+from gauntlet.scopes import evaluating, exact
+
+_PROBE, _TIMES = 4, 4  # examples of a probe; how many times as many the second probe has
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one attack, per example unless said otherwise; measured on the first few examples."""
+
+    forwards: float
+    """Of the classifier, the one that looks at the clean image and the one that checks the result not counted."""
+    backwards: float
+    """Of the classifier."""
+    others: float
+    """Forwards of other networks in the attack: a perceptual distance's."""
+    seconds_per_chunk: float
+    """Measuring the records included."""
+    bytes_per_chunk: float
+    """Of the file of records; an upper bound."""
+
+
+def cost_of(subject: Subject, attack: Attack, grid: Grid) -> Cost:
+    """Run the attack on a few examples, twice.
+
+    The second time on the same examples several times over, with the same random numbers: the difference is the price
+    of an example, the rest the price of a call.
+    """
+    few = subject.examples[slice(0, min(_PROBE, len(subject.examples)))]
+    many = Batch(*(torch.cat([part] * _TIMES) for part in few))
+    passes = _passes(subject, attack, few, grid.seeds(attack, few))
+    _, small = _timed(subject, attack, few, grid)
+    rows, large = _timed(subject, attack, many, grid)
+    chunk = grid.chunks(subject)[0]
+    size = chunk.stop - chunk.start
+    per_example = max(0.0, (large - small) / (len(many.labels) - len(few.labels)))
+    seconds = max(0.0, small - per_example * len(few.labels)) + per_example * size
+    frame = pl.DataFrame(rows, schema=SCHEMA)
+    empty = len(as_parquet(frame.clear()))
+    return Cost(*passes, seconds, empty + frame.estimated_size() / len(frame) * size)
+
+
+def _timed(subject: Subject, attack: Attack, batch: Batch, grid: Grid) -> tuple[dict[str, Any], float]:
+    start = time.perf_counter()
+    rows = examine(subject, attack, batch, grid.seeds(attack, batch))
+    return rows, time.perf_counter() - start
+
+
+def _passes(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> tuple[float, float, float]:
+    """Forwards and backwards of the classifier and forwards of other networks, per example."""
+    classifier, device = subject.classifier, device_of(subject.classifier)
+    images, labels = batch.images.to(device), batch.labels.to(device)
+    others = [network for network in _networks(attack) if network is not classifier]
+    with exact(), evaluating(classifier):
+        doors = [_first_layer(network, images[:1]) for network in (classifier, *others)]
+        with _counting(doors) as counts:
+            attacked(attack, classifier, images, labels, seeds.to(device))
+    count = len(labels)
+    own, *rest = counts
+    return own.forwards / count, own.backwards / count, sum(other.forwards for other in rest) / count
+
+
+@dataclass
+class _Count:
+    forwards: int = 0
+    backwards: int = 0
+
+
+@contextmanager
+def _counting(layers: Sequence[nn.Module]) -> Iterator[list[_Count]]:
+    """Rows that pass each layer forwards and, as gradients, backwards."""
+    counts = [_Count() for _ in layers]
+
+    def watch(count: _Count) -> Any:
+        def hook(_layer: nn.Module, _given: Any, output: Any) -> None:
+            count.forwards += len(output)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: back(gradient))
+
+        def back(gradient: Tensor) -> None:
+            count.backwards += len(gradient)
+
+        return hook
+
+    handles = [layer.register_forward_hook(watch(count)) for layer, count in zip(layers, counts, strict=True)]
+    try:
+        yield counts
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
+    """The first layer that every pass goes through, also one for feature maps that does not call the network itself."""
+    seen: list[nn.Module] = []
+    leaves = [part for part in network.modules() if not list(part.children())]
+    handles = [
+        leaf.register_forward_hook(
+            lambda layer, _given, output: seen.append(layer) if isinstance(output, Tensor) else None
+        )
+        for leaf in leaves
+    ]
+    try:
+        with evaluating(network):
+            network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    once = [layer for layer in seen if sum(layer is other for other in seen) == 1]
+    return once[0] if once else network
+
+
+def _networks(thing: Any) -> list[nn.Module]:
+    """The networks inside an attack, each once."""
+    if isinstance(thing, nn.Module):
+        return [thing]
+    if is_dataclass(thing) and not isinstance(thing, type):
+        parts: list[Any] = [getattr(thing, field.name) for field in fields(thing)]
+    elif isinstance(thing, Mapping):
+        parts = list(thing.values())
+    elif isinstance(thing, Sequence) and not isinstance(thing, str):
+        parts = list(thing)
+    else:
+        return []
+    return list({id(network): network for part in parts for network in _networks(part)}.values())

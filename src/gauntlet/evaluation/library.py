@@ -1,0 +1,66 @@
+"""The grid without configs: records of any classifier in a notebook, the same that `evaluate.py` writes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from torch import nn
+
+from gauntlet.data import ImageData, Split
+from gauntlet.distances import LPIPS
+from gauntlet.evaluation.examination import Subject
+from gauntlet.evaluation.first_look import first_look
+from gauntlet.evaluation.grid import Grid
+from gauntlet.evaluation.outcomes import read_outcomes
+from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.evaluation.work import Progress
+from gauntlet.identity import weights_digest
+
+
+def evaluate(
+    classifier: nn.Module,
+    dataset: ImageData | Split,
+    suite: AttackSuite,
+    grid: Grid | None = None,
+    *,
+    reference: LPIPS | None = None,
+    folder: str | Path | None = None,
+    done: Callable[[Progress], None] | None = None,
+) -> dict[str, pl.DataFrame]:
+    """The records of every attack of a suite, by attack.
+
+    Args:
+        classifier: images in [0, 1] to logits, normalisation included; on the device to use.
+        dataset: whose test split is used, or the examples themselves.
+        suite: under which attacks.
+        grid: seed, chunk, how many examples, on whom; None for the defaults.
+        reference: the perceptual distance of the column `lpips`; None leaves it empty.
+        folder: keeps the records, so that the same call goes on where it was stopped; None keeps nothing.
+        done: told after every chunk.
+
+    Returns:
+        One frame per attack, a row per example, the columns of `gauntlet.evaluation.outcomes.SCHEMA`. All but
+        `seconds` equal those of `evaluate.py` for the same weights, examples, suite and grid.
+
+    Raises:
+        UserError: the images are not in [0, 1], or attacks failed.
+    """
+    grid = grid or Grid()
+    examples, fingerprint = (
+        (dataset.splits.test, dataset.fingerprint) if isinstance(dataset, ImageData) else (dataset, dataset.digest())
+    )
+    subject = Subject(classifier, weights_digest(classifier), examples, fingerprint, reference)
+    look = first_look(subject, slice(0, min(grid.chunk, grid.examples or grid.chunk)))
+    for line in (str(look), *(f"warning: {doubt}" for doubt in look.doubts)):
+        print(line, flush=True)
+    with tempfile.TemporaryDirectory(prefix="gauntlet-") as scratch:
+        root = Path(scratch if folder is None else folder)
+        folders = grid.run(subject, suite, root, done or _silent)
+        return {name: read_outcomes(place.path) for name, place in folders.items()}
+
+
+def _silent(progress: Progress) -> None:
+    """Nobody asked."""

@@ -1,0 +1,57 @@
+"""How far the grid is: a bar per attack on a terminal, a line per chunk anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from gauntlet.evaluation import Progress as Told
+
+
+class Display:
+    """Told after every chunk; a context manager.
+
+    Args:
+        attacks: their names, in order.
+    """
+
+    def __init__(self, attacks: Iterable[str]) -> None:
+        columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn())
+        self._live = sys.stdout.isatty()
+        self._progress = Progress(*columns, TextColumn("{task.fields[said]}"), disable=not self._live)
+        self._tasks = {name: self._progress.add_task(name, total=None, said="") for name in attacks}
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def chunk_done(self, told: Told) -> None:
+        """Show it. Chunks that were there from the start are not worth a line each."""
+        said = words(told)
+        self._progress.update(self._tasks[told.attack], completed=told.chunks, total=told.of, said=said)
+        if not self._live and (told.speed is not None or told.chunks == told.of):
+            print(f"{told.attack}: chunk {told.chunks} of {told.of}, {said}", flush=True)
+
+
+def words(told: Told) -> str:
+    """`45.3 % still right, 812 images/s, 40 s left`."""
+    parts = [f"{100 * told.right / max(1, told.examples):.1f} % still right"]
+    if told.speed is not None:
+        parts.append(f"{told.speed:.3g} images/s")
+    if told.seconds_left:
+        parts.append(f"{duration(told.seconds_left)} left")
+    if told.outside:
+        parts.append(f"{told.outside} outside their threat model")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

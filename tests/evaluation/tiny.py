@@ -1,0 +1,114 @@
+"""A grid of seconds' fractions, and what processes do in it."""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gauntlet.attacks import PGD, Clean
+from gauntlet.data import Examples
+from gauntlet.evaluation import AttackSuite, Grid, Subject, read_outcomes, work
+from gauntlet.threats import L2, Linf
+from tests.fixtures import tapped
+
+torch.set_num_threads(1)
+
+
+class Double(nn.Module):
+    """Computes in float64, where no example's numbers depend on its batch-mates."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network.double()
+
+    def forward(self, images):
+        return self.network(images.double())
+
+
+def examples(count=40):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (count, 3, 6, 5), generator=generator, dtype=torch.uint8)
+    classifier = Double(tapped())
+    with torch.no_grad():
+        labels = classifier(images.float() / 255).argmax(1)
+    labels[::7] = (labels[::7] + 1) % 4  # some are wrong from the start
+    return Examples(images, labels, torch.arange(count) * 3 + 100)
+
+
+def subject(count=40, **changes):
+    parts = {"classifier": Double(tapped()).eval(), "checkpoint": "c0ffee", "examples": examples(count)}
+    return Subject(**({**parts, "fingerprint": "f00d"} | changes))
+
+
+def attacks(steps=3):
+    return {
+        "clean": Clean(),
+        "linf": PGD(threat_model=Linf(0.1), steps=steps, step_size=0.4),
+        "free": PGD(threat_model=Linf(0.15), steps=steps),
+        "l2": PGD(threat_model=L2(0.6), steps=steps, step_size=0.4),
+    }
+
+
+def suite(**more):
+    named = attacks() | more
+    return AttackSuite(named, [name for name in named if name != "free"])
+
+
+GRID = Grid(chunk=8)
+CHUNKS = 4 * 5  # of 40 examples under four attacks
+
+
+def run(root, grid=GRID, subject_=None, suite_=None, done=lambda _: None):
+    return grid.run(subject_ or subject(), suite_ or suite(), Path(root), done)
+
+
+def records(folders):
+    return {name: read_outcomes(folder.path).drop("seconds") for name, folder in folders.items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(frame.equals(other[name], null_equal=True) for name, frame in one.items())
+
+
+def noting(log, pause=0.0):
+    """Write a line to a file for every chunk that is measured."""
+    measure = work.examine
+
+    def noted(subject, attack, batch, seeds):
+        with Path(log).open("a") as stream:
+            stream.write(f"{attack.threat_model.name}-{attack.threat_model.bound} {int(batch.ids[0])}\n")
+        time.sleep(pause)
+        return measure(subject, attack, batch, seeds)
+
+    return noted
+
+
+def process(root, log, rank, world, pause):
+    """What one process of several does."""
+    work.examine = noting(log, pause)
+    run(root, Grid(chunk=8, rank=rank, world=world))
+
+
+def hold(root, ready):
+    """Take the first chunk under clean and never finish it."""
+    with GRID.folders(subject(), suite(), Path(root))["clean"].taking(0) as ours:
+        ready.send(ours)
+        time.sleep(600)
+
+
+def fill(root, limit, said):
+    """Run where no file may grow beyond a limit: what the kernel does on a full disk, for one process."""
+    import resource
+
+    from gauntlet.errors import UserError
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        run(root)
+    except UserError as error:
+        said.send(str(error))
+    else:
+        said.send("")
+    os._exit(0)
