@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _rising_with_the_bound(suite: AttackSuite, outcomes: Mapping[str, pl.DataFra
     found = []
     for bounds in _families(suite, outcomes).values():
         sizes = sorted(bounds)
-        for small, large in zip(sizes, sizes[1:], strict=False):
+        for small, large in pairwise(sizes):
             rise = _share(_under(outcomes, bounds[large])) - _share(_under(outcomes, bounds[small]))
             found += [Flag("bound", name, max(0.0, rise), 0.005, why) for name in bounds[large]]
     return found
