@@ -3,8 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import accuracy, mean_accuracy, union_accuracy, unseen, wilson
@@ -19,16 +20,16 @@ columns = st.integers(1, 40).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_intervals_are_wilsons(counts):
-    from statsmodels.stats.proportion import proportion_confint
-
     right, examples = counts
     ours = wilson(right / examples, examples)
     assert (ours.low, ours.high) == pytest.approx(proportion_confint(right, examples, method="wilson"), abs=1e-12)
     assert 0 <= ours.low <= ours.value <= ours.high <= 1 or ours.value in (0, 1)
 
 
+@settings(deadline=None)
 @given(columns)
 def test_the_union_is_the_and_of_the_attacks_in_any_order(attacks):
     frames = [frame(right) for right in attacks]
@@ -39,6 +40,7 @@ def test_the_union_is_the_and_of_the_attacks_in_any_order(attacks):
     assert union.value <= min(accuracy(one).value for one in frames) + 1e-12
 
 
+@settings(deadline=None)
 @given(columns)
 def test_the_mean_is_the_mean_of_the_attacks(attacks):
     frames = [frame(right) for right in attacks]
@@ -53,6 +55,7 @@ def test_attacks_on_different_examples_have_no_union():
         union_accuracy([frame([1, 0]), frame([1])])
 
 
+@settings(deadline=None)
 @given(columns)
 def test_the_means_interval_is_wilsons_for_one_attack_and_never_wider_for_several(attacks):
     frames = [frame(right) for right in attacks]

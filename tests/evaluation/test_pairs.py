@@ -3,8 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar as theirs
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import compare, mcnemar, paired
@@ -18,10 +19,9 @@ def booleans(both, only_first, only_second, neither=0):
     return pl.Series(first, dtype=pl.Boolean), pl.Series(second, dtype=pl.Boolean)
 
 
+@settings(deadline=None)
 @given(counts, counts)
 def test_mcnemars_p_value_is_that_of_statsmodels(only_first, only_second):
-    from statsmodels.stats.contingency_tables import mcnemar as theirs
-
     expected = theirs([[7, only_first], [only_second, 3]], exact=True).pvalue
     assert mcnemar(only_first, only_second) == pytest.approx(expected, rel=1e-9)
 
@@ -43,6 +43,7 @@ def test_the_interval_is_that_of_bonett_and_price():
     assert (found.only_first, found.only_second, found.examples) == (26, 4, 48)
 
 
+@settings(deadline=None)
 @given(st.tuples(counts, counts, counts, counts).filter(any))
 def test_swapping_the_two_turns_the_signs(cells):
     both, only_first, only_second, neither = cells

@@ -9,7 +9,7 @@ import torch
 
 from gauntlet.noise import Noise, mix
 
-_BLOCK = 1 << 21  # draws held at once
+_BLOCK = 1 << 18  # draws held at once: what a processor's cache holds
 
 
 class Mean(NamedTuple):
@@ -21,7 +21,7 @@ class Mean(NamedTuple):
     examples: int
 
 
-def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples: int = 2000) -> list[Mean]:
+def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples: int = 1000) -> list[Mean]:
     """The means of several columns of the same examples, with percentile intervals.
 
     The examples are drawn again with replacement, the same ones for all columns (Efron, "Bootstrap methods: another
@@ -29,7 +29,7 @@ def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples
 
     Args:
         columns: `[K][N]` finite numbers.
-        seed: of the draws; the same numbers and seed give the same interval on every machine.
+        seed: of the draws; the same numbers and seed give the same interval, to the last digits on every machine.
         resamples: how often.
 
     Raises:
@@ -51,4 +51,5 @@ def _resampled(values: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
     """The means `[K, R]` of R resamples of `[K, N]` values."""
     count = values.shape[1]
     drawn = (Noise(seeds).uniform((len(seeds), count)).double() * count).long()
-    return torch.stack([column[drawn].mean(1) for column in values])
+    times = torch.zeros(drawn.shape, dtype=values.dtype).scatter_add_(1, drawn, values.new_ones(()).expand_as(drawn))
+    return values @ times.T / count
