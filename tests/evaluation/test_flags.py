@@ -61,7 +61,7 @@ def test_a_sound_classifier_raises_no_flag_and_is_left_as_it_was(hardened, batch
     flags = probe(hardened.train(), SUITE, batch)
     assert raised(flags) == set()
     assert {flag.name for flag in flags} == {
-        "deterministic", "batch", "unbounded", "gradients", "black box", "bound", "converged",
+        "deterministic", "logits", "batch", "unbounded", "gradients", "black box", "bound", "converged",
     }  # fmt: skip
     assert {flag.attack for flag in flags} == {None, "linf", "l2"}
     assert hardened.training
@@ -113,6 +113,7 @@ class Sociable(Quantised):
 @pytest.mark.parametrize("masked", [Quantised, Saturated])
 def test_masked_gradients_are_found(hardened, batch, masked):
     found = raised(probe(masked(hardened), SUITE, batch))
+    assert (("logits", None) in found) == (masked is Saturated)
     assert {("gradients", "linf"), ("gradients", "l2"), ("unbounded", None)} <= found
     assert not {"deterministic", "batch"} & {name for name, _ in found}
 
@@ -192,7 +193,7 @@ def test_a_check_that_fails_is_a_flag_and_costs_no_evaluation(hardened, batch):
 def test_nothing_right_and_nothing_there_raise_nothing(hardened, digits):
     wrong = digits.test[:8]
     wrong = wrong._replace(labels=(hardened(wrong.images).argmax(1) + 1) % 10)
-    assert {flag.name for flag in probe(hardened, SUITE, wrong)} == {"deterministic", "batch"}
+    assert {flag.name for flag in probe(hardened, SUITE, wrong)} == {"deterministic", "logits", "batch"}
     assert raised(probe(hardened, SUITE, digits.test[:0])) == set()
 
 

@@ -39,7 +39,7 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
     device = device_of(classifier)
     images, labels, ids = (part.to(device) for part in batch)
     with exact(), evaluating(classifier):
-        found = [_same_twice(classifier, images)]
+        found = [_same_twice(classifier, images), _logits(classifier, images)]
         if not found[0].raised:
             found += [_same_alone(classifier, images)]
         with torch.no_grad():
@@ -79,6 +79,14 @@ def _same_alone(classifier: nn.Module, images: Tensor) -> Flag:
     halves = torch.cat([classifier(half) for half in images.split(max(1, (len(images) + 1) // 2))])
     differ = ((whole - halves).abs() > 1e-3 * whole.abs().amax(1, keepdim=True).clamp(min=1)).any(1)
     return Flag("batch", None, _share(differ), 0.0, why)
+
+
+@torch.no_grad()
+def _logits(classifier: nn.Module, images: Tensor) -> Flag:
+    why = "share of examples whose logits are probabilities: a softmax inside the classifier flattens every loss"
+    answers = classifier(images).double()
+    probabilities = (answers >= 0).all(1) & ((answers.sum(1) - 1).abs() < 1e-4)
+    return Flag("logits", None, _share(probabilities), 0.5, why)
 
 
 def _unbounded(classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Tensor) -> Iterator[Flag]:
