@@ -36,6 +36,8 @@ def _distances(outcomes: Mapping[str, pl.DataFrame]) -> str:
         for name, frame in outcomes.items()
         for row in distance_statistics(frame).iter_rows()
     ]
+    if not rows:
+        return "No attack changed an answer.\n"
     return f"Distances of the images that fool it, with quantiles:\n\n{_markdown(head, rows)}"
 
 
