@@ -102,7 +102,7 @@ def test_the_bootstrap_is_scipys():
     from scipy.stats import bootstrap
 
     values = np.random.default_rng(0).exponential(size=200)
-    (ours,) = bootstrap_means([values.tolist()])
+    (ours,) = bootstrap_means([values.tolist()], resamples=4000)
     theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
     width = theirs.high - theirs.low
     assert ours.value == pytest.approx(values.mean())
