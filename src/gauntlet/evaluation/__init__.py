@@ -1,12 +1,18 @@
-"""The grid, the outcome store and what outcomes say."""
+"""The grid, the outcome store, what outcomes say, and what should make a reader doubt them."""
 
+from gauntlet.evaluation.bootstrap import Mean, bootstrap_means
+from gauntlet.evaluation.changes import distance_statistics
 from gauntlet.evaluation.examination import Subject, examine
 from gauntlet.evaluation.first_look import FirstLook, first_look
+from gauntlet.evaluation.flags import Flag, read_flags, recorded, write_flags
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.library import evaluate
 from gauntlet.evaluation.measures import Accuracy, accuracy, mean_accuracy, union_accuracy, unseen, wilson
 from gauntlet.evaluation.modes import Full, Survivors
 from gauntlet.evaluation.outcomes import OutcomeFolder, read_outcomes, with_fallen
+from gauntlet.evaluation.overlap import Overlap, coverage, overlaps
+from gauntlet.evaluation.pairs import Paired, compare, mcnemar, paired
+from gauntlet.evaluation.probe import probe
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.work import Progress
 
@@ -14,20 +20,35 @@ __all__ = [
     "Accuracy",
     "AttackSuite",
     "FirstLook",
+    "Flag",
     "Full",
     "Grid",
+    "Mean",
     "OutcomeFolder",
+    "Overlap",
+    "Paired",
     "Progress",
     "Subject",
     "Survivors",
     "accuracy",
+    "bootstrap_means",
+    "compare",
+    "coverage",
+    "distance_statistics",
     "evaluate",
     "examine",
     "first_look",
+    "mcnemar",
     "mean_accuracy",
+    "overlaps",
+    "paired",
+    "probe",
+    "read_flags",
     "read_outcomes",
+    "recorded",
     "union_accuracy",
     "unseen",
     "wilson",
     "with_fallen",
+    "write_flags",
 ]

@@ -15,13 +15,26 @@ from rich.console import Console
 
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Grid, OutcomeFolder, Subject, first_look
+from gauntlet.evaluation import (
+    AttackSuite,
+    Grid,
+    OutcomeFolder,
+    Subject,
+    first_look,
+    probe,
+    read_flags,
+    read_outcomes,
+    recorded,
+    write_flags,
+)
 from gauntlet.files import read_json, write_atomically
 from gauntlet.launch.display import Display
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
-from gauntlet.reports import draw_examples, markdown_table, read_row, run_table
+from gauntlet.reports import details, draw_examples, markdown_table, read_row, run_table
 from gauntlet.reports.table import caption, read_card
+
+_PROBED = 32  # examples of the sanity checks
 
 
 def device_of(choice: str) -> torch.device:
@@ -74,6 +87,7 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
     picture = folder.path / "pictures" / f"{name}.png"
     drawn = picture.exists() and _read_plan(folder, name) == plan
     write_atomically(_plan_file(folder, name), json.dumps(plan, indent=1) + "\n")
+    _check(subject, suite, name, grid, folder)
     _write_report(folder, subject)
     if not drawn:
         draw_examples(subject, suite, grid, picture)
@@ -81,6 +95,18 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(run_table(row, f"{row.name} through attack suite {name}"))
     print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
+
+
+def _check(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
+    """Sanity flags of whole records, unless these weights have them already."""
+    if grid.mode.suffix or read_flags(folder.path, name, subject.checkpoint) is not None:
+        return
+    print("sanity checks: gradients, bounds, convergence, noise, unbounded attack", flush=True)
+    places = grid.folders(subject, suite, folder.outcomes)
+    outcomes = {attack: read_outcomes(place.path) for attack, place in places.items()}
+    few = subject.examples[slice(0, min(_PROBED, grid.examples or _PROBED))]
+    flags = [*recorded(suite, outcomes), *probe(subject.classifier, suite, few, grid.seed)]
+    write_flags(folder.path, name, subject.checkpoint, flags)
 
 
 def write_card(folder: RunFolder, card: Mapping[str, Any]) -> None:
@@ -154,6 +180,7 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
             continue
         bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
         parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
+        parts += [details(folder.path, suite)]
         parts += [f"Bounds: {bounds or 'none'}.\n"]
         parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
     missing = CalibratedLPIPS().missing(subject.examples.shape[1:])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from gauntlet.errors import UserError
+from gauntlet.evaluation.flags import Flag, read_flags
 from gauntlet.evaluation.measures import Accuracy, accuracy, mean_accuracy, union_accuracy, unseen
 from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
 from gauntlet.files import read_json
@@ -30,8 +32,25 @@ class Row:
     """Whether every attack has all the examples it was asked for."""
     violations: int
     """Records whose image was not inside its threat model."""
+    flags: Sequence[Flag] | None = None
+    """What the sanity checks measured; None where they have not been made."""
+    unseen: Sequence[str] = ()
+    """The attacks of the unseen mean."""
     survivors: Sequence[str] = ()
     """Attacks that were run only on examples still standing, and have no accuracy of their own."""
+
+    def mark(self, column: str) -> str:
+        """A dagger where a raised flag touches the cell; an aggregate has the daggers of its attacks."""
+        members = {"union": self.union, "unseen mean": self.unseen}.get(column, [column])
+        return MARK if any(flag.attack is None or flag.attack in members for flag in self.raised) else ""
+
+    @property
+    def raised(self) -> list[Flag]:
+        """The flags that mark a cell."""
+        return [flag for flag in self.flags or () if flag.raised]
+
+
+MARK = "†"
 
 
 def read_row(folder: Path, suite: str) -> Row:
@@ -40,7 +59,7 @@ def read_row(folder: Path, suite: str) -> Row:
     Raises:
         UserError: it is no run folder, or was not evaluated under the suite.
     """
-    card, plan = read_card(folder), _read_plan(folder, suite)
+    card, plan = read_card(folder), read_plan(folder, suite)
     if plan["checkpoint"] != card["checkpoint"]:
         raise UserError(
             f"{folder}: suite {suite} was measured on other weights than those there now:"
@@ -61,15 +80,16 @@ def read_row(folder: Path, suite: str) -> Row:
         name: None if name in survivors else accuracy(frame) for name, frame in outcomes.items()
     }
     cells["union"] = cells["unseen mean"] = None
+    threats = {name: entry["threat_model"] for name, entry in plan["attacks"].items()}
+    others = unseen(threats, card["trained_on"])
     if complete:
-        threats = {name: entry["threat_model"] for name, entry in plan["attacks"].items()}
-        seen_not = unseen(threats, card["trained_on"])
-        others = [] if set(seen_not) & set(survivors) else [outcomes[name] for name in seen_not]
+        measurable = others and not set(others) & set(survivors)
         cells["union"] = union_accuracy([outcomes[name] for name in plan["union"]])
-        cells["unseen mean"] = mean_accuracy(others) if others else None
+        cells["unseen mean"] = mean_accuracy([outcomes[name] for name in others]) if measurable else None
     violations = sum(int((~frame["inside"]).sum()) for frame in records.values())
     bounds = {name: float(entry["bound"]) for name, entry in plan["attacks"].items()}
-    return Row(card["name"], cells, bounds, plan["union"], complete, violations, survivors)
+    flags = read_flags(folder, suite, card["checkpoint"])
+    return Row(card["name"], cells, bounds, plan["union"], complete, violations, flags, others, survivors)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -81,7 +101,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def _read_plan(folder: Path, suite: str) -> dict[str, Any]:
+def read_plan(folder: Path, suite: str) -> dict[str, Any]:
+    """What the suite was in a run: its attacks with their folders, the union, how many examples."""
     file = folder / "suites" / f"{suite}.json"
     if not file.exists():
         known = sorted(path.stem for path in file.parent.glob("*.json")) or "none"
@@ -93,9 +114,9 @@ def _read_plan(folder: Path, suite: str) -> dict[str, Any]:
     return plan
 
 
-def cell(value: Accuracy | None) -> str:
-    """`61.5 (56.6–66.1)`, in percent; a dash where there is nothing to say."""
-    return "–" if value is None else f"{100 * value.value:.1f} ({_interval(value)})"
+def cell(value: Accuracy | None, mark: str = "") -> str:
+    """`61.5† (56.6–66.1)`, in percent; a dash where there is nothing to say."""
+    return "–" if value is None else f"{100 * value.value:.1f}{mark} ({_interval(value)})"
 
 
 def _interval(value: Accuracy) -> str:
@@ -117,13 +138,12 @@ def run_table(row: Row, title: str) -> Table:
     for name, value in row.cells.items():
         bound = row.bounds.get(name)
         shown = f"{bound:.4g}" if bound else ""
-        cells = (
-            ("survivors", "")
-            if name in row.survivors
-            else ("–", "")
-            if value is None
-            else (f"{100 * value.value:.1f}", _interval(value))
-        )
+        if name in row.survivors:
+            cells = ("survivors", "")
+        elif value is None:
+            cells = ("–", "")
+        else:
+            cells = (f"{100 * value.value:.1f}{row.mark(name)}", _interval(value))
         if name == "union":
             table.add_section()
         table.add_row(name, shown, *cells, style="bold" if name == "union" else "")
@@ -137,8 +157,10 @@ def runs_table(rows: Sequence[Row], title: str) -> Table:
     for name in columns(rows):
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "union" else "")
     for row in rows:
-        cells = [row.cells.get(name) for name in columns(rows)]
-        shown = ["–" if value is None else f"{100 * value.value:.1f}\n{_interval(value)}" for value in cells]
+        shown = []
+        for name in columns(rows):
+            value = row.cells.get(name)
+            shown.append("–" if value is None else f"{100 * value.value:.1f}{row.mark(name)}\n{_interval(value)}")
         table.add_row(row.name.replace("/", "\n"), *shown)
     return table
 
@@ -147,7 +169,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     """For a page."""
     names = columns(rows)
     lines = [["run", *names], ["---", *("--:" for _ in names)]]
-    lines += [[row.name, *(cell(row.cells.get(name)) for name in names)] for row in rows]
+    lines += [[row.name, *(cell(row.cells.get(name), row.mark(name)) for name in names)] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -159,4 +181,19 @@ def caption(rows: Sequence[Row]) -> str:
     said += [f"{row.name}: unfinished, no union yet." for row in rows if not row.complete]
     said += [f"{row.name}: {', '.join(row.survivors)} ran on survivors only." for row in rows if row.survivors]
     said += [f"{row.name}: {row.violations} records outside their threat model." for row in rows if row.violations]
-    return " ".join(said)
+    said += [f"{row.name}: no sanity checks on record." for row in rows if row.flags is None]
+    return "  \n".join([" ".join(said), *(line for row in rows for line in flag_lines(row))])
+
+
+def flag_lines(row: Row) -> list[str]:
+    """One line per kind of raised flag: whose cells it marks, what was measured, and what that means."""
+    lines = []
+    for (name, why), flags in groupby(sorted(row.raised, key=_kind), key=_kind):
+        found = [(flag.attack or "all", f"{100 * flag.value:.3g} %", f"{100 * flag.threshold:.3g} %") for flag in flags]
+        values = ", ".join(f"{attack} {value}" for attack, value, _ in found)
+        lines.append(f"{MARK} {row.name}, {name}: {values}; expected at most {found[0][2]}: {why}.")
+    return lines
+
+
+def _kind(flag: Flag) -> tuple[str, str]:
+    return flag.name, flag.explanation

@@ -1,0 +1,114 @@
+"""How long it takes to say everything that records say: made-up records of 10,000 examples under 7 attacks.
+
+python scripts/bench_summary.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from gauntlet.attacks import PGD
+from gauntlet.evaluation import (
+    AttackSuite,
+    OutcomeFolder,
+    accuracy,
+    compare,
+    distance_statistics,
+    mean_accuracy,
+    overlaps,
+    read_outcomes,
+    recorded,
+    union_accuracy,
+)
+from gauntlet.threats import Linf
+
+RIGHT = {"clean": 0.82, "linf": 0.30, "l2": 0.35, "stadv": 0.46, "recoloradv": 0.71, "ppgd": 0.13, "lpa": 0.02}
+"""Published shares of PAT-self on CIFAR-10, so that the overlaps are as many as in earnest."""
+
+
+def main() -> None:
+    """Print the seconds of every part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument("--chunk", type=int, default=200)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folders = _write(Path(place), given.examples, given.chunk)
+        start = before = time.perf_counter()
+        frames = {name: read_outcomes(folder) for name, folder in folders.items()}
+        before = _said("read the files", before)
+        names = [name for name in RIGHT if name != "clean"]
+        for frame in frames.values():
+            accuracy(frame)
+        union_accuracy([frames[name] for name in names])
+        mean_accuracy([frames[name] for name in names])
+        before = _said("accuracies, union, mean", before)
+        areas = overlaps(frames)
+        before = _said(f"overlaps ({len(areas)} areas)", before)
+        for frame in frames.values():
+            distance_statistics(frame)
+        before = _said("distances with bootstrap intervals", before)
+        compare(frames, {name: frame.reverse() for name, frame in _swapped(frames).items()}, names)
+        before = _said("McNemar against another checkpoint", before)
+        suite = AttackSuite(dict.fromkeys(RIGHT, PGD(threat_model=Linf(0.1))), names)
+        recorded(suite, frames)
+        _said("flags from records", before)
+        print(f"{given.examples} examples x {len(RIGHT)} attacks: {time.perf_counter() - start:.2f} s in all")
+
+
+def _swapped(frames: dict) -> dict:
+    """The records of a checkpoint that answers otherwise: the same examples, in reverse."""
+    return {
+        name: frame.with_columns(example_id=frame["example_id"].reverse(), label=frame["label"].reverse())
+        for name, frame in frames.items()
+    }
+
+
+def _write(place: Path, examples: int, chunk: int) -> dict[str, Path]:
+    rng = np.random.default_rng(0)
+    shared, clean = rng.random(examples), rng.random(examples) < RIGHT["clean"]
+    folders = {}
+    for name, share in RIGHT.items():
+        luck = np.where(rng.random(examples) < 0.6, shared, rng.random(examples))
+        robust = clean & (luck < share / RIGHT["clean"])
+        folder = OutcomeFolder(place, name, {"attack": name})
+        for index, begin in enumerate(range(0, examples, chunk)):
+            rows = slice(begin, min(begin + chunk, examples))
+            folder.write(index, _rows(rng, rows, clean[rows], robust[rows]))
+        folders[name] = folder.path
+    return folders
+
+
+def _rows(rng: np.random.Generator, rows: slice, clean: np.ndarray, robust: np.ndarray) -> dict[str, list]:
+    ids = np.arange(rows.start, rows.stop)
+    label = ids % 10
+    distances = {name: rng.exponential(size=len(ids)).tolist() for name in ("linf", "l2", "lpips", "lpips_calibrated")}
+    return distances | {
+        "example_id": ids.tolist(),
+        "label": label.tolist(),
+        "clean_prediction": np.where(clean, label, (label + 1) % 10).tolist(),
+        "prediction": np.where(robust, label, (label + 2) % 10).tolist(),
+        "robust": robust.tolist(),
+        "inside": [True] * len(ids),
+        "size": rng.random(len(ids)).tolist(),
+        "margin": rng.normal(size=len(ids)).tolist(),
+        "kind": ["attack"] * len(ids),
+        "radius": [None] * len(ids),
+        "abstained": [False] * len(ids),
+        "seconds": [0.1] * len(ids),
+    }
+
+
+def _said(what: str, before: float) -> float:
+    now = time.perf_counter()
+    print(f"{now - before:6.2f} s  {what}")
+    return now
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Sanity checks that need the classifier: a few dozen examples, about four times the suite's price for each of them.
+
+After Carlini et al., "On evaluating adversarial robustness", 2019, §5, and Croce and Hein's checks of AutoAttack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.attacks import PGD, Attack
+from gauntlet.data import Batch
+from gauntlet.errors import NotFiniteError, ThreatModelViolation
+from gauntlet.evaluation.flags import Flag, needs_no_gradient
+from gauntlet.evaluation.grid import device_of
+from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.goals import Untargeted, margin
+from gauntlet.identity import describe, digest
+from gauntlet.noise import Noise, mix
+from gauntlet.scopes import evaluating, exact, frozen
+from gauntlet.threats import Linf
+
+_NOISES = 10  # random images per example
+
+
+def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0) -> list[Flag]:
+    """Check a classifier, and every attack of a suite on it. Nothing is left changed.
+
+    Args:
+        classifier: on the device to use.
+        suite: the attacks.
+        batch: a few examples, 64 say; the attacks are checked on those the classifier gets right.
+        seed: of the attacks.
+    """
+    device = device_of(classifier)
+    images, labels, ids = (part.to(device) for part in batch)
+    with exact(), evaluating(classifier):
+        found = [_same_twice(classifier, images), _logits(classifier, images)]
+        if not found[0].raised:
+            found += [_same_alone(classifier, images)]
+        with torch.no_grad():
+            right = classifier(images).argmax(1) == labels
+        images, labels, ids = images[right], labels[right], ids[right]
+        if not len(images):
+            return found
+        found += _tried(lambda: _unbounded(classifier, images, labels, mix(seed, ids)), "unbounded", None)
+        for name, attack in suite.attacks.items():
+            if attack.threat_model.bound:
+                seeds = mix(seed, int(digest(describe(attack))[:15], 16), ids)
+                checks = _Checks(classifier, name, attack, images, labels, seeds)
+                for check in (checks.gradients, checks.noise, checks.bound, checks.converged):
+                    found += _tried(check, check.__name__, name)
+    return found
+
+
+def _tried(check: Callable[[], Iterator[Flag]], name: str, attack: str | None) -> list[Flag]:
+    """The flags of a check; where an attack failed in it, a flag that says so: no check may cost an evaluation."""
+    try:
+        return list(check())
+    except (NotFiniteError, ThreatModelViolation) as error:
+        return [Flag(name, attack, 1.0, 0.0, f"this could not be checked: {error}")]
+
+
+@torch.no_grad()
+def _same_twice(classifier: nn.Module, images: Tensor) -> Flag:
+    why = "share of examples whose logits differ when asked twice: attacks on a random classifier need averaging"
+    differ = (classifier(images) != classifier(images)).flatten(1).any(1)
+    return Flag("deterministic", None, _share(differ), 0.0, why)
+
+
+@torch.no_grad()
+def _same_alone(classifier: nn.Module, images: Tensor) -> Flag:
+    why = "share of examples whose logits differ in half the batch: they depend on what else is in the batch"
+    whole = classifier(images)
+    halves = torch.cat([classifier(half) for half in images.split(max(1, (len(images) + 1) // 2))])
+    differ = ((whole - halves).abs() > 1e-3 * whole.abs().amax(1, keepdim=True).clamp(min=1)).any(1)
+    return Flag("batch", None, _share(differ), 0.0, why)
+
+
+@torch.no_grad()
+def _logits(classifier: nn.Module, images: Tensor) -> Flag:
+    why = "share of examples whose logits are probabilities: a softmax inside the classifier flattens every loss"
+    answers = classifier(images).double()
+    probabilities = (answers >= 0).all(1) & ((answers.sum(1) - 1).abs() < 1e-4)
+    return Flag("logits", None, _share(probabilities), 0.5, why)
+
+
+def _unbounded(classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Tensor) -> Iterator[Flag]:
+    why = "share of examples still right under PGD that may show any image at all: attacks cannot climb this classifier"
+    anything = PGD(threat_model=Linf(1.0), steps=100, step_size=0.05, restarts=3)
+    yield Flag("unbounded", None, _share(_lead(classifier, anything, images, labels, seeds) > 0), 0.0, why)
+
+
+class _Checks:
+    """The checks of one attack on the examples that are right before it."""
+
+    def __init__(
+        self, classifier: nn.Module, name: str, attack: Attack, images: Tensor, labels: Tensor, seeds: Tensor
+    ) -> None:
+        self.classifier, self.name, self.attack = classifier, name, attack
+        self.images, self.labels, self.seeds = images, labels, seeds
+        self._found: Tensor | None = None
+
+    def gradients(self) -> Iterator[Flag]:
+        """At the clean images and where a search begins, of what the attack climbs."""
+        if needs_no_gradient(self.attack):
+            return
+        why = "share of examples where the attack's gradient is zero or not finite: it cannot see where to go"
+        with torch.enable_grad(), frozen(self.classifier):
+            region = self.attack.threat_model.around(self.images, self.classifier)
+            points = (region.identity(), region.start(Noise(self.seeds)))
+            gradients = [self._gradient(region.perturb, point) for point in points]
+        if any(gradient is None for gradient in gradients):
+            return
+        sound = [gradient.isfinite().all(1) & (gradient != 0).any(1) for gradient in gradients if gradient is not None]
+        yield Flag("gradients", self.name, _share(~torch.stack(sound).all(0)), 0.05, why)
+
+    def noise(self) -> Iterator[Flag]:
+        """Random images of the same threat model must not break what the attack left."""
+        if needs_no_gradient(self.attack):
+            return
+        why = f"share of examples that {_NOISES} random images break and the attack does not: gradients mislead"
+        random = PGD(threat_model=self.attack.threat_model, steps=0, restarts=_NOISES)
+        missed = (self._lead(self.attack) > 0) & (self._lead(random) <= 0)
+        yield Flag("black box", self.name, _share(missed), 0.002, why)
+
+    def bound(self) -> Iterator[Flag]:
+        """With twice the bound, accuracy must not rise."""
+        why = "how much accuracy rises when the bound is doubled: the attack fails in a larger threat model"
+        try:
+            wider = scaled(self.attack, "bound", 2)
+            wider.threat_model.around(self.images[:1], self.classifier)
+        except ValueError:  # there is no such bound: everything is inside already
+            return
+        if wider is not self.attack:
+            rise = _share(self._lead(wider) > 0) - _share(self._lead(self.attack) > 0)
+            yield Flag("bound", self.name, max(0.0, rise), 0.05, why)
+
+    def converged(self) -> Iterator[Flag]:
+        """With twice the steps, the examples that stand must lead by nearly as much as before."""
+        longer = scaled(self.attack, "steps", 2)
+        if longer is self.attack or needs_no_gradient(self.attack):
+            return
+        why = "what twice the steps add to the fall of the lead of standing examples, as a share: it has not converged"
+        before, after = self._lead(self.attack), self._lead(longer)
+        stood = before > 0
+        with torch.no_grad():
+            fall = (margin(self.classifier(self.images), self.labels) - before)[stood].sum()
+        more = (before - after.clamp(min=0))[stood].sum()
+        value = float((more / fall).clamp(0, 1)) if more > 0 and fall > 0 else float(more > 0)
+        yield Flag("converged", self.name, value, 0.1, why)
+
+    def _gradient(self, perturb: Callable[[Tensor], Tensor], point: Tensor) -> Tensor | None:
+        """`[n, …]` flattened; zeros where the logits do not depend on the images, None where those hang on nothing."""
+        params = point.detach().requires_grad_()
+        images = perturb(params)
+        if not images.requires_grad:
+            return None
+        logits = self.classifier(images).float()
+        goal = getattr(self.attack, "goal", Untargeted()).of(self.labels, Noise(self.seeds).stream(1))
+        gain = goal.gain(logits).sum()
+        if not gain.requires_grad:
+            return torch.zeros_like(params).flatten(1)
+        (gradient,) = torch.autograd.grad(gain, params, allow_unused=True)
+        return (torch.zeros_like(params) if gradient is None else gradient).flatten(1)
+
+    def _lead(self, attack: Attack) -> Tensor:
+        """The label's lead on what comes back, `[n]`; that of the attack as it is, is computed once."""
+        if attack is not self.attack:
+            return _lead(self.classifier, attack, self.images, self.labels, self.seeds)
+        if self._found is None:
+            self._found = _lead(self.classifier, attack, self.images, self.labels, self.seeds)
+        return self._found
+
+
+def _lead(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
+    found = attack(classifier, images, labels, seeds=seeds).images
+    with torch.no_grad():
+        return margin(classifier(found).float(), labels)
+
+
+def scaled(thing: Any, field: str, factor: int) -> Any:
+    """The same tree of dataclasses with every number called `field` multiplied; the very same object if there is none.
+
+    Raises:
+        ValueError: the thing refuses the new number.
+    """
+    if isinstance(thing, Mapping):
+        changed: Any = {key: scaled(value, field, factor) for key, value in thing.items()}
+        return changed if any(changed[key] is not value for key, value in thing.items()) else thing
+    if isinstance(thing, list | tuple):
+        items = [scaled(value, field, factor) for value in thing]
+        return type(thing)(items) if any(a is not b for a, b in zip(items, thing, strict=True)) else thing
+    if not is_dataclass(thing) or isinstance(thing, type):
+        return thing
+    changes = {}
+    for part in (part for part in fields(thing) if part.init):
+        value = getattr(thing, part.name)
+        number = part.name == field and isinstance(value, int | float) and not isinstance(value, bool)
+        new = value * factor if number and value else value if number else scaled(value, field, factor)
+        if new is not value:
+            changes[part.name] = new
+    return replace(thing, **changes) if changes else thing
+
+
+def _share(column: Tensor) -> float:
+    return float(column.float().mean()) if len(column) else 0.0

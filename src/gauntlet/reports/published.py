@@ -1,0 +1,70 @@
+"""Numbers that others published, as data: `conf/published/<dataset>.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gauntlet.errors import UserError
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One defense."""
+
+    trained_on: Sequence[str]
+    """Names of threat models."""
+    cells: Mapping[str, float]
+    """Accuracies in [0, 1] by column: attacks, `union`, `unseen mean`. What was not published is not there."""
+    marks: Mapping[str, str]
+    """By column, or `row` for all of them: why a number is to be read with care."""
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One table of a paper."""
+
+    source: str
+    dataset: str
+    examples: int
+    attacks: Mapping[str, Mapping[str, Any]]
+    """By column: `threat_model` by its name, `bound`, and by what search."""
+    union: Sequence[str]
+    rows: Mapping[str, PublishedRow]
+    """By defense, under the names of `conf/defense`."""
+
+    @property
+    def threat_models(self) -> dict[str, str]:
+        """Of every attack."""
+        return {name: attack["threat_model"] for name, attack in self.attacks.items()}
+
+
+def read_published(file: Path) -> PublishedTable:
+    """The table in a file.
+
+    Raises:
+        UserError: it is no such table: a row has a column that is no attack, or a number that is no percentage.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+        rows = {name: _row(file, f"rows.{name}", row, content) for name, row in content["rows"].items()}
+        head = (content["source"], content["dataset"], content["examples"], content["attacks"], content["union"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is no table of published numbers ({error!r}): compare conf/published") from None
+    return PublishedTable(*head, rows)
+
+
+def _row(file: Path, place: str, row: Mapping[str, Any], content: Mapping[str, Any]) -> PublishedRow:
+    columns = {*content["attacks"], "union", "unseen mean"}
+    strange = sorted({*row["cells"], *row.get("marks", {})} - columns - {"row"})
+    if strange:
+        raise UserError(f"{file}: {place} has {strange}, which are no columns: expected some of {sorted(columns)}")
+    off = {name: value for name, value in row["cells"].items() if not 0 <= value <= 100}
+    if off:
+        raise UserError(f"{file}: {place} has {off}: accuracies are percentages, 0 to 100")
+    cells = {name: value / 100 for name, value in row["cells"].items()}
+    return PublishedRow(row["trained_on"], cells, row.get("marks", {}))

@@ -1,0 +1,256 @@
+"""Flags: a masked classifier raises the right ones and a sound one none; records tell the rest."""
+
+from dataclasses import dataclass, replace
+
+import polars as pl
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gauntlet.attacks import PGD, Adversarial, Clean
+from gauntlet.data import Digits
+from gauntlet.evaluation import AttackSuite, Flag, probe, read_flags, recorded, write_flags
+from gauntlet.evaluation.probe import scaled
+from gauntlet.goals import CrossEntropy, Untargeted
+from gauntlet.models import small_resnet
+from gauntlet.noise import mix
+from gauntlet.threats import L2, Linf
+
+LINF, L2_BALL = (
+    PGD(threat_model=Linf(0.05), steps=10, step_size=0.3),
+    PGD(threat_model=L2(0.5), steps=10, step_size=0.3),
+)
+SUITE = AttackSuite({"clean": Clean(), "linf": LINF, "l2": L2_BALL}, ["clean", "linf", "l2"])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Digits(size=16).splits
+
+
+@pytest.fixture(scope="module")
+def hardened(digits):
+    """Adversarially trained for a few seconds: enough to withstand something, and honest."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = small_resnet(10, [0.3] * 3, [0.3] * 3, width=8)
+    attack = PGD(threat_model=Linf(0.05), steps=2, step_size=0.7)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for epoch in range(4):
+        for rows in mix(epoch, torch.arange(len(digits.train))).argsort().split(100):
+            images, labels, ids = digits.train[rows]
+            attacked = attack(network, images, labels, seeds=ids).images
+            optimizer.zero_grad()
+            F.cross_entropy(network.train()(attacked), labels).backward()
+            optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture
+def batch(digits):
+    return digits.test[:32]
+
+
+def raised(flags):
+    return {(flag.name, flag.attack) for flag in flags if flag.raised}
+
+
+def test_a_sound_classifier_raises_no_flag_and_is_left_as_it_was(hardened, batch):
+    before = {name: tensor.clone() for name, tensor in hardened.state_dict().items()}
+    flags = probe(hardened.train(), SUITE, batch)
+    assert raised(flags) == set()
+    assert {flag.name for flag in flags} == {
+        "deterministic", "logits", "batch", "unbounded", "gradients", "black box", "bound", "converged",
+    }  # fmt: skip
+    assert {flag.attack for flag in flags} == {None, "linf", "l2"}
+    assert hardened.training
+    assert all(parameter.requires_grad for parameter in hardened.parameters())
+    assert all(tensor.equal(before[name]) for name, tensor in hardened.state_dict().items())
+    assert flags == probe(hardened.eval(), SUITE, batch)
+
+
+class Quantised(nn.Module):
+    """Rounds the pixels, so that no gradient passes."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network((images * 4).round() / 4)
+
+
+class Saturated(Quantised):
+    """Answers probabilities of huge logits: 0 and 1 to the last bit."""
+
+    def forward(self, images):
+        return (1e4 * self.network(images)).softmax(1)
+
+
+class Detached(Quantised):
+    """Hangs on no graph at all."""
+
+    def forward(self, images):
+        return self.network(images).detach()
+
+
+class Noisy(Quantised):
+    """Draws random numbers in every forward."""
+
+    def forward(self, images):
+        return self.network(images + 0.1 * torch.randn_like(images))
+
+
+class Sociable(Quantised):
+    """Centres its logits over the batch."""
+
+    def forward(self, images):
+        logits = self.network(images)
+        return logits - 0.1 * logits.mean(0)
+
+
+@pytest.mark.parametrize("masked", [Quantised, Saturated])
+def test_masked_gradients_are_found(hardened, batch, masked):
+    found = raised(probe(masked(hardened), SUITE, batch))
+    assert (("logits", None) in found) == (masked is Saturated)
+    assert {("gradients", "linf"), ("gradients", "l2"), ("unbounded", None)} <= found
+    assert not {"deterministic", "batch"} & {name for name, _ in found}
+
+
+def test_a_saturated_loss_marks_the_attack_that_climbs_it_and_no_other(hardened, batch):
+    """Cross-entropy of logits a thousand times too large is flat where the margin is not."""
+    sharp = nn.Sequential(hardened, Scaled(1e3))
+    attacks = {"margin": LINF, "entropy": replace(LINF, goal=Untargeted(CrossEntropy()))}
+    found = raised(probe(sharp, AttackSuite(attacks, ["margin"]), batch))
+    assert ("gradients", "entropy") in found
+    assert ("gradients", "margin") not in found
+    assert ("unbounded", None) not in found
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits):
+        return self.factor * logits
+
+
+def test_a_random_classifier_is_found(hardened, batch):
+    assert ("deterministic", None) in raised(probe(Noisy(hardened), SUITE, batch))
+
+
+def test_a_classifier_that_looks_at_the_whole_batch_is_found(hardened, batch):
+    assert ("batch", None) in raised(probe(Sociable(hardened), AttackSuite({"clean": Clean()}, ["clean"]), batch))
+
+
+def test_an_attack_that_has_not_converged_is_found(hardened, batch):
+    slow = AttackSuite({"slow": replace(LINF, steps=2, step_size=0.05)}, ["slow"])
+    assert ("converged", "slow") in raised(probe(hardened, slow, batch))
+
+
+@dataclass(frozen=True)
+class Timid:
+    """Gives up in a threat model larger than it is used to, and finds less than noise does from the beginning."""
+
+    threat_model: Linf
+    usual: float
+    stays_inside = True
+
+    def __call__(self, classifier, images, labels, *, seeds=None):
+        if self.threat_model.bound <= self.usual:
+            return replace(LINF, threat_model=self.threat_model)(classifier, images, labels, seeds=seeds)
+        return Adversarial(images, torch.zeros_like(images), images.new_zeros(len(images)))
+
+
+def test_an_attack_that_fails_at_a_larger_bound_is_found(hardened, batch):
+    suite = AttackSuite({"timid": Timid(Linf(0.1), 0.1)}, ["timid"])
+    assert raised(probe(hardened, suite, batch)) == {("bound", "timid")}
+
+
+def test_an_attack_weaker_than_noise_is_found(hardened, batch):
+    suite = AttackSuite({"idle": Timid(Linf(0.4), 0.0)}, ["idle"])
+    assert ("black box", "idle") in raised(probe(hardened, suite, batch))
+
+
+class Brittle(Quantised):
+    """NaN away from grey."""
+
+    def forward(self, images):
+        far = ((images < 0.05) | (images > 0.95)).flatten(1).any(1)
+        return self.network(images) + torch.where(far, torch.nan, 0.0)[:, None]
+
+
+def test_a_check_that_fails_is_a_flag_and_costs_no_evaluation(hardened, batch):
+    greys = batch._replace(images=batch.images * 0.5 + 0.25)
+    suite = AttackSuite({"noise": replace(LINF, steps=0)}, ["noise"])
+    (flag,) = [flag for flag in probe(Brittle(hardened), suite, greys) if flag.raised]
+    assert (flag.name, flag.attack) == ("unbounded", None)
+    assert "could not be checked: the classifier answered NaN" in flag.explanation
+
+
+def test_nothing_right_and_nothing_there_raise_nothing(hardened, digits):
+    wrong = digits.test[:8]
+    wrong = wrong._replace(labels=(hardened(wrong.images).argmax(1) + 1) % 10)
+    assert {flag.name for flag in probe(hardened, SUITE, wrong)} == {"deterministic", "logits", "batch"}
+    assert raised(probe(hardened, SUITE, digits.test[:0])) == set()
+
+
+def test_numbers_are_scaled_all_the_way_down():
+    tree = {"attacks": [LINF, Clean()], "steps": 3}
+    twice = scaled(tree, "steps", 2)
+    assert twice["attacks"][0] == replace(LINF, steps=20)
+    assert twice["attacks"][1] is tree["attacks"][1]
+    assert scaled(LINF, "bound", 2).threat_model == Linf(0.1)
+    assert scaled(LINF, "fog", 2) is LINF
+    with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
+        scaled(Linf(0.6), "bound", 2)
+
+
+def frame(robust, inside=None):
+    return pl.DataFrame(
+        {"example_id": range(len(robust)), "robust": robust, "inside": inside or [True] * len(robust)},
+        schema_overrides={"robust": pl.Boolean},
+    )
+
+
+def test_records_tell_who_left_the_threat_model():
+    suite = AttackSuite({"linf": LINF, "l2": L2_BALL}, ["linf"])
+    flags = recorded(suite, {"linf": frame([True] * 4, [True, True, True, False]), "l2": frame([True] * 4)})
+    assert raised(flags) == {("outside", "linf")}
+    assert flags[0].value == 0.25
+
+
+def test_records_tell_that_accuracy_rises_with_the_bound_of_one_threat_model():
+    attacks = {
+        "wide": replace(LINF, threat_model=Linf(0.1)),
+        "narrow": LINF,
+        "l2": replace(L2_BALL, threat_model=L2(9)),
+    }
+    suite = AttackSuite(attacks, ["wide"])
+    right = {"wide": frame([True, True, False]), "narrow": frame([True, False, False]), "l2": frame([True] * 3)}
+    assert raised(recorded(suite, right)) == {("bound", "wide")}
+    assert raised(recorded(suite, {**right, "wide": frame([False, True, False])})) == set()
+
+
+def test_records_tell_that_noise_breaks_what_gradients_do_not():
+    suite = AttackSuite({"linf": LINF, "strong": replace(LINF, steps=50), "noise": replace(LINF, steps=0)}, ["linf"])
+    right = {
+        "linf": frame([True, True, False]),
+        "strong": frame([True, False, True]),
+        "noise": frame([True, False, True]),
+    }
+    assert raised(recorded(suite, right)) == set()  # the two with gradients broke it together
+    right["noise"] = frame([False, True, True])
+    assert raised(recorded(suite, right)) == {("black box", "linf"), ("black box", "strong")}
+
+
+def test_flags_are_read_as_they_were_written_and_belong_to_their_weights(tmp_path):
+    flags = [Flag("gradients", "linf", 0.5, 0.05, "why"), Flag("unbounded", None, 0.0, 0.0, "why")]
+    assert read_flags(tmp_path, "quick", "c0ffee") is None
+    write_flags(tmp_path, "quick", "c0ffee", flags)
+    assert read_flags(tmp_path, "quick", "c0ffee") == flags
+    assert [flag.raised for flag in flags] == [True, False]
+    assert read_flags(tmp_path, "quick", "other") is None
+    assert list((tmp_path / "suites").glob("*.json")) == []  # no suite's plan

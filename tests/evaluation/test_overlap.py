@@ -1,0 +1,124 @@
+"""The areas of the Venn figure, against counting by hand, and how far the images went."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gauntlet.errors import UserError
+from gauntlet.evaluation import bootstrap_means, coverage, distance_statistics, overlaps
+
+
+def frame(right_before, robust, first=0, **columns):
+    """Records of examples whose label is 1."""
+    count = len(robust)
+    kept = {
+        "example_id": range(first, first + count),
+        "label": [1] * count,
+        "clean_prediction": list(map(int, right_before)),
+    }
+    return pl.DataFrame({**kept, "robust": [a and b for a, b in zip(right_before, robust, strict=True)], **columns})
+
+
+tables = st.integers(1, 30).flatmap(
+    lambda n: st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=2, max_size=4)
+)
+
+
+@settings(deadline=None)
+@given(tables)
+def test_every_subset_of_the_attacks_has_its_area(table):
+    right_before, *robust = table
+    names = ["a", "b", "c"][: len(robust)]
+    areas = {
+        area.attacks: area.examples
+        for area in overlaps({name: frame(right_before, r) for name, r in zip(names, robust, strict=True)})
+    }
+    victims = {
+        name: {i for i in range(len(r)) if right_before[i] and not r[i]} for name, r in zip(names, robust, strict=True)
+    }
+    for size in range(len(names) + 1):
+        for subset in combinations(names, size):
+            exactly = {
+                i
+                for i in range(len(right_before))
+                if right_before[i] and all((i in victims[name]) == (name in subset) for name in names)
+            }
+            assert areas.get(subset, 0) == len(exactly)
+    assert sum(areas.values()) == sum(right_before)
+
+
+def test_the_largest_area_comes_first_and_coverage_is_a_share_of_the_victims():
+    yes = [True] * 6
+    frames = {
+        "linf": frame(yes, [False, False, True, True, True, True]),
+        "lpa": frame(yes, [False, False, False, False, False, True]),
+        "idle": frame(yes, yes),
+    }
+    areas = overlaps(frames)
+    assert areas == [(("lpa",), 3), (("linf", "lpa"), 2), ((), 1)]
+    assert coverage(areas, by="lpa", of="linf") == 1.0
+    assert coverage(areas, by="linf", of="lpa") == pytest.approx(0.4)
+    assert coverage(areas, by="lpa", of="idle") is None
+
+
+def test_overlaps_of_different_examples_are_refused():
+    with pytest.raises(UserError, match="different examples"):
+        overlaps({"a": frame([True], [True]), "b": frame([True], [True], first=1)})
+
+
+def test_distances_are_of_successful_attacks_alone():
+    linf = [0.1, 0.2, 0.3, 9.0, 9.0]
+    found = distance_statistics(
+        frame(
+            [True, True, True, True, False],
+            [False, False, False, True, False],
+            linf=linf,
+            l2=[2.0] * 5,
+            lpips=pl.Series([None] * 5, dtype=pl.Float32),
+            lpips_calibrated=pl.Series([None] * 5, dtype=pl.Float32),
+            size=[1.0] * 5,
+        )
+    )
+    assert found["distance"].to_list() == ["linf", "l2", "size"]
+    row = found.row(0, named=True)
+    assert (row["examples"], row["mean"], row["q50"]) == (3, pytest.approx(0.2), pytest.approx(0.2))
+    assert [row["q05"], row["q25"], row["q75"], row["q95"]] == pytest.approx(
+        np.quantile(linf[:3], [0.05, 0.25, 0.75, 0.95]).tolist()
+    )
+    assert 0.1 <= row["low"] <= 0.2 <= row["high"] <= 0.3
+    assert found.row(1)[2:5] == (2.0, 2.0, 2.0)
+
+
+def test_an_attack_that_breaks_nothing_has_no_distances():
+    assert distance_statistics(frame([True], [True], linf=[0.1], l2=[0.1], size=[1.0])).is_empty()
+
+
+def test_the_bootstrap_is_scipys():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(0).exponential(size=200)
+    (ours,) = bootstrap_means([values.tolist()], resamples=4000)
+    theirs = bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours.value == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08 * width)
+    assert (ours.high - ours.low) == pytest.approx(2 * 1.96 * values.std() / math.sqrt(200), rel=0.08)
+
+
+def test_the_bootstrap_is_a_function_of_its_seed_and_draws_the_same_examples_for_all_columns():
+    values = [0.0, 1.0, 5.0, 2.0]
+    one, twice = bootstrap_means([values, [2 * value for value in values]])
+    assert (2 * one.low, 2 * one.high) == pytest.approx((twice.low, twice.high))
+    assert bootstrap_means([values, values])[0] == bootstrap_means([values, values])[1] == pytest.approx(one)
+    assert bootstrap_means([values * 50], seed=1) != bootstrap_means([values * 50], seed=2)
+
+
+@pytest.mark.parametrize(("values", "said"), [([[]], "no examples"), ([[1.0, math.inf]], "finite")])
+def test_a_bootstrap_of_nothing_is_refused(values, said):
+    with pytest.raises(ValueError, match=said):
+        bootstrap_means(values)

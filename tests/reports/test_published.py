@@ -1,0 +1,87 @@
+"""The paper's tables as data: complete, and consistent with their own unseen means."""
+
+import pytest
+
+from gauntlet.errors import UserError
+from gauntlet.evaluation import unseen
+from gauntlet.launch.config import CONF
+from gauntlet.reports import read_published
+
+
+def table(name):
+    return read_published(CONF / "published" / f"{name}.yaml")
+
+
+def recomputed(name):
+    """By row: the published unseen mean, and the one that follows from the row's other cells, in percent."""
+    published, found = table(name), {}
+    for defense, row in published.rows.items():
+        members = unseen(published.threat_models, row.trained_on)
+        mean = sum(row.cells[member] for member in members) / len(members) if members else None
+        if "unseen mean" in row.cells or mean is not None:
+            found[defense] = (100 * row.cells["unseen mean"], 100 * mean)
+    return found
+
+
+def test_the_unseen_means_of_cifar10_follow_from_the_cells_to_the_printed_digit():
+    rows = recomputed("cifar10")
+    assert len(rows) == 9
+    for defense, (printed, ours) in rows.items():
+        assert abs(printed - ours) <= 0.05 + 1e-9, defense
+
+
+def test_the_unseen_means_of_imagenet100_follow_from_the_cells_but_for_one_row():
+    """Normal training is the exception: 0.1 is printed, its cells give 0.4."""
+    rows = recomputed("imagenet100")
+    assert len(rows) == 8
+    off = {defense: ours for defense, (printed, ours) in rows.items() if abs(printed - ours) > 0.1}
+    assert off == {"normal": pytest.approx(0.4)}
+
+
+@pytest.mark.parametrize(("name", "rows", "columns"), [("cifar10", 12, 7), ("imagenet100", 9, 8)])
+def test_tables_are_complete(name, rows, columns):
+    published = table(name)
+    assert (len(published.rows), len(published.attacks)) == (rows, columns)
+    for defense, row in published.rows.items():
+        assert row.cells.keys() - {"unseen mean"} == {"union", *published.attacks}, defense
+        assert row.cells["union"] <= min(row.cells[attack] for attack in published.union), defense
+        assert row.cells["clean"] == max(row.cells.values())
+        assert ("unseen mean" in row.cells) == (not defense.startswith("at_all"))
+    assert set(published.union) == {
+        name for name, threat in published.threat_models.items() if threat not in ("clean", "perceptual")
+    }
+
+
+def test_the_headline_of_the_abstract():
+    """Union accuracy more than doubled over the next best model on ImageNet-100; bounds as in the paper."""
+    rows = table("imagenet100").rows
+    assert rows["pat_self"].cells["union"] > 2 * max(
+        row.cells["union"] for name, row in rows.items() if not name.startswith("pat")
+    )
+    assert table("cifar10").attacks["linf"]["bound"] == 8 / 255
+    assert table("imagenet100").attacks["linf"]["bound"] == 4 / 255
+    assert table("imagenet100").attacks["l2"]["bound"] == pytest.approx(1200 / 255)
+
+
+def test_doubtful_cells_are_marked():
+    assert table("cifar10").rows["at_all_random"].marks.keys() == {"clean"}
+    assert table("imagenet100").rows["normal"].marks.keys() == {"unseen mean", "recoloradv"}
+    assert table("imagenet100").rows["at_stadv"].marks.keys() == {"ppgd"}
+
+
+HEAD = "source: a\ndataset: b\nexamples: 1\nattacks: {}\nunion: []\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rows: 3", "is no table"),
+        (HEAD + "rows: {r: {trained_on: [], cells: {fog: 1}}}", "fog"),
+        (HEAD + "rows: {r: {trained_on: [], cells: {union: 101}}}", "101"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, text, said):
+    file = tmp_path / "table.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_published(file)
