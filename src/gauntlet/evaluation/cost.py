@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from gauntlet.attacks import Attack
 from gauntlet.data import Batch
-from gauntlet.evaluation.examination import Subject, attacked, device_of, examine
+from gauntlet.evaluation.examination import Subject, device_of, examine
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.outcomes import SCHEMA, as_parquet
+from gauntlet.models import Tapped
 from gauntlet.scopes import evaluating, exact
 
-_PROBE, _TIMES = 4, 4  # examples of a probe; how many times as many the second probe has
+_PROBE, _TIMES = 2, 2  # examples of a probe; how many times as many the second probe has
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def cost_of(subject: Subject, attack: Attack, grid: Grid) -> Cost:
     """
     few = subject.examples[slice(0, min(_PROBE, len(subject.examples)))]
     many = Batch(*(torch.cat([part] * _TIMES) for part in few))
-    passes = _passes(subject, attack, few, grid.seeds(attack, few))
-    _, small = _timed(subject, attack, few, grid)
+    with _counted(subject, attack, few) as counts:
+        _, small = _timed(subject, attack, few, grid)
     rows, large = _timed(subject, attack, many, grid)
     chunk = grid.chunks(subject)[0]
     size = chunk.stop - chunk.start
@@ -55,7 +56,11 @@ def cost_of(subject: Subject, attack: Attack, grid: Grid) -> Cost:
     seconds = max(0.0, small - per_example * len(few.labels)) + per_example * size
     frame = pl.DataFrame(rows, schema=SCHEMA)
     empty = len(as_parquet(frame.clear()))
-    return Cost(*passes, seconds, empty + frame.estimated_size() / len(frame) * size)
+    own, *others = counts
+    per = len(few.labels)
+    foreign = sum(other.forwards for other in others) / per
+    disk = empty + frame.estimated_size() / len(frame) * size
+    return Cost(own.forwards / per - 2, own.backwards / per, foreign, seconds, disk)
 
 
 def _timed(subject: Subject, attack: Attack, batch: Batch, grid: Grid) -> tuple[dict[str, Any], float]:
@@ -64,18 +69,15 @@ def _timed(subject: Subject, attack: Attack, batch: Batch, grid: Grid) -> tuple[
     return rows, time.perf_counter() - start
 
 
-def _passes(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> tuple[float, float, float]:
-    """Forwards and backwards of the classifier and forwards of other networks, per example."""
+@contextmanager
+def _counted(subject: Subject, attack: Attack, batch: Batch) -> Iterator[list[_Count]]:
+    """Passes of the classifier, then of every other network in the attack."""
     classifier, device = subject.classifier, device_of(subject.classifier)
-    images, labels = batch.images.to(device), batch.labels.to(device)
     others = [network for network in _networks(attack) if network is not classifier]
     with exact(), evaluating(classifier):
-        doors = [_first_layer(network, images[:1]) for network in (classifier, *others)]
-        with _counting(doors) as counts:
-            attacked(attack, classifier, images, labels, seeds.to(device))
-    count = len(labels)
-    own, *rest = counts
-    return own.forwards / count, own.backwards / count, sum(other.forwards for other in rest) / count
+        doors = [_first_layer(network, batch.images[:1].to(device)) for network in (classifier, *others)]
+    with _counting(doors) as counts:
+        yield counts
 
 
 @dataclass
@@ -121,7 +123,7 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     ]
     try:
         with evaluating(network):
-            network(images)
+            network.features(images) if isinstance(network, Tapped) else network(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -180,7 +180,7 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
             continue
         bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
         parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
-        parts += [details(folder.path, suite)]
+        parts += [] if row.survivors else [details(folder.path, suite)]
         parts += [f"Bounds: {bounds or 'none'}.\n"]
         parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
     missing = CalibratedLPIPS().missing(subject.examples.shape[1:])
