@@ -11,12 +11,14 @@ from torch.nn import functional as F
 from gauntlet.attacks import PGD, Best, FastLagrangianPerceptualAttack, Last
 from gauntlet.data import Batch, Digits
 from gauntlet.defenses import (
+    TRADES,
     AverageAttackTraining,
     MaximumAttackTraining,
     RandomAttackTraining,
     VariationRegularised,
     warmup_and_drops,
 )
+from gauntlet.defenses.trades import OtherPredictions, divergence
 from gauntlet.defenses.variation import TwoPoints, variation
 from gauntlet.distances import SelfLPIPS
 from gauntlet.models import small_resnet
@@ -150,3 +152,41 @@ def test_what_cannot_regularise_is_refused(search, weight):
     torn = PGD(threat_model=Linf(0.1), goal=TwoPoints(), iterate=Best())
     with pytest.raises(ValueError, match="best iterates"):
         prepared(VariationRegularised, attack=PAT, search=torn, weight=0.1)
+
+
+KL = PGD(threat_model=Linf(0.1), steps=3, step_size=0.5, iterate=Last(), goal=OtherPredictions())
+
+
+def test_divergence_is_kullback_leibler():
+    p, q = torch.tensor([[0.5, 0.25, 0.25], [1 / 3] * 3]), torch.tensor([[0.25, 0.5, 0.25], [1 / 3] * 3])
+    by_hand = (p * (p / q).log()).sum(1)
+    assert divergence(p.log() + 3, q.log() - 1).allclose(by_hand, atol=1e-6)
+
+
+def test_trades_is_clean_cross_entropy_plus_the_divergence_its_attack_finds():
+    made = prepared(TRADES, attack=KL, beta=6.0)
+    examples = batch(made)
+    everyone = torch.ones(24, dtype=torch.bool)
+    images = made.perturbed("linf", examples, everyone)
+    clean, other = copy.deepcopy(made.classifier).train()(torch.cat((examples.images, images))).chunk(2)
+    apart = F.kl_div(other.log_softmax(1), clean.softmax(1), reduction="batchmean")
+    assert made.training_step(examples, 0).allclose(F.cross_entropy(clean, examples.labels) + 6 * apart, rtol=1e-5)
+
+
+def test_trades_search_drives_predictions_apart_also_where_they_are_wrong():
+    made = prepared(TRADES, attack=KL)
+    examples = batch(made)
+    classifier = made.classifier.eval()
+    images = KL(classifier, examples.images, examples.labels, seeds=examples.ids).images
+    noise = PGD(threat_model=Linf(0.1), steps=0, iterate=Last())(
+        classifier, examples.images, examples.labels, seeds=examples.ids
+    ).images
+    with torch.no_grad():
+        clean = classifier(examples.images)
+        assert (divergence(clean, classifier(images)) > divergence(clean, classifier(noise))).all()
+
+
+@pytest.mark.parametrize(("attack", "beta"), [(ATTACKS["linf"], 6.0), (KL, -1.0)])
+def test_trades_refuses_what_is_none(attack, beta):
+    with pytest.raises(ValueError, match="expected"):
+        prepared(TRADES, attack=attack, beta=beta)

@@ -10,9 +10,11 @@ from gauntlet.defenses.adversarial import (
 from gauntlet.defenses.defense import Defense
 from gauntlet.defenses.normal import NormalTraining
 from gauntlet.defenses.schedules import warmup_and_drops
+from gauntlet.defenses.trades import TRADES
 from gauntlet.defenses.variation import VariationRegularised
 
 __all__ = [
+    "TRADES",
     "AdversarialDefense",
     "AdversarialTraining",
     "AverageAttackTraining",

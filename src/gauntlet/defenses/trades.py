@@ -1,0 +1,86 @@
+"""TRADES: clean accuracy and, apart from it, predictions that do not change inside a region.
+
+Zhang et al., "Theoretically principled trade-off between robustness and accuracy", ICML 2019, equation 5:
+cross-entropy(f(x), y) + β · max KL(p(x) ‖ p(x')).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gauntlet.attacks import Search
+from gauntlet.data import Batch
+from gauntlet.defenses.adversarial import AdversarialDefense
+from gauntlet.goals import Goal
+from gauntlet.noise import Noise
+
+
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(p ‖ q) of the class probabilities p and q of two `[N, K]` logits, `[N]`, in nats."""
+    given = logits.log_softmax(1)
+    return (given.exp() * (given - others.log_softmax(1))).sum(1)
+
+
+@dataclass(frozen=True)
+class Unlike(Goal):
+    """Predictions as far from those of the clean images as they can get, whatever the label."""
+
+    clean: Tensor
+    """`[N, K]` logits; `[N, 0]` until it is aimed."""
+
+    def aimed(self, clean: Callable[[], Tensor]) -> Unlike:
+        """With the clean logits."""
+        return replace(self, clean=clean())
+
+    def gain(self, logits: Tensor) -> Tensor:
+        """KL(p(x) ‖ p(x')), `[N]`."""
+        return divergence(self.clean, logits)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Never: there is always farther."""
+        return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+
+    def rows(self, keep: Tensor) -> Unlike:
+        """As in `Goal`."""
+        return replace(self, labels=self.labels[keep], clean=self.clean[keep])
+
+
+@dataclass(frozen=True)
+class OtherPredictions:
+    """The objective of TRADES' inner search."""
+
+    def of(self, labels: Tensor, noise: Noise) -> Goal:
+        """The goal of `[N]` labels."""
+        return Unlike(labels, torch.zeros(len(labels), 0, device=labels.device))
+
+
+class TRADES(AdversarialDefense):
+    """Cross-entropy on clean images plus β times the divergence the attack finds; nobody is spared.
+
+    Args:
+        attack: with the goal `OtherPredictions`.
+        beta: β, called 1/λ in the paper; 6 for the published CIFAR-10 network.
+        training: classifier, optimizer, schedule and seed, as in `Defense`.
+    """
+
+    def __init__(self, attack: Search, beta: float = 6.0, **training: Any) -> None:
+        super().__init__({attack.threat_model.name: attack}, attack_wrong=True, **training)
+        if not isinstance(attack.goal, OtherPredictions):
+            raise ValueError(f"TRADES' attack has the goal {type(attack.goal).__name__}: expected OtherPredictions")
+        if not beta >= 0:
+            raise ValueError(f"TRADES with beta {beta}: expected at least 0")
+        self.beta = beta
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Both terms, `[N]`, of one train-mode forward of clean and adversarial images."""
+        (name,) = self.attacks
+        images = self.perturbed(name, batch, self.to_attack(batch))
+        clean, attacked = self.classifier(torch.cat((batch.images, images))).chunk(2)
+        apart = divergence(clean, attacked)
+        self.note("train", len(apart), divergence=apart.detach().mean())
+        return self.cross_entropy(clean, batch.labels) + self.beta * apart
