@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ def margin(logits: Tensor, classes: Tensor) -> Tensor:
     return own - others.amax(1)
 
 
+@runtime_checkable
 class Loss(Protocol):
     """How far the logits have left a class, `[N]`."""
 
@@ -240,6 +241,11 @@ class Past(Goal):
         return replace(self, labels=self.labels[keep], rivals=self.rivals[keep])
 
 
+def _check_loss(loss: object, kind: type, known: str) -> None:
+    if not isinstance(loss, kind):
+        raise TypeError(f"{type(loss).__name__} is no loss of one class: expected {known}")
+
+
 class Objective(Protocol):
     """What a user configures; `of` makes the goal of a batch from its labels."""
 
@@ -257,6 +263,9 @@ class Untargeted:
 
     loss: Loss = field(default_factory=Margin)
 
+    def __post_init__(self) -> None:
+        _check_loss(self.loss, Loss, "Margin, CrossEntropy or DLR")
+
     def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
         return Away(labels, self.loss)
@@ -271,6 +280,9 @@ class RandomTarget:
     """
 
     loss: Loss = field(default_factory=CrossEntropy)
+
+    def __post_init__(self) -> None:
+        _check_loss(self.loss, Loss, "Margin, CrossEntropy or DLR")
 
     def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
@@ -292,6 +304,8 @@ class RankedTargets:
     targets: int = 9
 
     def __post_init__(self) -> None:
+        if hasattr(self.loss, "towards"):  # a loss of one class
+            raise TypeError(f"{type(self.loss).__name__} is no loss of label and target: expected Lead or TargetedDLR")
         if self.targets < 1:
             raise ValueError(f"{self.targets} target classes: expected at least 1; the AutoAttack paper has 9")
 

@@ -10,7 +10,7 @@ from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign,
 from gauntlet.attacks.quest import Quest
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
-from gauntlet.goals import CrossEntropy, Margin, Untargeted
+from gauntlet.goals import CrossEntropy, Lead, Margin, RankedTargets, Untargeted
 from gauntlet.noise import Noise
 from gauntlet.threats import (
     L1,
@@ -189,3 +189,33 @@ def test_every_step_rule_climbs_in_every_geometry(threat, step):
         climbed, random = (Margin()(classifier(some.images), labels) for some in (found, noise))
     assert (climbed > random).all()
     assert (found.size <= 1 + 1e-6).all()
+
+
+@pytest.mark.parametrize("bound", [0.25 / 255, 1 / 255, 8 / 255])
+def test_a_composition_of_one_is_as_strong_as_the_one_at_small_bounds_too(bound):
+    """In float32 x + δ rounds to a little more than the bound: such points are inside, or small bounds look robust."""
+    classifier = LinearClassifier(36)
+    images = random_images(64, 3, 3, 4)
+    labels, seeds = predictions(classifier, images), torch.arange(64)
+    with torch.no_grad():
+        lead = Margin()(classifier(images), labels)
+    one, composed, either = (
+        PGD(threat_model=threat, steps=10)(classifier, images, labels, seeds=seeds).images
+        for threat in (Linf(bound), Composition([Linf(bound)]), AnyOf([Linf(bound)]))
+    )
+    with torch.no_grad():
+        assert (Margin()(classifier(one), labels) > lead).all()
+    assert composed.equal(one)
+    assert either.equal(one)
+
+
+def test_several_targets_need_a_memory():
+    attack = PGD(threat_model=Linf(0.1), goal=RankedTargets(targets=2), iterate=Last(), steps=1)
+    with pytest.raises(ValueError, match="2 targets in turn and last iterates"):
+        attack(tapped(), random_images(2, 3, 6, 5), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(("goal", "loss"), [(Untargeted, Lead()), (RankedTargets, CrossEntropy())])
+def test_losses_and_goals_that_do_not_fit_are_refused_at_once(goal, loss):
+    with pytest.raises(TypeError, match=type(loss).__name__):
+        goal(loss)

@@ -26,8 +26,9 @@ from gauntlet.threats import ThreatModel
 class WorstCase:
     """The attacks in turn, each on the examples that still stand: that were right at x and whatever came back so far.
 
-    An example's image is x if it was wrong there, else that of the first success, else that with the lowest margin of
-    the label. What counts as right is a full-precision forward, never an attack's word.
+    An example's image is the zero image (x, where a threat model has no other) if it was wrong there, else that of the
+    first success, else that with the lowest margin of the label. What counts as right is a full-precision forward,
+    never an attack's word.
 
     Args:
         threat_model: what all attacks search.

@@ -106,7 +106,14 @@ class Search(ABC):
                 return _given_back(region, region.identity())
             goal = self.goal.of(labels, noise.stream(1))
             quest = Quest(classifier, region, goal, noise, self.iterate)
-            for restart, turn in product(range(self.restarts), range(quest.aim())):
+            turns = quest.aim()
+            if turns > 1 and not self.iterate.retires:
+                kept = type(self.iterate).__name__.lower()
+                raise ValueError(
+                    f"{turns} targets in turn and {kept} iterates: only the last target's try would be left;"
+                    f" use the best iterate, or one target"
+                )
+            for restart, turn in product(range(self.restarts), range(turns)):
                 quest.begin(restart, turn)
                 self.search(quest)
                 quest.end()

@@ -47,7 +47,8 @@ class SparseAscent(NamedTuple):
 class SparseAPGD(Search):
     """APGD in the L1 ball, first in wider balls than the bound, then in its own.
 
-    Costs `steps`·(F + B) + at most 3F; with `RankedTargets` that for every target, and 1F to rank them.
+    Costs `steps`·(F + B), 2(F + B) where stages begin and 1F; with `RankedTargets` that for every
+    target, and 1F to rank them.
 
     Args:
         threat_model: an `L1` ball.

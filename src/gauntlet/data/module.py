@@ -60,7 +60,10 @@ class ImageData(LightningDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the content of every split: what the examples are, not where they lie."""
+        """SHA-256 over every split: what the examples are, not where they lie.
+
+        Of sets in memory every pixel; of streamed ones the relative paths, labels, file sizes and the view.
+        """
         return hashlib.sha256("".join(split.digest() for split in self.splits).encode()).hexdigest()
 
     def train_dataloader(self) -> DataLoader[Batch]:

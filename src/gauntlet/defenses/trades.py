@@ -70,8 +70,9 @@ class TRADES(AdversarialDefense):
 
     def __init__(self, attack: Search, beta: float = 6.0, **training: Any) -> None:
         super().__init__({attack.threat_model.name: attack}, attack_wrong=True, **training)
-        if not isinstance(attack.goal, OtherPredictions):
-            raise ValueError(f"TRADES' attack has the goal {type(attack.goal).__name__}: expected OtherPredictions")
+        goal = getattr(attack, "goal", None)
+        if not isinstance(goal, OtherPredictions):
+            raise ValueError(f"TRADES' attack has the goal {type(goal).__name__}: expected OtherPredictions")
         if not beta >= 0:
             raise ValueError(f"TRADES with beta {beta}: expected at least 0")
         self.beta = beta

@@ -64,6 +64,8 @@ class VariationRegularised(AdversarialTraining):
                 f"the search for the variation has the goal {type(search.goal).__name__} and returns"
                 f" {type(search.iterate).__name__.lower()} iterates: expected TwoPoints and Last"
             )
+        if not search.threat_model.bound > 0:
+            raise ValueError(f"variation over a region of bound {search.threat_model.bound}: expected one above 0")
         if not weight >= 0:
             raise ValueError(f"variation weight {weight}: expected at least 0")
         self.search, self.weight = search, weight
@@ -81,4 +83,4 @@ class VariationRegularised(AdversarialTraining):
         """Both points of every example, `[2N, C, H, W]`."""
         seeds = self.example_seeds(batch, self.current_epoch)
         twice = Batch(batch.images.repeat(2, 1, 1, 1), batch.labels.repeat(2), batch.ids.repeat(2))
-        return self.attacked(self.search, twice, torch.cat((seeds, mix(seeds, 1)))).images
+        return self.attacked(self.search, twice, torch.cat((mix(seeds, 2), mix(seeds, 3)))).images

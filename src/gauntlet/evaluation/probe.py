@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from gauntlet.attacks import PGD, Attack
 from gauntlet.data import Batch
-from gauntlet.errors import NotFiniteError, ThreatModelViolation
 from gauntlet.evaluation.flags import Flag, needs_no_gradient
 from gauntlet.evaluation.grid import device_of
 from gauntlet.evaluation.suite import AttackSuite
@@ -61,7 +60,7 @@ def _tried(check: Callable[[], Iterator[Flag]], name: str, attack: str | None) -
     """The flags of a check; where an attack failed in it, a flag that says so: no check may cost an evaluation."""
     try:
         return list(check())
-    except (NotFiniteError, ThreatModelViolation) as error:
+    except Exception as error:  # attacks and losses are other people's as well
         return [Flag(name, attack, 1.0, 0.0, f"this could not be checked: {error}")]
 
 
@@ -124,7 +123,7 @@ class _Checks:
         if needs_no_gradient(self.attack):
             return
         why = f"share of examples that {_NOISES} random images break and the attack does not: gradients mislead"
-        random = PGD(threat_model=self.attack.threat_model, steps=0, restarts=_NOISES)
+        random = PGD(threat_model=altered(self.attack.threat_model, "spread", lambda _: 1.0), steps=0, restarts=_NOISES)
         missed = (self._lead(self.attack) > 0) & (self._lead(random) <= 0)
         yield Flag("black box", self.name, _share(missed), 0.002, why)
 
@@ -162,7 +161,7 @@ class _Checks:
             return None
         logits = self.classifier(images).float()
         goal = getattr(self.attack, "goal", Untargeted()).of(self.labels, Noise(self.seeds).stream(1))
-        gain = goal.gain(logits).sum()
+        gain = goal.aimed(lambda: self.classifier(self.images).detach()).turned(0).gain(logits).sum()
         if not gain.requires_grad:
             return torch.zeros_like(params).flatten(1)
         (gradient,) = torch.autograd.grad(gain, params, allow_unused=True)
@@ -184,16 +183,21 @@ def _lead(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor,
 
 
 def scaled(thing: Any, field: str, factor: int) -> Any:
-    """The same tree of dataclasses with every number called `field` multiplied; the very same object if there is none.
+    """The same tree of dataclasses with every number called `field` multiplied, as `altered` does it."""
+    return altered(thing, field, lambda value: value * factor if value else value)
+
+
+def altered(thing: Any, field: str, change: Callable[[Any], Any]) -> Any:
+    """The same tree of dataclasses with every number called `field` changed; the very same object if none is.
 
     Raises:
         ValueError: the thing refuses the new number.
     """
     if isinstance(thing, Mapping):
-        changed: Any = {key: scaled(value, field, factor) for key, value in thing.items()}
+        changed: Any = {key: altered(value, field, change) for key, value in thing.items()}
         return changed if any(changed[key] is not value for key, value in thing.items()) else thing
     if isinstance(thing, list | tuple):
-        items = [scaled(value, field, factor) for value in thing]
+        items = [altered(value, field, change) for value in thing]
         return type(thing)(items) if any(a is not b for a, b in zip(items, thing, strict=True)) else thing
     if not is_dataclass(thing) or isinstance(thing, type):
         return thing
@@ -201,8 +205,8 @@ def scaled(thing: Any, field: str, factor: int) -> Any:
     for part in (part for part in fields(thing) if part.init):
         value = getattr(thing, part.name)
         number = part.name == field and isinstance(value, int | float) and not isinstance(value, bool)
-        new = value * factor if number and value else value if number else scaled(value, field, factor)
-        if new is not value:
+        new = change(value) if number else altered(value, field, change)
+        if new is not value and not (number and new == value):
             changes[part.name] = new
     return replace(thing, **changes) if changes else thing
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gauntlet.data import Batch
+from gauntlet.errors import AttackFailed
 from gauntlet.evaluation import AttackSuite, Grid, Subject
 from gauntlet.evaluation.grid import attacked, device_of
 from gauntlet.files import write_atomically
@@ -24,7 +25,10 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
     batch = _right_ones(subject, count)
     rows: list[Row] = []
     for name in suite.attacks:
-        images, predictions = _under(subject, grid, name, suite, batch)
+        try:
+            images, predictions = _under(subject, grid, name, suite, batch)
+        except AttackFailed:  # said when it was measured; a picture is no reason to end
+            continue
         captions = captions_of(batch.labels, predictions)
         rows += attacked_rows(name, batch.images, images, captions)
     write_atomically(file, sheet(rows))

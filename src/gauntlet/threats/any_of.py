@@ -1,4 +1,4 @@
-"""The union of threat models: whatever any of them may show. That of an attack that returns the worst of several.
+"""The union of threat models: whatever any of them may show. A search stays in the member it started in.
 
 Tramèr & Boneh, "Adversarial training and robustness for multiple perturbations", NeurIPS 2019, §2.
 """

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gauntlet.checks import TOLERANCE
 from gauntlet.noise import Noise
 from gauntlet.threats.region import Region, ThreatModel
-
-TOLERANCE = 1e-5  # of the bound: what float32 loses between two batch sizes
 
 
 def parts_of(what: str, given: Sequence[ThreatModel] | Mapping[str, ThreatModel]) -> tuple[ThreatModel, ...]:
