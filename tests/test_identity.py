@@ -9,8 +9,9 @@ from torch import nn
 
 from gauntlet.attacks import PGD, Best, Clean, FastLagrangianPerceptualAttack, Last, OntoRegion
 from gauntlet.distances import LPIPS, SelfLPIPS
-from gauntlet.goals import CrossEntropy, Margin, RandomTarget, Untargeted
+from gauntlet.goals import RandomTarget, Untargeted
 from gauntlet.identity import describe, digest, weights_digest, weights_of
+from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.threats import L2, Linf, NeuralPerceptual
 from tests.fixtures import tapped
 

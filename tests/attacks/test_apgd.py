@@ -6,7 +6,8 @@ from torch import nn
 
 from gauntlet.attacks import APGD, Last, SparseAPGD
 from gauntlet.attacks.apgd import Ascent, _checkpoints
-from gauntlet.goals import DLR, CrossEntropy, RankedTargets, TargetedDLR, Untargeted
+from gauntlet.goals import RankedTargets, Untargeted
+from gauntlet.losses import DLR, CrossEntropy, TargetedDLR
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
 from gauntlet.threats.l1 import knapsack
 from tests.fixtures import Counting, Ellipsoid, LinearClassifier, predictions, random_images, tapped

@@ -6,9 +6,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from gauntlet.attacks import APGD, FAB, Best, SparseAPGD, Square, WorstCase
-from gauntlet.goals import DLR, CrossEntropy, Lead, Margin, RankedTargets, Untargeted
+from gauntlet.goals import RankedTargets, Untargeted
 from gauntlet.launch.config import CONF, plain, register_resolvers
 from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.losses import DLR, CrossEntropy, Lead, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf
 from tests.networks import CHECKPOINTS, cifar10, resnet32

@@ -11,7 +11,8 @@ from gauntlet.attacks import (
     PerceptualPGD,
     Stopped,
 )
-from gauntlet.goals import CrossEntropy, Untargeted
+from gauntlet.goals import Untargeted
+from gauntlet.losses import CrossEntropy
 from gauntlet.threats import Linf, NeuralPerceptual
 from tests.fixtures import numpy_distance, predictions
 from tests.networks import alexnet_distance, cifar10_test, resnet32

@@ -9,8 +9,8 @@ from torch import Tensor
 from gauntlet.attacks import PGD, Adversarial, FastLagrangianPerceptualAttack, OntoRegion, RandomChoice, WorstCase
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
-from gauntlet.goals import Margin
 from gauntlet.identity import describe, digest
+from gauntlet.losses import Margin
 from gauntlet.noise import Noise, mix
 from gauntlet.threats import L2, Linf, NeuralPerceptual
 from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped

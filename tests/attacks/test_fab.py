@@ -10,7 +10,8 @@ from scipy.optimize import linprog, minimize
 from gauntlet.attacks import FAB, Last
 from gauntlet.attacks.hyperplanes import move_l1, move_l2, move_linf, mover, onto_hyperplane
 from gauntlet.distances import LPIPS
-from gauntlet.goals import CrossEntropy, Lead, Margin, RankedTargets, Untargeted
+from gauntlet.goals import RankedTargets, Untargeted
+from gauntlet.losses import CrossEntropy, Lead, Margin
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
 from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
 

@@ -17,7 +17,8 @@ from gauntlet.attacks import (
     Tenfold,
 )
 from gauntlet.distances import LPIPS, SelfLPIPS
-from gauntlet.goals import Margin, RandomTarget
+from gauntlet.goals import RandomTarget
+from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import Linf, NeuralPerceptual
 from tests.attacks.test_fast_lpa import setting

@@ -5,7 +5,8 @@ import torch
 
 from gauntlet.attacks import PGD, Last
 from gauntlet.distances import LPIPS
-from gauntlet.goals import CrossEntropy, Margin, RandomTarget, Untargeted
+from gauntlet.goals import RandomTarget, Untargeted
+from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, NeuralPerceptual
 from tests.fixtures import Counting, Ellipsoid, LinearClassifier, predictions, random_images, tapped

@@ -17,7 +17,8 @@ from gauntlet.attacks import (
     PerceptualPGD,
 )
 from gauntlet.distances import LPIPS, SelfLPIPS
-from gauntlet.goals import Margin, RandomTarget, Untargeted
+from gauntlet.goals import RandomTarget, Untargeted
+from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, NeuralPerceptual
 from tests.attacks.test_fast_lpa import setting

@@ -31,7 +31,8 @@ from gauntlet.attacks import (
 )
 from gauntlet.attacks.quest import Quest
 from gauntlet.distances import LPIPS, SelfLPIPS
-from gauntlet.goals import DLR, CrossEntropy, Margin, RandomTarget, RankedTargets, Towards, Untargeted
+from gauntlet.goals import RandomTarget, RankedTargets, Towards, Untargeted
+from gauntlet.losses import DLR, CrossEntropy, Margin
 from gauntlet.models import small_resnet
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual

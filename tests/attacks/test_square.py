@@ -7,7 +7,7 @@ from torch import nn
 from gauntlet.attacks import Last, Square
 from gauntlet.attacks.squares import FlatSquares, Pyramids, proposals
 from gauntlet.distances import LPIPS
-from gauntlet.goals import Margin
+from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
 from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped

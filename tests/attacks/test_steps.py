@@ -10,7 +10,8 @@ from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign,
 from gauntlet.attacks.quest import Quest
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
-from gauntlet.goals import CrossEntropy, Lead, Margin, RankedTargets, Untargeted
+from gauntlet.goals import RankedTargets, Untargeted
+from gauntlet.losses import CrossEntropy, Lead, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import (
     L1,

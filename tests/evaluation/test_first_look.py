@@ -11,8 +11,9 @@ from gauntlet.errors import NotFiniteError, UserError
 from gauntlet.evaluation import AttackSuite, Progress, evaluate, first_look
 from gauntlet.evaluation.cost import cost_of
 from gauntlet.evaluation.outcomes import SCHEMA
-from gauntlet.goals import CrossEntropy, Untargeted
+from gauntlet.goals import Untargeted
 from gauntlet.launch.display import Display, duration, words
+from gauntlet.losses import CrossEntropy
 from gauntlet.models import Normalise
 from gauntlet.threats import Linf, NeuralPerceptual
 from tests.evaluation import tiny

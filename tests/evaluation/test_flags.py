@@ -12,7 +12,8 @@ from gauntlet.attacks import PGD, Adversarial, Clean
 from gauntlet.data import Digits
 from gauntlet.evaluation import AttackSuite, Flag, probe, read_flags, recorded, write_flags
 from gauntlet.evaluation.probe import scaled
-from gauntlet.goals import CrossEntropy, Untargeted
+from gauntlet.goals import Untargeted
+from gauntlet.losses import CrossEntropy
 from gauntlet.models import small_resnet
 from gauntlet.noise import mix
 from gauntlet.threats import L2, Linf

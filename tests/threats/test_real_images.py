@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gauntlet.attacks import PGD
-from gauntlet.goals import margin
+from gauntlet.losses import margin
 from gauntlet.scopes import frozen
 from gauntlet.threats import RGB, ReColorAdv, StAdv
 from tests.fixtures import photographs, predictions

