@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +26,7 @@ from gauntlet.errors import UserError
 
 _TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_FILES = (*_TRAIN, *_TEST)
 
 
 class IdxImages(ImageData):
@@ -40,10 +41,10 @@ class IdxImages(ImageData):
     """
 
     title: ClassVar[str]
-    archives: ClassVar[Mapping[str, str]]
-    """The published md5 of each gzipped file."""
-    contents: ClassVar[Mapping[str, str]]
-    """The md5 of what is in it."""
+    archives: ClassVar[Sequence[str]]
+    """The published md5 of each gzipped file: images and labels of training, then of test."""
+    contents: ClassVar[Sequence[str]]
+    """The md5 of what is in them."""
     mirrors: ClassVar[Sequence[str]]
     installed: ClassVar[Sequence[str]] = ()
     """Folders in which a system's package puts the files."""
@@ -94,10 +95,11 @@ class IdxImages(ImageData):
 
     def _existing(self) -> Path | None:
         places = [self.root, self.root / "raw", self.root / type(self).__name__ / "raw", *map(Path, self.installed)]
-        return next((place for place in places if any(_file(place, name) for name in self.contents)), None)
+        return next((place for place in places if any(_file(place, name) for name in _FILES)), None)
 
     def _fetched(self) -> Path:
-        instead = f"put {', '.join(self.archives)} into that folder, or say where they are with dataset.root=<folder>"
+        files = ", ".join(f"{name}.gz" for name in _FILES)
+        instead = f"put {files} into that folder, or say where they are with dataset.root=<folder>"
         others = sorted(file.name for file in self.root.iterdir() if not file.name.startswith("."))
         if others:
             raise UserError(f"{self.root} holds no {self.title}, but {', '.join(others[:3])}: {instead}")
@@ -105,8 +107,8 @@ class IdxImages(ImageData):
         return first_that_works(self.title, self.root, ways, instead)
 
     def _all_from(self, mirror: str) -> Path:
-        for name, md5 in self.archives.items():
-            download(f"{mirror}/{name}", self.root / name, f"md5:{md5}")
+        for name, md5 in zip(_FILES, self.archives, strict=True):
+            download(f"{mirror}/{name}.gz", self.root / f"{name}.gz", f"md5:{md5}")
         return self.root
 
     def _read(self, folder: Path, name: str) -> bytes:
@@ -122,10 +124,11 @@ class IdxImages(ImageData):
             content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{file} is damaged ({error}): remove it and fetch it again") from None
-        if (found := hashlib.md5(content).hexdigest()) != self.contents[name]:
+        official = self.contents[_FILES.index(name)]
+        if (found := hashlib.md5(content).hexdigest()) != official:
             raise UserError(
                 f"{file} is not {self.title}'s: its content of {len(content):,} bytes has md5 {found[:12]}…,"
-                f" the official one {self.contents[name][:12]}…; remove it and fetch it again"
+                f" the official one {official[:12]}…; remove it and fetch it again"
             )
         return content
 
@@ -140,18 +143,18 @@ class MNIST(IdxImages):
     """Handwritten digits; arguments as in `IdxImages`."""
 
     title = "MNIST"
-    archives: ClassVar = {
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-    }
-    contents: ClassVar = {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    }
+    archives = (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    )
+    contents = (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    )
     mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
 
 
@@ -159,18 +162,18 @@ class FashionMNIST(IdxImages):
     """Pieces of clothing; arguments as in `IdxImages`."""
 
     title = "Fashion-MNIST"
-    archives: ClassVar = {
-        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
-    }
-    contents: ClassVar = {
-        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    }
+    archives = (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    )
+    contents = (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    )
     mirrors = (
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",

@@ -46,6 +46,7 @@ def alexnet_cifar(
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     return TappedClassifier(Normalise(mean, std), network, _RELUS)
 
