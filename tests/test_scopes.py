@@ -1,6 +1,7 @@
 """Scopes undo themselves, also when what they hold raises."""
 
 import contextlib
+import os
 
 import pytest
 import torch
@@ -92,6 +93,31 @@ def test_exact_restores_the_precision_it_found_and_is_full_inside(before, determ
         for switch, precision in zip(switches, found[0], strict=True):
             switch.fp32_precision = precision
         cudnn.deterministic = found[1]
+
+
+@pytest.mark.parametrize(("before", "inside"), [("default", 1), ("warn", 1), ("error", 2)])
+@pytest.mark.parametrize("fills", [True, False])
+def test_exact_asks_for_deterministic_kernels_and_restores_what_it_found(before, inside, fills):
+    """A user who has torch refuse operations without one is not overruled; memory is filled only for such a user."""
+    found = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        torch.set_deterministic_debug_mode(before)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
+        expected = torch.get_deterministic_debug_mode()
+        with contextlib.suppress(ValueError), exact():
+            assert torch.get_deterministic_debug_mode() == inside
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.utils.deterministic.fill_uninitialized_memory == (fills and before != "default")
+            raise ValueError
+        assert torch.get_deterministic_debug_mode() == expected
+        assert torch.utils.deterministic.fill_uninitialized_memory == fills
+    finally:
+        torch.set_deterministic_debug_mode(found[0])
+        torch.utils.deterministic.fill_uninitialized_memory = found[1]
+
+
+def test_cublas_has_a_workspace_of_fixed_size():
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])

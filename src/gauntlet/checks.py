@@ -5,9 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gauntlet.errors import ThreatModelViolation
+from gauntlet.errors import NotFiniteError, ThreatModelViolation
 
-TOLERANCE = 1e-4  # of the bound: x + 8/255 alone overshoots in float32, and φ is a long sum
+TOLERANCE = 1e-4  # of the bound: φ is a long sum, and float32 adds it up in another order in another batch
+
+
+def in_box(images: Tensor) -> Tensor:
+    """Where every pixel of `[N, C, H, W]` images is in [0, 1], `[N]`; NaN is not."""
+    return ((images >= 0) & (images <= 1)).flatten(1).all(1)
 
 
 def check_batch(images: Tensor, labels: Tensor) -> None:
@@ -20,9 +25,9 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers, one per image"
         )
-    if images.numel() and not (images.amin() >= 0 and images.amax() <= 1):  # false for NaN too
+    off = ~in_box(images)
+    if off.any():
         low, high = images.amin().item(), images.amax().item()
-        off = ~((images >= 0) & (images <= 1)).flatten(1).all(1)
         raise ValueError(
             f"images run from {low:.4g} to {high:.4g}, {_where(off)}: expected [0, 1];"
             f" normalisation is the classifier's"
@@ -40,6 +45,14 @@ def check_labels(labels: Tensor, classes: int) -> None:
         )
 
 
+def check_answers(nan: Tensor) -> None:
+    """Raise NotFiniteError where the classifier answered NaN, `[N]` booleans."""
+    if nan.any():
+        raise NotFiniteError(
+            f"the classifier answered NaN for {_where(nan)}: such examples are neither right nor robust"
+        )
+
+
 def guard(images: Tensor, size: Tensor, attack: str, stays_inside: bool) -> None:
     """Raise ThreatModelViolation where images left [0, 1], are not finite, or left a region they promised to keep."""
     if not images.numel():
@@ -49,7 +62,7 @@ def guard(images: Tensor, size: Tensor, attack: str, stays_inside: bool) -> None
         raise ThreatModelViolation(
             f"{attack} made NaN or infinite pixels, {_where(broken)}: its gradient is not finite"
         )
-    off = (images.amin((1, 2, 3)) < 0) | (images.amax((1, 2, 3)) > 1)
+    off = ~in_box(images)
     if off.any():
         raise ThreatModelViolation(f"{attack} left [0, 1], {_where(off)}")
     beyond = size > 1 + TOLERANCE

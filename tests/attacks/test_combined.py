@@ -1,18 +1,22 @@
-"""Combinations: the first success, else the lowest margin, of attacks that search one and the same threat model."""
+"""Combinations: the first success, else the lowest margin, of attacks on one threat model or each on its own."""
 
 from dataclasses import dataclass
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from gauntlet.attacks import PGD, Adversarial, FastLagrangianPerceptualAttack, OntoRegion, RandomChoice, WorstCase
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
 from gauntlet.identity import describe, digest
+from gauntlet.launch.config import CONF, plain, register_resolvers
+from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.losses import Margin
 from gauntlet.noise import Noise, mix
-from gauntlet.threats import L2, Linf, NeuralPerceptual
+from gauntlet.threats import L2, AdversarialJPEG, AnyOf, Linf, NeuralPerceptual, ReColorAdv, StAdv
 from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
 
 DOUBLE = torch.float64
@@ -151,6 +155,122 @@ def test_the_weights_of_a_perceptual_ball_count_and_its_object_does_not(combinat
     combination(threat_model=balls[0], attacks={"same": PGD(threat_model=balls[1])})
     with pytest.raises(ValueError, match="odd searches"):
         combination(threat_model=balls[0], attacks={"odd": PGD(threat_model=balls[2])})
+
+
+SPLIT = AnyOf([Linf(0.004), AdversarialJPEG(0.05), StAdv(0.1)])
+
+
+def on_each(steps=3):
+    """An attack of its own for every part of the union, and one on all of it."""
+    members = {threat.name: PGD(threat_model=threat, steps=steps, step_size=0.5) for threat in SPLIT.members}
+    return members | {"all": PGD(threat_model=SPLIT, steps=steps)}
+
+
+def hard(count=60):
+    """A network that about half of the examples fall for under one threat model or another."""
+    classifier = tapped(classes=5, dtype=DOUBLE)
+    with torch.no_grad():
+        classifier.head[2].weight.mul_(2)
+    images = random_images(count, 3, 6, 6, dtype=DOUBLE)
+    return classifier, images, predictions(classifier, images), torch.arange(count)
+
+
+def test_the_worst_of_several_threat_models_is_the_worst_of_what_each_attack_finds_alone():
+    """Image by image; the params are in the place of the member, the size is a share of the member's bound."""
+    classifier, images, labels, seeds = hard()
+    attacks = on_each()
+    found = WorstCase(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
+    union = SPLIT.around(images, classifier)
+    shown, chosen = [union.perturb(union.identity())], union.chosen(found.params)
+    with torch.no_grad():
+        lead = Margin()(classifier(shown[0]), labels)
+    expected, standing = torch.zeros_like(labels), lead < 0
+    for index, attack in enumerate(attacks.values(), 1):
+        shown.append(attack(classifier, images, labels, seeds=Noise(seeds).stream(index).seeds).images)
+        with torch.no_grad():
+            now = Margin()(classifier(shown[index]), labels)
+        better = standing & (now > lead)
+        expected, lead = torch.where(better, index, expected), torch.where(better, now, lead)
+        standing &= lead < 0
+    for index, alone in enumerate(shown):
+        assert found.images[expected == index].allclose(alone[expected == index], rtol=0, atol=1e-9)
+    assert set(expected.tolist()) >= {1, 2, 3}, "the test needs examples of every threat model"
+    own = (expected > 0) & (expected < 4)
+    assert chosen[own].equal(expected[own] - 1)
+    for i, member in enumerate(SPLIT.members):
+        region, rows = member.around(images), chosen == i
+        shape = region.identity().shape
+        params = found.params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
+        assert region.perturb(params)[rows].allclose(found.images[rows], rtol=0, atol=1e-12)
+        assert region.size(params)[rows].allclose(found.size[rows])
+    assert union.perturb(found.params).equal(found.images)
+    assert (found.size <= 1 + 1e-9).all()
+
+
+def test_a_worst_case_of_threat_models_leaves_no_more_than_any_part_of_it():
+    classifier, images, labels, seeds = hard()
+    whole = WorstCase(threat_model=SPLIT, attacks=on_each())(classifier, images, labels, seeds=seeds)
+    left = predictions(classifier, whole.images) == labels
+    assert 0 < left.sum() < len(labels)
+    for index, attack in enumerate(on_each().values()):
+        alone = attack(classifier, images, labels, seeds=Noise(seeds).stream(1 + index).seeds)
+        assert (left <= (predictions(classifier, alone.images) == labels)).all()
+
+
+def test_a_worst_case_under_a_union_of_one_is_that_of_the_one():
+    classifier, images, labels, seeds = hard(20)
+    ball = Linf(0.02)
+    attacks = {"short": PGD(threat_model=ball, steps=1), "long": PGD(threat_model=ball, steps=5)}
+    one, other = (
+        WorstCase(threat_model=threat, attacks=attacks)(classifier, images, labels, seeds=seeds)
+        for threat in (ball, AnyOf([ball]))
+    )
+    assert one.images.equal(other.images)
+    assert one.size.equal(other.size)
+    assert one.params.equal(other.params[:, 1:].reshape(one.params.shape))
+
+
+def test_a_chance_among_threat_models_gives_each_example_what_its_attack_alone_gives():
+    classifier, images, labels, seeds = hard(30)
+    attacks = {name: attack for name, attack in on_each().items() if name != "all"}
+    found = RandomChoice(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
+    chosen = SPLIT.around(images).chosen(found.params)
+    assert chosen.unique().tolist() == [0, 1, 2]
+    for index, attack in enumerate(attacks.values()):
+        alone = attack(classifier, images, labels, seeds=Noise(seeds).stream(1 + index).seeds)
+        assert alone.images[chosen == index].allclose(found.images[chosen == index], rtol=0, atol=1e-9)
+        assert alone.size[chosen == index].allclose(found.size[chosen == index])
+
+
+@pytest.mark.parametrize("combination", [WorstCase, RandomChoice])
+def test_a_member_of_a_union_of_another_bound_is_refused(combination):
+    attacks = {"good": PGD(threat_model=Linf(0.004)), "odd": PGD(threat_model=Linf(0.006))}
+    with pytest.raises(ValueError, match=r"odd searches linf of bound 0.006 .* expected the union or a member of it"):
+        combination(threat_model=SPLIT, attacks=attacks)
+
+
+@pytest.mark.parametrize("preset", ["paper", "strong"])
+def test_the_narrow_union_is_one_attack_in_yaml(preset):
+    register_resolvers()
+    words = ["+attack/paper@attack_suite.attacks.narrow=narrow", "defense=normal", "attack_suite=clean"]
+    words[0] = words[0].replace("paper", preset)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(
+            "train", [*words, "+threat_model@attack_suite.attacks.narrow.threat_model=narrow"], return_hydra_config=True
+        )
+        HydraConfig.instance().set_config(config)
+        whole = plain(config)
+    check_targets(whole)
+    attack = instantiate(whole["attack_suite"]["attacks"]["narrow"])
+    bounds = whole["dataset"]["bounds"]
+    assert type(attack) is WorstCase
+    assert attack.threat_model == AnyOf(
+        [Linf(bounds["linf"]), L2(bounds["l2"]), StAdv(bounds["stadv"]), ReColorAdv(bounds["recoloradv"])]
+    )
+    assert list(attack.attacks) == ["linf", "l2", "stadv", "recoloradv"]
+    assert attack.members == (0, 1, 2, 3)
+    assert list(attack.attacks["l2"].attacks) == ["apgd", "apgd_targeted", "fab", "square"]
+    assert isinstance(attack.attacks["stadv"], PGD if preset == "paper" else WorstCase)
 
 
 def test_nan_raises_also_where_no_attack_would_have_looked():

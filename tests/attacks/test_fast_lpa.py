@@ -8,7 +8,8 @@ from gauntlet.attacks import PGD, Best, FastLagrangianPerceptualAttack, Last, No
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, NeuralPerceptual, Unchanged
-from tests.fixtures import Counting, LinearClassifier, numpy_distance, predictions, random_images, tapped
+from tests.attacks.perceptual import phi, setting
+from tests.fixtures import Counting, LinearClassifier, numpy_distance, predictions, random_images
 
 DOUBLE = torch.float64
 PUBLISHED_MULTIPLIERS = [1, 1.2589, 1.5849, 1.9953, 2.5119, 3.1623, 3.9811, 5.0119, 6.3096, 7.9433]
@@ -21,27 +22,19 @@ def lpa(threat_model, **changes):
 
 def paper(classifier, eyes, images, labels, delta, bound, multipliers, lengths):
     """Laidlaw et al. 2021, appendix A, Fast-LPA, in plain tensors: δ after the last step."""
-
-    def phi(batch):
-        layers = []
-        for maps in eyes.features(batch):
-            length = maps.square().sum(1, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny).sqrt() + 1e-10
-            layers.append((maps / (length * (maps.shape[2] * maps.shape[3]) ** 0.5)).reshape(len(batch), -1))
-        return torch.cat(layers, 1)
-
-    clean, rows = phi(images).detach(), torch.arange(len(images))
+    clean, rows = phi(eyes, images).detach(), torch.arange(len(images))
     for multiplier, length in zip(multipliers, lengths, strict=True):
         delta = delta.detach().requires_grad_()
         logits = classifier(images + delta)
         first, second = logits.topk(2, 1).indices.T
         other = torch.where(first == labels, second, first)
         rise = logits[rows, other] - logits[rows, labels]
-        here = phi(images + delta)
+        here = phi(eyes, images + delta)
         excess = (here - clean).square().sum(1).sqrt() - bound
         (gradient,) = torch.autograd.grad((-rise + multiplier * excess.clamp(min=0)).sum(), delta)
         with torch.no_grad():
             down = gradient / (gradient.square().sum((1, 2, 3), keepdim=True).sqrt() + 1e-8)
-            rate = (here - phi(images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
+            rate = (here - phi(eyes, images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
             step = (bound * length / (rate + 1e-4)).reshape(-1, 1, 1, 1)
             delta = (images + delta - step * down).clamp(0, 1) - images
     return delta.detach()
@@ -50,15 +43,6 @@ def paper(classifier, eyes, images, labels, delta, bound, multipliers, lengths):
 def schedules(steps):
     """λ and the step as a share of the bound."""
     return [10 * 0.1 ** (1 - i / steps) for i in range(steps)], [0.1 ** (i / steps) for i in range(steps)]
-
-
-def setting(bounded, dtype, bound=0.3, count=5):
-    """A classifier, the network of φ, a threat model, a batch."""
-    classifier = tapped(classes=5, dtype=dtype)
-    eyes = classifier if bounded == "self" else tapped(seed=8, dtype=dtype)
-    threat = NeuralPerceptual(SelfLPIPS() if bounded == "self" else LPIPS(eyes), bound)
-    images = random_images(count, 3, 7, 6, dtype=dtype).mul(1.2).sub(0.1).clamp(0, 1)
-    return classifier, eyes, threat, images, predictions(classifier, images), torch.arange(count)
 
 
 @pytest.mark.parametrize("bounded", ["self", "externally"])
@@ -189,6 +173,14 @@ def test_other_threat_models_are_refused(threat):
 def test_no_steps_are_refused(steps):
     with pytest.raises(ValueError, match=f"of {steps} steps: expected at least 1"):
         FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(SelfLPIPS(), 0.5), steps=steps)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"probe": 0.0}, {"probe": -0.1}, {"multiplier": -1.0}, {"multiplier": float("nan")}]
+)
+def test_numbers_without_a_meaning_are_refused(changes):
+    with pytest.raises(ValueError, match="expected a multiplier ≥ 0 and a pixel length above 0"):
+        lpa(NeuralPerceptual(SelfLPIPS(), 0.5), **changes)
 
 
 def test_self_bounded_it_refuses_a_classifier_without_taps():

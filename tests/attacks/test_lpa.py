@@ -16,13 +16,13 @@ from gauntlet.attacks import (
     Stopped,
     Tenfold,
 )
-from gauntlet.distances import LPIPS, SelfLPIPS
+from gauntlet.distances import SelfLPIPS
 from gauntlet.goals import RandomTarget
 from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import Linf, NeuralPerceptual
-from tests.attacks.test_fast_lpa import setting
-from tests.fixtures import Counting, Ellipsoid, LinearClassifier, numpy_distance, predictions, tapped
+from tests.attacks.perceptual import ellipsoid, phi, setting, sharp
+from tests.fixtures import Counting, numpy_distance, predictions
 
 DOUBLE = torch.float64
 
@@ -33,15 +33,7 @@ def lpa(threat_model, **changes):
 
 def paper(classifier, eyes, images, labels, delta, bound, searches, steps, stops, decays):
     """Laidlaw et al. 2021, LPA, in plain tensors, but an example stops where it was seen: δ, λ, who stopped."""
-
-    def phi(batch):
-        layers = []
-        for maps in eyes.features(batch):
-            length = maps.square().sum(1, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny).sqrt() + 1e-10
-            layers.append((maps / (length * (maps.shape[2] * maps.shape[3]) ** 0.5)).reshape(len(batch), -1))
-        return torch.cat(layers, 1)
-
-    delta, clean, live = delta.clone(), phi(images).detach(), torch.ones(len(images), dtype=torch.bool)
+    delta, clean, live = delta.clone(), phi(eyes, images).detach(), torch.ones(len(images), dtype=torch.bool)
     multiplier = torch.full((len(images),), 0.01, dtype=images.dtype)
     for _ in range(searches):
         last = torch.zeros(len(images), dtype=images.dtype)
@@ -52,7 +44,7 @@ def paper(classifier, eyes, images, labels, delta, bound, searches, steps, stops
                 [logits[j, [k for k in range(logits.shape[1]) if k != labels[j]]].amax()[None] - logits[j, labels[j]]
                  for j in range(len(images))]
             )  # fmt: skip
-            embedding = phi(images + here)
+            embedding = phi(eyes, images + here)
             size = (embedding - clean).square().sum(1).sqrt()
             loss = -rise.clamp(max=1) + multiplier * (size - bound).clamp(min=0)
             (gradient,) = torch.autograd.grad(loss.sum(), here)
@@ -62,7 +54,7 @@ def paper(classifier, eyes, images, labels, delta, bound, searches, steps, stops
                     live = live & ~((logits.argmax(1) != labels) & inside)
                 last = torch.where(live, size, 0)
                 down = gradient / (gradient.square().sum((1, 2, 3), keepdim=True).sqrt() + 1e-8)
-                rate = (embedding - phi(images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
+                rate = (embedding - phi(eyes, images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
                 length = bound * 0.1 ** (i / steps) if decays else 2 * bound / steps
                 moved = (images + delta - down * (length / (rate + 1e-8)).reshape(-1, 1, 1, 1)).clamp(0, 1) - images
                 delta = torch.where(live.reshape(-1, 1, 1, 1), moved, delta.detach())
@@ -133,17 +125,6 @@ def test_multipliers_without_a_meaning_are_refused(make, first, growth):
         make(first, growth)
 
 
-def ellipsoid(seed, bound=0.05, count=3, size=12):
-    """A linear classifier too sure to fall, an ellipsoidal ball, and the largest rise of the margin in it."""
-    matrix = torch.randn(size + 8, size, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-    classifier = LinearClassifier(size, bias=1e3, dtype=DOUBLE, seed=seed + 5)
-    weight = classifier.weight.detach()
-    rise = 2 * bound * (weight @ torch.linalg.solve(matrix.T @ matrix, weight)).sqrt()
-    images = torch.full((count, size // 4, 2, 2), 0.5, dtype=DOUBLE)
-    threat = NeuralPerceptual(Ellipsoid(tapped(dtype=DOUBLE), matrix), bound)
-    return classifier, threat, images, torch.zeros(count, dtype=torch.long), rise
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_reaches_the_best_point_of_an_ellipsoid(seed):
     """Bound · √(wᵀ (AᵀA)⁻¹ w), twice, as the margin is twice the score; a second search finds λ, so within 1 %."""
@@ -153,14 +134,6 @@ def test_reaches_the_best_point_of_an_ellipsoid(seed):
     share = (classifier.margin(found, labels) - classifier.margin(images, labels)) / rise
     assert (share <= 1 + 1e-9).all()
     assert (share >= 0.99).all()
-
-
-def sharp(bound, count=40):
-    """Half of the examples fall."""
-    classifier, eyes, _, images, _, seeds = setting("externally", DOUBLE, count=count)
-    with torch.no_grad():
-        classifier.head[2].weight.mul_(3)
-    return classifier, eyes, NeuralPerceptual(LPIPS(eyes), bound), images, predictions(classifier, images), seeds
 
 
 def test_success_rises_with_the_bound_and_is_complete_without_one():

@@ -19,7 +19,7 @@ from gauntlet.attacks import (
 )
 from gauntlet.distances import LPIPS
 from gauntlet.threats import Linf, NeuralPerceptual
-from tests.attacks.test_fast_lpa import setting
+from tests.attacks.perceptual import setting
 from tests.fixtures import random_images, tapped
 
 

@@ -21,8 +21,7 @@ from gauntlet.goals import RandomTarget, Untargeted
 from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, NeuralPerceptual
-from tests.attacks.test_fast_lpa import setting
-from tests.attacks.test_lpa import ellipsoid, sharp
+from tests.attacks.perceptual import ellipsoid, setting, sharp
 from tests.fixtures import Circle, Counting, numpy_distance, predictions, random_images, tapped
 
 DOUBLE = torch.float64

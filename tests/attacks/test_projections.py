@@ -192,6 +192,14 @@ def test_numbers_without_a_meaning_are_refused(make):
         make()
 
 
+@pytest.mark.parametrize(
+    "changes", [{"overshoot": -0.1}, {"overshoot": float("nan")}, {"factor": 0.0}, {"factor": -1.1}, {"steps": 0}]
+)
+def test_numbers_of_the_published_newton_without_a_meaning_are_refused(changes):
+    with pytest.raises(ValueError, match="expected an overshoot ≥ 0, a factor > 0 and at least 1 step"):
+        OvershootingNewton(**changes)
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(1.01, 1e3), min_size=1, max_size=5), st.floats(0.2, 4.0))
 def test_a_crossing_is_found_for_heights_that_bend(ends, power):

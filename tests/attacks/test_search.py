@@ -35,7 +35,7 @@ from gauntlet.goals import RandomTarget, RankedTargets, Towards, Untargeted
 from gauntlet.losses import DLR, CrossEntropy, Margin
 from gauntlet.models import small_resnet
 from gauntlet.noise import Noise
-from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
+from gauntlet.threats import L1, L2, AnyOf, Linf, NeuralPerceptual, StAdv
 from tests.fixtures import LinearClassifier, predictions, random_images, tapped
 
 SELF, FIXED = (
@@ -110,6 +110,16 @@ ATTACKS = {
     "random choice": RandomChoice(
         threat_model=L2(0.5),
         attacks={"pgd": PGD(threat_model=L2(0.5), steps=3), "square": Square(threat_model=L2(0.5), queries=5)},
+    ),
+    "worst case of three threat models": in_turn(
+        AnyOf([Linf(8 / 255), SELF, StAdv(0.1, smoothness=0, spread=1)]),
+        pgd=PGD(threat_model=Linf(8 / 255), steps=2),
+        lpa=full_lpa(SELF),
+        flow=in_turn(StAdv(0.1), pgd=PGD(threat_model=StAdv(0.1, smoothness=0, spread=1), steps=2)),
+    ),
+    "random choice of two threat models": RandomChoice(
+        threat_model=AnyOf([L2(0.5), FIXED]),
+        attacks={"pgd": PGD(threat_model=L2(0.5), steps=3), "ppgd": PerceptualPGD(threat_model=FIXED, steps=1)},
     ),
     "fab of 0": FAB(threat_model=L2(0.0), steps=2),
     "square of 0": Square(threat_model=L1(0.0), queries=2),

@@ -192,7 +192,7 @@ def test_every_step_rule_climbs_in_every_geometry(threat, step):
     assert (found.size <= 1 + 1e-6).all()
 
 
-@pytest.mark.parametrize("bound", [0.25 / 255, 1 / 255, 8 / 255])
+@pytest.mark.parametrize("bound", [1e-6, 0.01 / 255, 0.25 / 255, 1 / 255, 8 / 255])
 def test_a_composition_of_one_is_as_strong_as_the_one_at_small_bounds_too(bound):
     """In float32 x + δ rounds to a little more than the bound: such points are inside, or small bounds look robust."""
     classifier = LinearClassifier(36)
@@ -208,6 +208,13 @@ def test_a_composition_of_one_is_as_strong_as_the_one_at_small_bounds_too(bound)
         assert (Margin()(classifier(one), labels) > lead).all()
     assert composed.equal(one)
     assert either.equal(one)
+    assert (one.double() - images.double()).abs().max() <= bound * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("numbers", [{"beta1": 1.0}, {"beta1": -0.1}, {"beta2": 1.0}, {"epsilon": 0.0}])
+def test_adam_s_numbers_without_a_meaning_are_refused(numbers):
+    with pytest.raises(ValueError, match=r"expected decays in \[0, 1\) and an epsilon > 0"):
+        Adam(**numbers)
 
 
 def test_several_targets_need_a_memory():

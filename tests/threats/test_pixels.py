@@ -93,12 +93,16 @@ def test_unchanged_shows_the_images_whatever_is_asked():
     assert region.project(torch.ones(3, 1)).tolist() == [[0], [0], [0]]
 
 
-def test_linf_stays_in_the_bound_of_float32_on_every_8_bit_pixel():
-    """For x = k/255 and δ = ±8/255, x + δ overshoots by rounding; by no more than the tolerance."""
+@pytest.mark.parametrize("bound", [1e-8, 3e-8, 1e-7, 1e-6, 0.01 / 255, 0.1 / 255, 1 / 255, 8 / 255, 0.5])
+def test_linf_stays_in_the_bound_of_float32_on_every_8_bit_pixel(bound):
+    """For x = k/255, x ± bound overshoots by rounding: at 8/255 by a millionth of it, at 0.01/255 by a thousandth."""
     images = (torch.arange(256) / 255).reshape(1, 1, 16, 16).repeat(2, 1, 1, 1)
-    region = Linf(8 / 255).around(images)
+    region = Linf(bound).around(images)
     params = region.project(torch.stack((torch.ones(1, 16, 16), -torch.ones(1, 16, 16))))
     changed = region.perturb(params)
+    moved = (changed.double() - images.double()).abs()
     assert ((changed >= 0) & (changed <= 1)).all()
-    assert (changed.double() - images.double()).abs().max() <= 8 / 255 * (1 + 1e-4)
-    assert (region.size(params) <= 1 + 1e-5).all()
+    assert moved.max() <= bound * (1 + 1e-7)
+    assert (region.size(params) <= 1).all()
+    room = torch.stack((1 - images[0], images[1])).double().clamp(max=bound)
+    assert (moved >= room - torch.finfo(torch.float32).eps).all(), "a number farther would be too far"

@@ -1,45 +1,134 @@
 """Several attacks in one: the worst of them for every example, or one of them by chance.
 
-All search the same threat model, so that the params and the size that come back mean one thing.
+All search the same threat model, or each its own member of a union of them, so that the params and the size that come
+back mean one thing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from gauntlet.attacks.search import Adversarial, Attack
-from gauntlet.checks import check_batch, check_labels
-from gauntlet.errors import NotFiniteError
+from gauntlet.checks import check_answers, check_batch, check_labels
 from gauntlet.identity import describe, weights_of
 from gauntlet.losses import margin
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
-from gauntlet.threats import ThreatModel
+from gauntlet.threats import AnyOf, ThreatModel
+from gauntlet.threats.any_of import UnionRegion
+
+
+class Sortie:
+    """A batch, and the attacks that may be sent at some of it."""
+
+    def __init__(
+        self, combination: Combination, classifier: nn.Module, images: Tensor, labels: Tensor, noise: Noise
+    ) -> None:
+        self._combination, self._classifier = combination, classifier
+        self._images, self._labels, self._noise = images, labels, noise
+        with self._looking():
+            self._region = combination.threat_model.around(images, classifier)
+
+    def unchanged(self) -> Adversarial:
+        """The zero image of every example."""
+        with self._looking():
+            params = self._region.identity()
+            size = self._region.size(params) if len(params) else self._images.new_zeros(0)
+            return Adversarial(self._region.perturb(params).clone(), params.clone(), size.clone())
+
+    def sent(self, index: int, attack: Attack, rows: Tensor) -> Adversarial:
+        """What attack number `index` finds for some of the examples."""
+        seeds = self._noise.stream(1 + index).seeds[rows]
+        found = attack(self._classifier, self._images[rows], self._labels[rows], seeds=seeds)
+        member = self._combination.members[index]
+        if member is None:
+            return found
+        assert isinstance(self._region, UnionRegion)
+        return found._replace(params=self._region.pack(member, found.params))
+
+    def lead(self, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The margin of the labels and where they are predicted, `[n]` each, by a full-precision forward."""
+        labels = self._labels[rows]
+        with self._looking():
+            logits = self._classifier(images)
+        check_labels(labels, logits.shape[1])
+        check_answers(logits.isnan().any(1))
+        return margin(logits, labels), logits.argmax(1) == labels
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        with torch.no_grad(), frozen(self._classifier), evaluating(self._classifier), exact():
+            yield
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorstCase:
-    """The attacks in turn, each on the examples that still stand: that were right at x and whatever came back so far.
-
-    An example's image is the zero image (x, where a threat model has no other) if it was wrong there, else that of the
-    first success, else that with the lowest margin of the label. What counts as right is a full-precision forward,
-    never an attack's word.
+class Combination(ABC):
+    """Attacks under one threat model.
 
     Args:
-        threat_model: what all attacks search.
-        attacks: by name, in the order in which they run.
+        threat_model: what all attacks search; where it is an `AnyOf`, each may search one of its members instead.
+        attacks: by name.
     """
 
     threat_model: ThreatModel
     attacks: Mapping[str, Attack]
 
     def __post_init__(self) -> None:
-        _check_same(self.threat_model, self.attacks)
+        if not self.attacks:
+            raise ValueError("a combination of no attacks: expected at least one, by name")
+        assert len(self.members) == len(self.attacks)
+
+    @cached_property
+    def members(self) -> tuple[int | None, ...]:
+        """For each attack the number of the member of the union that it searches, or None: all there is.
+
+        Raises:
+            ValueError: an attack searches something else.
+        """
+        return tuple(_member(self.threat_model, name, attack.threat_model) for name, attack in self.attacks.items())
+
+    @final
+    def __call__(
+        self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
+    ) -> Adversarial:
+        """Attack a batch; as `Search.__call__`."""
+        check_batch(images, labels)
+        images, labels = images.detach(), labels.long()
+        noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
+        sortie = Sortie(self, classifier, images, labels, noise)
+        found = sortie.unchanged()
+        if len(images):
+            self.combine(sortie, found, noise)
+        return found
+
+    @abstractmethod
+    def combine(self, sortie: Sortie, found: Adversarial, noise: Noise) -> None:
+        """Send attacks, and write over the zero images of a batch of at least 1 what they find."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstCase(Combination):
+    """The attacks in turn, each on the examples that still stand: that were right at x and whatever came back so far.
+
+    An example's image is the zero image (x, where a threat model has no other) if it was wrong there, else that of the
+    first success, else that with the lowest margin of the label. What counts as right is a full-precision forward,
+    never an attack's word. Under an `AnyOf` its size is a share of the bound of the member that it belongs to.
+
+    Args:
+        threat_model: what all attacks search; where it is an `AnyOf`, each may search one of its members instead.
+        attacks: by name, in the order in which they run.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         free = [name for name, attack in self.attacks.items() if not attack.stays_inside]
         if free:
             raise ValueError(
@@ -52,79 +141,56 @@ class WorstCase:
         """True: every attack promised."""
         return True
 
-    def __call__(
-        self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
-    ) -> Adversarial:
-        """Attack a batch; as `Search.__call__`."""
-        check_batch(images, labels)
-        images, labels = images.detach(), labels.long()
-        noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
-        worst = _unchanged(self.threat_model, classifier, images)
-        if not len(images):
-            return worst
-        lead, standing = _lead(classifier, worst.images, labels)
+    def combine(self, sortie: Sortie, found: Adversarial, noise: Noise) -> None:
+        """As above."""
+        everyone = torch.arange(len(found.images), device=found.images.device)
+        lead, standing = sortie.lead(found.images, everyone)
         for index, attack in enumerate(self.attacks.values()):
             if not standing.any():
-                break
-            rows = standing.nonzero()[:, 0]
-            found = attack(classifier, images[rows], labels[rows], seeds=noise.stream(1 + index).seeds[rows])
-            now, right = _lead(classifier, found.images, labels[rows])
+                return
+            rows = everyone[standing]
+            part = sortie.sent(index, attack, rows)
+            now, right = sortie.lead(part.images, rows)
             better = (now < lead[rows]) | ~right
-            _put(worst, rows[better], Adversarial(*(part[better] for part in found)))
+            _put(found, rows[better], Adversarial(*(tensor[better] for tensor in part)))
             lead[rows[better]] = now[better]
             standing[rows[~right]] = False
-        return worst
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomChoice:
+class RandomChoice(Combination):
     """One of the attacks for each example, drawn from its seed; all are equally likely.
 
     Args:
-        threat_model: what all attacks search.
+        threat_model: what all attacks search; where it is an `AnyOf`, each may search one of its members instead.
         attacks: by name.
     """
-
-    threat_model: ThreatModel
-    attacks: Mapping[str, Attack]
-
-    def __post_init__(self) -> None:
-        _check_same(self.threat_model, self.attacks)
 
     @property
     def stays_inside(self) -> bool:
         """Whether every attack promises it."""
         return all(attack.stays_inside for attack in self.attacks.values())
 
-    def __call__(
-        self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
-    ) -> Adversarial:
-        """Attack a batch; as `Search.__call__`. An attack that nobody drew costs nothing."""
-        check_batch(images, labels)
-        images, labels = images.detach(), labels.long()
-        noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
-        drawn = (noise.uniform((len(images),)) * len(self.attacks)).long()
-        found = _unchanged(self.threat_model, classifier, images)
+    def combine(self, sortie: Sortie, found: Adversarial, noise: Noise) -> None:
+        """An attack that nobody drew costs nothing."""
+        drawn = (noise.uniform((len(found.images),)) * len(self.attacks)).long()
         for index, attack in enumerate(self.attacks.values()):
             rows = (drawn == index).nonzero()[:, 0]
             if len(rows):
-                seeds = noise.stream(1 + index).seeds[rows]
-                _put(found, rows, attack(classifier, images[rows], labels[rows], seeds=seeds))
-        return found
+                _put(found, rows, sortie.sent(index, attack, rows))
 
 
-def _check_same(threat_model: ThreatModel, attacks: Mapping[str, Attack]) -> None:
-    """Raise ValueError unless there are attacks and all search just this threat model, its networks included."""
-    if not attacks:
-        raise ValueError("a combination of no attacks: expected at least one, by name")
-    expected, weights = _allowed(threat_model), weights_of(threat_model)
-    for name, attack in attacks.items():
-        other = attack.threat_model
-        if _allowed(other) != expected or weights_of(other) != weights:
-            raise ValueError(
-                f"{name} searches {_short(other)} and the combination {_short(threat_model)}: expected one threat"
-                f" model for all; in YAML write threat_model: ${{...threat_model}} in each of the attacks"
-            )
+def _member(threat_model: ThreatModel, name: str, searched: ThreatModel) -> int | None:
+    """Which member of a union an attack searches, or None for the whole; networks count by their weights."""
+    members = threat_model.members if isinstance(threat_model, AnyOf) else ()
+    for index, candidate in enumerate((threat_model, *members)):
+        if _allowed(candidate) == _allowed(searched) and weights_of(candidate) == weights_of(searched):
+            return index - 1 if index else None
+    expected = "the union or a member of it" if members else "one threat model for all, or an AnyOf of theirs"
+    raise ValueError(
+        f"{name} searches {_short(searched)} and the combination {_short(threat_model)}: expected {expected}; in YAML"
+        f" write threat_model: ${{...threat_model}}{'.members.…' if members else ''} in each of the attacks"
+    )
 
 
 def _allowed(thing: Any) -> Any:
@@ -138,30 +204,6 @@ def _allowed(thing: Any) -> Any:
 
 def _short(threat_model: ThreatModel) -> str:
     return f"{threat_model.name} of bound {threat_model.bound:g}"
-
-
-@torch.no_grad()
-def _unchanged(threat_model: ThreatModel, classifier: nn.Module, images: Tensor) -> Adversarial:
-    with frozen(classifier), evaluating(classifier), exact():
-        region = threat_model.around(images, classifier)
-        params = region.identity()
-        size = region.size(params) if len(images) else images.new_zeros(0)
-        return Adversarial(region.perturb(params).clone(), params.clone(), size.clone())
-
-
-@torch.no_grad()
-def _lead(classifier: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The margin of the labels and where they are predicted, `[N]` each, by a full-precision forward."""
-    with frozen(classifier), evaluating(classifier), exact():
-        logits = classifier(images)
-    check_labels(labels, logits.shape[1])
-    nan = logits.isnan().any(1)
-    if nan.any():
-        raise NotFiniteError(
-            f"the classifier answered NaN for example {int(nan.nonzero()[0])} of the batch: such examples are neither"
-            f" right nor robust"
-        )
-    return margin(logits, labels), logits.argmax(1) == labels
 
 
 def _put(whole: Adversarial, rows: Tensor, part: Adversarial) -> None:

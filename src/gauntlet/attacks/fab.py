@@ -82,7 +82,7 @@ class FAB(Search):
                 f"FAB was given {self.goal}: expected a gain that is 0 on the boundary, RankedTargets(Lead()) or"
                 f" Untargeted(Margin())"
             )
-        if self.steps < 1 or not 0 <= self.pull <= 1 or self.overshoot < 1 or not 0 < self.backward < 1:
+        if self.steps < 1 or not 0 <= self.pull <= 1 or not self.overshoot >= 1 or not 0 < self.backward < 1:
             raise ValueError(
                 f"FAB of {self.steps} steps, pull {self.pull}, overshoot {self.overshoot}, backward {self.backward}:"
                 f" expected steps ≥ 1, pull in [0, 1], overshoot ≥ 1 and backward in (0, 1)"

@@ -40,6 +40,11 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
         super().__post_init__()
         if self.steps < 1:
             raise ValueError(f"Fast-LPA of {self.steps} steps: expected at least 1, its start is not an attack")
+        if not self.multiplier >= 0 or not self.probe > 0:
+            raise ValueError(
+                f"Fast-LPA with a multiplier of {self.multiplier} and a probe of {self.probe}: expected a multiplier"
+                f" ≥ 0 and a pixel length above 0, such as 10 and 0.1"
+            )
 
     def search(self, quest: Quest) -> None:
         """As in the paper."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.threats import L1, L2, Linf, ThreatModel
+from gauntlet.threats.l1 import knapsack
 
 Mover = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Weights `[N, D]` ≥ 0, room `[N, D]` ≥ 0 and what is asked for `[N]` ≥ 0 to moves `[N, D]` in [0, room]."""
@@ -57,12 +58,8 @@ def move_l2(weights: Tensor, room: Tensor, rise: Tensor) -> Tensor:
 
 def move_l1(weights: Tensor, room: Tensor, rise: Tensor) -> Tensor:
     """The heaviest pixels, each as far as it goes, the last of them by what is still missing."""
-    worth, order = weights.sort(dim=1, descending=True, stable=True)
-    brings = worth * room.gather(1, order)
-    missing = rise[:, None] - (brings.cumsum(1) - brings)
-    part = missing.clamp(min=0) / torch.where(worth > 0, worth, 1)
-    moves = torch.minimum(torch.where(worth > 0, part, 0), room.gather(1, order))
-    return torch.zeros_like(room).scatter(1, order, moves)
+    brought = knapsack(weights * room, weights, rise[:, None])
+    return torch.minimum(torch.where(weights > 0, brought / torch.where(weights > 0, weights, 1), 0), room)
 
 
 def mover(threat_model: ThreatModel) -> Mover:

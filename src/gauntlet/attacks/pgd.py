@@ -36,7 +36,7 @@ class PGD(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 0 or self.step_size <= 0:
+        if self.steps < 0 or not self.step_size > 0:
             raise ValueError(f"PGD of {self.steps} steps of {self.step_size}: expected steps ≥ 0 and a step_size > 0")
 
     def search(self, quest: Quest) -> None:

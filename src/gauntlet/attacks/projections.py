@@ -127,6 +127,13 @@ class OvershootingNewton:
     steps: int = 10
     promises: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if not self.overshoot >= 0 or not self.factor > 0 or self.steps < 1:
+            raise ValueError(
+                f"Newton's method beyond the surface by {self.overshoot}, {self.factor} times, in {self.steps} steps:"
+                f" expected an overshoot ≥ 0, a factor > 0 and at least 1 step; the paper's are 0.1, 1.1 and 10"
+            )
+
     def __call__(self, region: Region, params: Tensor) -> Tensor:
         """Params `[N, C, H, W]` to params well inside, or where they were inside."""
         ball = perceptual(region)

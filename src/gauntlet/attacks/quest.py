@@ -7,8 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from gauntlet.checks import check_labels
-from gauntlet.errors import NotFiniteError
+from gauntlet.checks import check_answers, check_labels
 from gauntlet.goals import Goal
 from gauntlet.noise import Noise
 from gauntlet.threats import Region
@@ -93,11 +92,7 @@ class Quest:
 
     def result(self) -> Tensor:
         """The params to return, `[N, …]`."""
-        if self._nan.any():  # asked once, at the end: every look at it from Python makes a GPU wait
-            raise NotFiniteError(
-                f"the classifier answered NaN for example {int(self._nan.nonzero()[0])} of the batch:"
-                f" such examples are neither right nor robust"
-            )
+        check_answers(self._nan)  # once, at the end: every look at it from Python makes a GPU wait
         return self._kept
 
     def keep(self) -> None:

@@ -59,6 +59,13 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta1 < 1 or not 0 <= self.beta2 < 1 or not self.epsilon > 0:
+            raise ValueError(
+                f"Adam with decays {self.beta1} and {self.beta2} and an epsilon of {self.epsilon}: expected decays in"
+                f" [0, 1) and an epsilon > 0, such as 0.9, 0.999 and 1e-8"
+            )
+
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Ascend; the two means travel with the examples."""
         mean, square = quest.carried or (gradient * 0, gradient * 0)

@@ -62,11 +62,11 @@ class UnionRegion(Region):
     members: tuple[Region, ...]
 
     def pack(self, index: int, params: Tensor) -> Tensor:
-        """The union's `[N, 1 + P]` params from a member's own.
+        """The union's `[n, 1 + P]` params from a member's own.
 
         Args:
             index: the number of the member.
-            params: its params, `[N, …]`.
+            params: its params, `[n, …]`, of some of the examples or all.
 
         Raises:
             ValueError: there is no such member, or its params have another shape.
@@ -74,10 +74,10 @@ class UnionRegion(Region):
         count = len(self.members)
         if not 0 <= index < count:
             raise ValueError(f"member {index} of a union of {count}: expected 0 to {count - 1}")
-        expected = self.members[index].identity().shape
-        if params.shape != expected:
-            raise ValueError(f"params {list(params.shape)} of member {index}: expected {list(expected)}")
-        row = F.pad(flat(params), (1, self._room() - expected[1:].numel()))
+        expected = self.members[index].identity().shape[1:]
+        if params.shape[1:] != expected:
+            raise ValueError(f"params {list(params.shape)} of member {index}: expected {[len(params), *expected]}")
+        row = F.pad(flat(params), (1, self._room() - expected.numel()))
         return torch.cat((torch.full_like(row[:, :1], index), row[:, 1:]), 1)
 
     def rows(self, keep: Tensor) -> UnionRegion:

@@ -85,7 +85,7 @@ class LUV:
     def of(self, images: Tensor) -> Tensor:
         """From sRGB."""
         bright = ((images.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
-        x, y, z = _mixed(torch.where(images > 0.04045, bright, images / 12.92).unbind(1), _XYZ)
+        x, y, z = mixed(torch.where(images > 0.04045, bright, images / 12.92), _XYZ).unbind(1)
         luma = torch.where(y > _KNEE, 116 * y.clamp(min=_KNEE) ** (1 / 3) - 16, _SLOPE * y)
         total = x + 15 * y + 3 * z
         seen, divisor = total > _DARK, total.clamp(min=_DARK)
@@ -102,7 +102,7 @@ class LUV:
         v = ((200 * v - 100) / divisor + _WHITE_V).clamp(*_V_RANGE)
         y = torch.where(luma > 8, ((luma + 16) / 116) ** 3, luma / _SLOPE)
         x, z = y * 9 * u / (4 * v), y * (12 - 3 * u - 20 * v) / (4 * v)
-        linear = torch.stack(_mixed((x, y, z), _LINEAR), 1)
+        linear = mixed(torch.stack((x, y, z), 1), _LINEAR)
         bright = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
         return torch.where(linear > 0.0031308, bright, 12.92 * linear)
 
@@ -119,7 +119,6 @@ def held(values: Tensor, low: float, high: float) -> Tensor:
     return torch.where(values < low, low, torch.where(values > high, high, values))
 
 
-def _mixed(channels: Sequence[Tensor], matrix: Sequence[Triple]) -> list[Tensor]:
-    """The matrix times every pixel, without a matrix product: autocast and TF32 would round it."""
-    a, b, c = channels
-    return [row[0] * a + row[1] * b + row[2] * c for row in matrix]
+def mixed(planes: Tensor, matrix: Sequence[Triple]) -> Tensor:
+    """A 3×3 matrix times every pixel of `[N, 3, H, W]`, without a matrix product: autocast and TF32 would round it."""
+    return torch.stack([a * planes[:, 0] + b * planes[:, 1] + c * planes[:, 2] for a, b, c in matrix], 1)

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gauntlet.noise import Noise
-from gauntlet.threats.region import Region, share
-from gauntlet.threats.smoothness import check_field, cost
+from gauntlet.threats.smoothness import FieldRegion, check_field
 
 
 @dataclass(frozen=True)
@@ -49,27 +47,19 @@ class StAdv:
     def around(self, images: Tensor, classifier: nn.Module | None = None) -> FlowRegion:
         """The flows of each of `[N, C, H, W]` images. The classifier plays no part."""
         framed = F.pad(images, (1, 1, 1, 1)).flatten(2)
-        return FlowRegion(images, self.bound, framed, self.smoothness, self.spread)
+        return FlowRegion(images, self.bound, self.smoothness, self.spread, framed)
 
 
 @dataclass(frozen=True)
-class FlowRegion(Region):
+class FlowRegion(FieldRegion):
     """The warps of one batch. The params are the flow, `[N, 2, H, W]`: to the right, then down."""
 
     framed: Tensor
     """`[N, C, (H + 2)(W + 2)]`, the images in a black frame one pixel wide."""
-    smoothness: float
-    spread: float
 
     def identity(self) -> Tensor:
         """No flow."""
         return self.images.new_zeros(len(self.images), 2, *self.images.shape[2:])
-
-    def start(self, noise: Noise) -> Tensor:
-        """Uniform within `spread` of the bound."""
-        reach = self.spread * self.bound
-        identity = self.identity()
-        return self.project(noise.uniform(identity.shape, -reach, reach).to(identity))
 
     def perturb(self, params: Tensor) -> Tensor:
         """The warped images. Positions are counted in pixels from the first centre, so that no flow changes nothing."""
@@ -91,18 +81,6 @@ class FlowRegion(Region):
         across, down = (2 * _steps(params, width) + 1) / width, (2 * _steps(params, height) + 1) / height
         before = torch.stack(torch.meshgrid(across, down, indexing="xy"))  # from the left and the upper edge
         return params.clamp(min=(-before).clamp(min=-self.bound), max=(2 - before).clamp(max=self.bound))
-
-    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """Along the sign of the gradient: steepest for the largest displacement."""
-        return params + step * self.bound * gradient.sign()
-
-    def size(self, params: Tensor) -> Tensor:
-        """Max |flow| as a share of the bound, `[N]`."""
-        return share(params.abs().flatten(1).amax(1), self.bound)
-
-    def penalty(self, params: Tensor) -> Tensor:
-        """smoothness / bound · S, `[N]`."""
-        return cost(params, self.smoothness, self.bound)
 
 
 def _steps(params: Tensor, count: int) -> Tensor:

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
+from gauntlet.threats.colour import Triple, mixed
+from gauntlet.threats.cube import CubeRegion
 from gauntlet.threats.parts import boxed
-from gauntlet.threats.region import Region, share
 
 _EDGE = 1e-6  # what the transform loses in float32
 
@@ -34,15 +35,13 @@ CHROMA_STEPS = (
     *(99,) * 32,
 )
 """Table K.2: those of Cb and Cr."""
-Mixing = tuple[tuple[float, float, float], ...]
-"""A 3×3 matrix of channels."""
-TO_YCBCR: Mixing = (
+TO_YCBCR: tuple[Triple, ...] = (
     (0.299, 0.587, 0.114),
     (-0.168736, -0.331264, 0.5),
     (0.5, -0.418688, -0.081312),
 )
 """From RGB, before Cb and Cr are shifted by 128."""
-TO_RGB: Mixing = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+TO_RGB: tuple[Triple, ...] = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 """And back."""
 
 
@@ -80,11 +79,6 @@ def _padded(images: Tensor, multiple: int) -> Tensor:
     return torch.cat((images, images[..., -1:].expand(-1, -1, -1, right)), 3)
 
 
-def _mixed(planes: Tensor, matrix: Mixing) -> Tensor:
-    """Every pixel's three channels times a 3×3 matrix."""
-    return torch.stack([a * planes[:, 0] + b * planes[:, 1] + c * planes[:, 2] for a, b, c in matrix], 1)
-
-
 def _steps(luma: int, chroma: int, like: Tensor) -> Tensor:
     """The quantisation steps of some blocks of Y, then of Cb and Cr, `[blocks, 64]`."""
     tables = torch.tensor((LUMA_STEPS, CHROMA_STEPS)).to(like)
@@ -102,7 +96,7 @@ def encode(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         luma, chroma = levels - 128, levels[:, :0]
     else:
-        levels = _mixed(levels, TO_YCBCR)
+        levels = mixed(levels, TO_YCBCR)
         luma, chroma = levels[:, :1] - 128, F.avg_pool2d(levels[:, 1:], 2)
     parts = _blocks(luma), _blocks(chroma)
     coefficients = _times(torch.cat(parts, 1), _cosines(images).T)
@@ -123,7 +117,7 @@ def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tens
     if channels == 3:
         halves = _planes(blocks[:, luma:], tall // 2, wide // 2)
         whole = halves[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(len(blocks), 2, tall, wide)
-        levels = _mixed(torch.cat((levels, whole), 1), TO_RGB)
+        levels = mixed(torch.cat((levels, whole), 1), TO_RGB)
     images = levels[:, :, :height, :width] / 255
     clamped = images.clamp(0, 1)
     at_end = (images - clamped).abs() <= _EDGE
@@ -161,7 +155,7 @@ class AdversarialJPEG:
 
 
 @dataclass(frozen=True)
-class JPEGRegion(Region):
+class JPEGRegion(CubeRegion):
     """The sets around one batch. The params are v, `[N, blocks, 64]`."""
 
     coefficients: Tensor
@@ -179,15 +173,3 @@ class JPEGRegion(Region):
         """The decoded image of the moved coefficients, in full precision under autocast too."""
         with exact():
             return decode(self.coefficients + params / 2, *self.images.shape[1:])
-
-    def project(self, params: Tensor) -> Tensor:
-        """Every coefficient within the bound; decoding clamps to [0, 1]."""
-        return params.clamp(-self.bound, self.bound)
-
-    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """Along the sign of the gradient."""
-        return params + step * self.bound * gradient.sign()
-
-    def size(self, params: Tensor) -> Tensor:
-        """Max |v| as a share of the bound, `[N]`."""
-        return share(params.abs().flatten(1).amax(1), self.bound)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.noise import Noise
-from gauntlet.threats.region import Region, share
+from gauntlet.threats.additive import AdditiveRegion
+from gauntlet.threats.region import share
 
 
 def knapsack(room: Tensor, worth: Tensor, budget: float | Tensor) -> Tensor:
@@ -83,12 +84,8 @@ class L1:
 
 
 @dataclass(frozen=True)
-class L1Region(Region):
+class L1Region(AdditiveRegion):
     """The L1 balls inside [0, 1] around one batch. The params are δ, `[N, C, H, W]`."""
-
-    def identity(self) -> Tensor:
-        """δ = 0."""
-        return torch.zeros_like(self.images)
 
     def start(self, noise: Noise) -> Tensor:
         """Uniform in the ball, then the nearest point of [0, 1].
@@ -101,10 +98,6 @@ class L1Region(Region):
         radius = noise.uniform((shape[0], 1), draw=2) ** (1 / max(1, shape[1]))
         delta = self.bound * radius * signs * sizes / sizes.sum(1, keepdim=True).clamp(min=1e-30)
         return self.project(delta.reshape(self.images.shape).to(self.images))
-
-    def perturb(self, params: Tensor) -> Tensor:
-        """x + δ."""
-        return self.images + params
 
     def project(self, params: Tensor) -> Tensor:
         """The nearest δ in the ball and in [0, 1] at once."""
@@ -124,10 +117,6 @@ class L1Region(Region):
         amount = step * self.bound / (best != 0).sum(1, keepdim=True).clamp(min=1)
         way = torch.where((best != 0) | (delta * along.sign() < 0), best - delta, 0)
         return params + torch.minimum(torch.maximum(way, -amount), amount).reshape(params.shape)
-
-    def extent(self, params: Tensor) -> float:
-        """Any pixel from 0 to 1, unless nothing may change."""
-        return 1.0 if self.bound else 0.0
 
     def size(self, params: Tensor) -> Tensor:
         """‖δ‖₁ as a share of the bound, `[N]`."""

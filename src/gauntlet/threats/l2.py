@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.noise import Noise
-from gauntlet.threats.region import Region, share
+from gauntlet.threats.additive import AdditiveRegion
+from gauntlet.threats.region import share
 
 
 def per_image(vector: Tensor, images: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class L2:
 
     def around(self, images: Tensor, classifier: nn.Module | None = None) -> L2Region:
         """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
-        if self.bound > images[0].numel() ** 0.5 if len(images) else False:
+        if len(images) and self.bound > images[0].numel() ** 0.5:
             raise ValueError(
                 f"L2 bound {self.bound} is longer than any change of {tuple(images.shape[1:])} images can be:"
                 f" bounds are in [0, 1] pixel units; divide by 255"
@@ -57,12 +58,8 @@ class L2:
 
 
 @dataclass(frozen=True)
-class L2Region(Region):
+class L2Region(AdditiveRegion):
     """The L2 balls around one batch. The params are δ, `[N, C, H, W]`."""
-
-    def identity(self) -> Tensor:
-        """δ = 0."""
-        return torch.zeros_like(self.images)
 
     def start(self, noise: Noise) -> Tensor:
         """Uniform in the ball: a Gaussian direction at radius bound · U^(1/D)."""
@@ -70,19 +67,19 @@ class L2Region(Region):
         delta = direction(noise.normal(self.images.shape)) * per_image(self.bound * radius, self.images)
         return self.project(delta.to(self.images))
 
-    def perturb(self, params: Tensor) -> Tensor:
-        """x + δ."""
-        return self.images + params
-
     def project(self, params: Tensor) -> Tensor:
         """δ scaled into the ball, then clamped so that x + δ stays in [0, 1], which only shortens it."""
         length = norm(params)
         scale = torch.where(length > self.bound, self.bound / length.clamp(min=1e-30), 1.0)
-        return (self.images + params * per_image(scale, params)).clamp(0, 1) - self.images
+        return self.clip(params * per_image(scale, params))
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
         """Along the gradient at unit length."""
         return params + step * self.bound * direction(gradient)
+
+    def extent(self, params: Tensor) -> float:
+        """The bound."""
+        return self.bound
 
     def size(self, params: Tensor) -> Tensor:
         """‖δ‖₂ as a share of the bound, `[N]`."""

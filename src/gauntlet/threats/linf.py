@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from gauntlet.noise import Noise
-from gauntlet.threats.region import Region, share
+from gauntlet.threats.additive import AdditiveRegion
+from gauntlet.threats.cube import CubeRegion
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,19 @@ class Linf:
 
 
 @dataclass(frozen=True)
-class LinfRegion(Region):
+class LinfRegion(CubeRegion, AdditiveRegion):
     """The L∞ balls around one batch. The params are δ, `[N, C, H, W]`."""
-
-    def identity(self) -> Tensor:
-        """δ = 0."""
-        return torch.zeros_like(self.images)
 
     def start(self, noise: Noise) -> Tensor:
         """Uniform in the ball."""
         return self.project(noise.uniform(self.images.shape, -self.bound, self.bound).to(self.images))
 
-    def perturb(self, params: Tensor) -> Tensor:
-        """x + δ."""
-        return self.images + params
-
     def project(self, params: Tensor) -> Tensor:
-        """The nearest δ inside the ball for which x + δ stays in [0, 1]."""
-        return (self.images + params.clamp(-self.bound, self.bound)).clamp(0, 1) - self.images
+        """The nearest δ inside the ball for which x + δ stays in [0, 1].
 
-    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """Along the sign of the gradient."""
-        return params + step * self.bound * gradient.sign()
-
-    def size(self, params: Tensor) -> Tensor:
-        """Max |δ| as a share of the bound, `[N]`."""
-        return share(params.abs().flatten(1).amax(1), self.bound)
+        x ± bound is rounded, at 8/255 beyond the ball on 1.5 % of float32 pixels, and the smaller the bound the farther
+        as a share of it. Such a pixel goes back to the next number towards x: no bound is too small.
+        """
+        moved = (self.images + params.clamp(-self.bound, self.bound)).clamp(0, 1)
+        beyond = (moved - self.images).abs() > self.bound
+        return moved.where(~beyond, moved.nextafter(self.images)) - self.images

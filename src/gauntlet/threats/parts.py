@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.noise import Noise
-from gauntlet.threats.region import Region, ThreatModel
+from gauntlet.threats.region import Region, ThreatModel, contained
 
 
 def parts_of(what: str, given: Sequence[ThreatModel] | Mapping[str, ThreatModel]) -> tuple[ThreatModel, ...]:
@@ -55,6 +54,4 @@ def boxed(images: Tensor) -> Tensor:
 def within(region: Region, params: Tensor) -> Tensor:
     """Where the params are inside the bound and their images in [0, 1], measured by the region itself, `[N]`."""
     with torch.no_grad():
-        images = region.perturb(params)
-        box = ((images >= 0) & (images <= 1)).flatten(1).all(1)
-        return box & (region.size(params) <= 1 + TOLERANCE)
+        return contained(region.perturb(params), region.size(params))

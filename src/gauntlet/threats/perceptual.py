@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from gauntlet.distances import Embedding, Perception, PerceptualDistance, apart
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
+from gauntlet.threats.additive import AdditiveRegion
 from gauntlet.threats.crossing import crossing
 from gauntlet.threats.l2 import norm, per_image
-from gauntlet.threats.region import Look, Region, share
+from gauntlet.threats.region import Look, Region, contained, share
 
-_TOLERANCE = 1e-5  # of the bound: what float32 loses between two batch sizes
 WASTE = 0.002  # of the bound: what a projection may leave unused
 PROBES = 24  # forwards of φ a projection may take; it needs two to five
 _START = 0.01  # standard deviation of the first δ; at δ = 0 the distance has no direction
@@ -47,27 +47,15 @@ class NeuralPerceptual:
 
 
 @dataclass(frozen=True)
-class PerceptualRegion(Region):
+class PerceptualRegion(AdditiveRegion):
     """The perceptual balls around one batch. The params are δ, `[N, C, H, W]`."""
 
     perception: Perception
     clean: Embedding
 
-    def identity(self) -> Tensor:
-        """δ = 0."""
-        return torch.zeros_like(self.images)
-
     def start(self, noise: Noise) -> Tensor:
         """N(0, 0.01²) per pixel, not clamped."""
         return noise.normal(self.images.shape, _START).to(self.images)
-
-    def perturb(self, params: Tensor) -> Tensor:
-        """x + δ."""
-        return self.images + params
-
-    def clip(self, params: Tensor) -> Tensor:
-        """The nearest δ for which x + δ is in [0, 1]."""
-        return (self.images + params).clamp(0, 1) - self.images
 
     def look(self, classifier: nn.Module, params: Tensor) -> Look:
         """Logits, φ and d at the params: one forward if the network of the distance is the classifier, else two."""
@@ -81,9 +69,7 @@ class PerceptualRegion(Region):
     def inside(self, params: Tensor, look: Look) -> Tensor:
         """d ≤ bound, and x + δ in [0, 1], where a start need not be, `[n]`."""
         assert look.distance is not None
-        images = self.perturb(params)
-        box = ((images >= 0) & (images <= 1)).flatten(1).all(1)
-        return box & (look.distance <= self.bound * (1 + _TOLERANCE))
+        return contained(self.perturb(params), share(look.distance, self.bound))
 
     def project(self, params: Tensor) -> Tensor:
         """The surface on the way from x to x + δ, by bisection; a δ already inside stays."""
@@ -167,10 +153,6 @@ class PerceptualRegion(Region):
         probed = self.perception.embed(self.perturb(params + probe * along))
         rate = apart(embedding, probed) / probe
         return self.clip(params + along * per_image(length / (rate + slowest), params))
-
-    def extent(self, params: Tensor) -> float:
-        """Any pixel from 0 to 1, unless nothing may change."""
-        return 1.0 if self.bound else 0.0
 
     @torch.no_grad()
     def size(self, params: Tensor) -> Tensor:

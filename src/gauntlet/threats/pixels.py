@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.noise import Noise
-from gauntlet.threats.region import Region, share
+from gauntlet.threats.additive import AdditiveRegion
+from gauntlet.threats.region import share
 
 
 def most(scores: Tensor, count: int) -> Tensor:
@@ -46,7 +47,7 @@ class ChangedPixels:
 
 
 @dataclass(frozen=True)
-class ChangedPixelsRegion(Region):
+class ChangedPixelsRegion(AdditiveRegion):
     """The sets around one batch. The params are δ, `[N, C, H, W]`."""
 
     @property
@@ -55,19 +56,11 @@ class ChangedPixelsRegion(Region):
         positions = math.prod(self.images.shape[2:])
         return max(math.floor(self.bound * positions + 1e-9), 1 if self.bound else 0)  # 0.29 · 100 is 28.999…
 
-    def identity(self) -> Tensor:
-        """δ = 0."""
-        return torch.zeros_like(self.images)
-
     def start(self, noise: Noise) -> Tensor:
         """At k positions, every set of them as likely as another, any colour."""
         count, _, height, width = self.images.shape
         where = most(noise.uniform((count, height * width), draw=1), self.count).reshape(count, 1, height, width)
         return torch.where(where, noise.uniform(self.images.shape).to(self.images) - self.images, 0)
-
-    def perturb(self, params: Tensor) -> Tensor:
-        """x + δ."""
-        return self.images + params
 
     def project(self, params: Tensor) -> Tensor:
         """The nearest δ of k changed positions for which x + δ is in [0, 1].
@@ -75,7 +68,7 @@ class ChangedPixelsRegion(Region):
         Kept are the positions that save most of the distance to p: ‖p‖² − ‖p − clip(p)‖² (Croce & Hein, "Sparse and
         imperceivable adversarial attacks", ICCV 2019, §3.1); of equals the first.
         """
-        clipped = (self.images + params).clamp(0, 1) - self.images
+        clipped = self.clip(params)
         saved = (params.square() - (params - clipped).square()).sum(1, keepdim=True)
         return torch.where(self._chosen(torch.where(clipped.any(1, keepdim=True), saved, -1)), clipped, 0)
 
@@ -94,10 +87,6 @@ class ChangedPixelsRegion(Region):
         moved = torch.where(going, torch.where(wanted, ends, 0), params)
         rank = torch.where(going, torch.inf, torch.where(wanted, worth, value))
         return torch.where(self._chosen(torch.where(moved.any(1, keepdim=True), rank, -torch.inf)), moved, 0)
-
-    def extent(self, params: Tensor) -> float:
-        """Any pixel from 0 to 1, unless nothing may change."""
-        return 1.0 if self.bound else 0.0
 
     def size(self, params: Tensor) -> Tensor:
         """Changed positions as a share of those that may change, `[N]`."""

@@ -12,10 +12,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from gauntlet.noise import Noise
 from gauntlet.threats.colour import LUV, ColourSpace, held
-from gauntlet.threats.region import Region, share
-from gauntlet.threats.smoothness import check_field, cost
+from gauntlet.threats.smoothness import FieldRegion, check_field
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,13 @@ class ReColorAdv:
         colours, resolution = self.space.of(images), tuple(self.resolution[:channels])
         vertices, weights = _corners(colours, self.space.range(channels), resolution)
         return ColourRegion(
-            images, self.bound, self.space, colours, self.space.images(colours), vertices, weights, resolution,
-            self.smoothness, self.spread,
+            images, self.bound, self.smoothness, self.spread,
+            self.space, colours, self.space.images(colours), vertices, weights, resolution,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class ColourRegion(Region):
+class ColourRegion(FieldRegion):
     """The recolourings of one batch. The params are tables of offsets, `[N, C, R₁, …, R_C]`."""
 
     space: ColourSpace
@@ -87,18 +85,10 @@ class ColourRegion(Region):
     weights: Tensor
     """`[N, 2^C, H·W]`, their shares, which add up to 1."""
     resolution: tuple[int, ...]
-    smoothness: float
-    spread: float
 
     def identity(self) -> Tensor:
         """No offset."""
         return self.images.new_zeros(len(self.images), len(self.resolution), *self.resolution)
-
-    def start(self, noise: Noise) -> Tensor:
-        """Uniform within `spread` of the bound."""
-        reach = self.spread * self.bound
-        identity = self.identity()
-        return noise.uniform(identity.shape, -reach, reach).to(identity)
 
     def perturb(self, params: Tensor) -> Tensor:
         """The recoloured images. x is moved by what the colour space makes of the offset: no offset, no rounding."""
@@ -111,22 +101,6 @@ class ColourRegion(Region):
         found = params.flatten(2).gather(2, self.vertices.flatten(1)[:, None].expand(-1, channels, -1))
         found = found.reshape(len(params), channels, *self.vertices.shape[1:])
         return (found * self.weights[:, None]).sum(2).reshape(self.colours.shape)
-
-    def project(self, params: Tensor) -> Tensor:
-        """The nearest offsets inside the bound."""
-        return params.clamp(-self.bound, self.bound)
-
-    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """Along the sign of the gradient: steepest for the largest offset. Colours the image has not stay."""
-        return params + step * self.bound * gradient.sign()
-
-    def size(self, params: Tensor) -> Tensor:
-        """Max |offset| as a share of the bound, `[N]`."""
-        return share(params.abs().flatten(1).amax(1), self.bound)
-
-    def penalty(self, params: Tensor) -> Tensor:
-        """smoothness / bound · S, `[N]`."""
-        return cost(params, self.smoothness, self.bound)
 
 
 def _corners(

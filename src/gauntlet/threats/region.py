@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from gauntlet.checks import TOLERANCE, in_box
 from gauntlet.noise import Noise
 
 
@@ -95,6 +96,14 @@ def _rows(value: Any, keep: Tensor) -> Any:
 def share(size: Tensor, bound: float) -> Tensor:
     """A size as a share of the bound; nothing is a share of 0 of any bound, 0 included."""
     return torch.where(size > 0, size / bound, size)
+
+
+def contained(images: Tensor, size: Tensor) -> Tensor:
+    """Where `[N, C, H, W]` images are in [0, 1] and their size, a share of the bound, is at most 1, `[N]`.
+
+    A search is held to half of the tolerance: who measures its find in another batch may round the other way.
+    """
+    return in_box(images) & (size <= 1 + TOLERANCE / 2)
 
 
 @runtime_checkable

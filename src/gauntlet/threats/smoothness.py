@@ -1,4 +1,4 @@
-"""How rough a field of displacements or colour changes is: what flow and colour attacks pay for.
+"""Fields of displacements or colour changes, and how rough they are: what flow and colour attacks pay for.
 
 Xiao et al., "Spatially transformed adversarial examples", ICLR 2018, eq. 4; Laidlaw and Feizi, "Functional adversarial
 attacks", NeurIPS 2019, §3.2.
@@ -6,7 +6,12 @@ attacks", NeurIPS 2019, §3.2.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
+
+from gauntlet.noise import Noise
+from gauntlet.threats.cube import CubeRegion
 
 _SOFT = 1e-5  # the root of the 1e-10 under the papers' square root: lengths below it count quadratically
 
@@ -28,11 +33,26 @@ def roughness(field: Tensor) -> Tensor:
     return total
 
 
-def cost(field: Tensor, weight: float, bound: float) -> Tensor:
-    """`weight` / bound · S, `[N]`; free at weight 0, and at bound 0, where a field is flat."""
-    if weight == 0 or bound == 0:
-        return field.new_zeros(len(field))
-    return weight / bound * roughness(field)
+@dataclass(frozen=True)
+class FieldRegion(CubeRegion):
+    """Fields of numbers of at most the bound, which cost more the rougher they are."""
+
+    smoothness: float
+    """What rough fields pay, times bound."""
+    spread: float
+    """Where a search starts, as a share of the bound."""
+
+    def start(self, noise: Noise) -> Tensor:
+        """Uniform within `spread` of the bound."""
+        reach = self.spread * self.bound
+        identity = self.identity()
+        return self.project(noise.uniform(identity.shape, -reach, reach).to(identity))
+
+    def penalty(self, params: Tensor) -> Tensor:
+        """smoothness / bound · S, `[N]`; free at smoothness 0, and at bound 0, where a field is flat."""
+        if self.smoothness == 0 or self.bound == 0:
+            return params.new_zeros(len(params))
+        return self.smoothness / self.bound * roughness(params)
 
 
 def check_field(smoothness: float, spread: float) -> None:

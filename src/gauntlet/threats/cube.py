@@ -1,0 +1,30 @@
+"""Regions in which every number of the params goes as far as the bound, whatever the others do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gauntlet.threats.region import Region, share
+
+
+@dataclass(frozen=True)
+class CubeRegion(Region):
+    """All params with max |p| ≤ bound."""
+
+    def project(self, params: Tensor) -> Tensor:
+        """The nearest params inside the bound."""
+        return params.clamp(-self.bound, self.bound)
+
+    def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
+        """Along the sign of the gradient: steepest for the largest number. What has no gradient stays."""
+        return params + step * self.bound * gradient.sign()
+
+    def size(self, params: Tensor) -> Tensor:
+        """Max |p| as a share of the bound, `[N]`."""
+        return share(params.abs().flatten(1).amax(1), self.bound)
+
+    def extent(self, params: Tensor) -> float:
+        """The bound."""
+        return self.bound
