@@ -56,7 +56,7 @@ def test_only_what_is_still_right_is_attacked_in_eval_mode_with_seeds_of_the_exa
         right = made.classifier.eval()(examples.images).argmax(1) == examples.labels
     made.classifier.train()
     assert 0 < right.sum() < len(right)
-    images = made.training_images(examples)
+    images = made.training_images(examples, made.right(examples))
     ((training, attacked, labels, seeds),) = watch.calls
     assert not training
     assert attacked.equal(examples.images[right])
@@ -69,7 +69,8 @@ def test_only_what_is_still_right_is_attacked_in_eval_mode_with_seeds_of_the_exa
 
 def test_all_are_attacked_if_the_regime_says_so():
     watch = Watch()
-    defense(watch, attack_wrong=True).training_images(batch())
+    made, examples = defense(watch, attack_wrong=True), batch()
+    made.training_images(examples, made.right(examples))
     assert len(watch.calls[0][1]) == 32
 
 
@@ -78,14 +79,15 @@ def test_a_batch_with_nothing_right_is_left_alone():
     made, examples = defense(watch), batch()
     with torch.no_grad():
         wrong = (made.classifier.eval()(examples.images).argmax(1) + 1) % 10
-    assert made.training_images(Batch(examples.images, wrong, examples.ids)).equal(examples.images)
+    missed = Batch(examples.images, wrong, examples.ids)
+    assert made.training_images(missed, made.right(missed)).equal(examples.images)
     assert not watch.calls
 
 
 def test_batchnorm_sees_adversarial_images_alone():
     made, examples = defense(PAT), batch()
     before = copy.deepcopy(made.classifier)
-    shown = made.training_images(examples)
+    shown = made.training_images(examples, made.right(examples))
     assert all(torch.equal(a, b) for a, b in zip(made.classifier.buffers(), before.buffers(), strict=True))
     made.training_step(examples, 0)
     before.train()(shown)
@@ -94,7 +96,7 @@ def test_batchnorm_sees_adversarial_images_alone():
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_adversarial_images():
     made, examples = defense(PAT), batch()
-    shown = made.training_images(examples)
+    shown = made.training_images(examples, made.right(examples))
     twin = copy.deepcopy(made.classifier).train()
     expected = nn.functional.cross_entropy(twin(shown), examples.labels)
     assert made.training_step(examples, 0).allclose(expected, rtol=1e-6)

@@ -18,10 +18,11 @@ from gauntlet.defenses import (
     VariationRegularised,
     warmup_and_drops,
 )
-from gauntlet.defenses.trades import OtherPredictions, divergence
+from gauntlet.defenses.trades import NearbyPGD, OtherPredictions, divergence
 from gauntlet.defenses.variation import TwoPoints, variation
 from gauntlet.distances import SelfLPIPS
 from gauntlet.models import small_resnet
+from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, NeuralPerceptual
 
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
@@ -60,9 +61,9 @@ def shown(made, examples):
         right = classifier(examples.images).argmax(1) == examples.labels
     assert right.any()
     assert not right.all()
-    seeds = made.example_seeds(examples, 0)
     result = {}
     for name, attack in ATTACKS.items():
+        seeds = made.attack_seeds(name, examples, 0)
         images = examples.images.clone()
         images[right] = attack(classifier, images[right], examples.labels[right], seeds=seeds[right]).images
         result[name] = images
@@ -113,11 +114,36 @@ def test_random_draws_one_attack_a_step_the_same_in_every_process():
     assert 8 < drawn.count("linf") < 32
 
 
+def test_every_attack_of_a_step_has_numbers_of_its_own():
+    """The first has the examples' own; none changes with the attacks after it."""
+    made = prepared(AverageAttackTraining, attacks={**ATTACKS, "third": ATTACKS["linf"]})
+    examples = batch(made)
+    seeds = [made.attack_seeds(name, examples, 3) for name in made.attacks]
+    assert seeds[0].equal(made.example_seeds(examples, 3))
+    assert torch.cat(seeds).unique().numel() == 3 * 24
+    assert prepared(AverageAttackTraining, attacks=ATTACKS).attack_seeds("l2", examples, 3).equal(seeds[1])
+    inside = [Noise(seeds[0]).stream(index).seeds for index in range(20)]  # goals and restarts of the first attack
+    assert not any(other.equal(own) for other in inside for own in seeds[1:])
+    first, third = (made.perturbed(name, examples, torch.ones(24, dtype=torch.bool)) for name in ("linf", "third"))
+    assert not first.equal(third)
+
+
+def test_both_points_of_a_pair_begin_apart_from_each_other_and_from_the_attack():
+    made = prepared(VariationRegularised, attack=PAT, search=PAIRS, weight=0.1)
+    examples = batch(made)
+    told = []
+    made.attacked = lambda attack, batch, seeds: told.append(seeds) or PAIRS(made.classifier, *batch[:2], seeds=seeds)
+    made.pairs(examples)
+    assert torch.cat((*told, made.attack_seeds("perceptual", examples, 0))).unique().numel() == 3 * 24
+
+
 def test_several_attacks_name_all_they_were_trained_on():
     assert prepared(RandomAttackTraining, attacks=ATTACKS).trained_on == ["linf", "l2"]
 
 
 def test_an_attack_without_a_bound_is_refused_by_name():
+    with pytest.raises(ValueError, match="under no attack"):
+        prepared(AverageAttackTraining, attacks={})
     with pytest.raises(ValueError, match=r"bound 0\.0 of nothing"):
         prepared(AverageAttackTraining, attacks={**ATTACKS, "nothing": PGD(threat_model=Linf(0.0))})
 
@@ -131,7 +157,7 @@ def test_the_search_for_the_variation_makes_it_grow_beyond_noise():
     made = prepared(VariationRegularised, attack=PAT, search=PAIRS, weight=0.1)
     examples = batch(made)
     with torch.no_grad():
-        far = variation(made.classifier.eval()(made._pairs(examples)))
+        far = variation(made.classifier.eval()(made.pairs(examples)))
         near = variation(made.classifier(examples.images.repeat(2, 1, 1, 1) + 0.01 * torch.randn(48, 3, 32, 32)))
     assert (far > 3 * near).all()
 
@@ -139,7 +165,7 @@ def test_the_search_for_the_variation_makes_it_grow_beyond_noise():
 def test_the_loss_is_that_of_adversarial_images_plus_the_weighted_variation():
     made = prepared(VariationRegularised, attack=PAT, search=PAIRS, weight=0.1)
     examples = batch(made)
-    images = torch.cat((made.training_images(examples), made._pairs(examples)))
+    images = torch.cat((made.training_images(examples, made.right(examples)), made.pairs(examples)))
     logits = copy.deepcopy(made.classifier).train()(images)
     expected = F.cross_entropy(logits[:24], examples.labels) + 0.1 * (logits[24:48] - logits[48:]).norm(dim=1).mean()
     assert made.training_step(examples, 0).allclose(expected, rtol=1e-5)
@@ -190,3 +216,32 @@ def test_trades_search_drives_predictions_apart_also_where_they_are_wrong():
 def test_trades_refuses_what_is_none(attack, beta):
     with pytest.raises(ValueError, match="expected"):
         prepared(TRADES, attack=attack, beta=beta)
+
+
+def test_the_published_search_begins_a_thousandth_beside_the_image():
+    """Before its first step: N(0, 0.001²) about x, the same for an example wherever it stands."""
+    made = prepared(TRADES, attack=KL)
+    examples = batch(made)
+    start = NearbyPGD(threat_model=Linf(0.1), steps=0, iterate=Last(), goal=OtherPredictions())
+    images = examples.images * 0.8 + 0.1  # away from black and white, where half of the start is cut off
+    moved = start(made.classifier, images, examples.labels, seeds=examples.ids).images - images
+    assert moved.std().item() == pytest.approx(0.001, rel=0.02)
+    assert moved.mean().abs() < 1e-5
+    some = start(made.classifier, images[5:7], examples.labels[5:7], seeds=examples.ids[5:7]).images
+    assert some.equal((images + moved)[5:7])
+    with pytest.raises(ValueError, match="above 0"):
+        NearbyPGD(threat_model=Linf(0.1), spread=0.0)
+
+
+def test_the_published_search_reaches_as_far_apart_as_ours():
+    made = prepared(TRADES, attack=KL)
+    examples = batch(made)
+    options = {"threat_model": Linf(0.1), "steps": 10, "step_size": 0.25, "iterate": Last(), "goal": OtherPredictions()}
+    classifier = made.classifier.eval()
+    with torch.no_grad():
+        clean = classifier(examples.images)
+        apart = [
+            divergence(clean, classifier(search(classifier, *examples[:2], seeds=examples.ids).images)).mean().item()
+            for search in (NearbyPGD(**options), PGD(**options))
+        ]
+    assert apart[0] == pytest.approx(apart[1], rel=0.3)

@@ -1,8 +1,9 @@
-"""Lightning callbacks: going on after a stop, and showing how far and how fast training goes."""
+"""Lightning callbacks: going on after a stop, averaging weights, showing how far and how fast training goes."""
 
+from gauntlet.callbacks.averaging import ExponentialAveraging
 from gauntlet.callbacks.pictures import TrainingPictures
 from gauntlet.callbacks.progress import progress
 from gauntlet.callbacks.resume import KeepResumable
 from gauntlet.callbacks.speed import Speed
 
-__all__ = ["KeepResumable", "Speed", "TrainingPictures", "progress"]
+__all__ = ["ExponentialAveraging", "KeepResumable", "Speed", "TrainingPictures", "progress"]

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialDefense
+from gauntlet.defenses.adversarial import MONITOR
 from gauntlet.files import write_atomically
 from gauntlet.reports.pictures import attacked_rows, captions_of, sheet
 from gauntlet.scopes import evaluating
@@ -46,7 +47,7 @@ class TrainingPictures(Callback):
         batch = Batch(*(part.to(defense.device) for part in some))
         rows = [("clean", batch.images.cpu(), captions_of(some.labels, some.labels))]
         for name, attack in defense.attacks.items():
-            found = defense.attacked(attack, batch, defense.example_seeds(batch, -1)).images
+            found = defense.attacked(attack, batch, defense.attack_seeds(name, batch, MONITOR)).images
             with torch.no_grad(), evaluating(defense.classifier):
                 predictions = defense.classifier(found).argmax(1).cpu()
             rows += attacked_rows(name, batch.images.cpu(), found.cpu(), captions_of(some.labels, predictions))

@@ -31,6 +31,11 @@ class KeepResumable(Callback):
         """Where the checkpoint of a run folder is."""
         return Path(folder) / "checkpoints" / "last.ckpt"
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Come last, wherever the config put it: what other callbacks do after a step belongs to the step."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        trainer.callbacks = [*(other for other in callbacks if other is not self), self]  # type: ignore[attr-defined]
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -59,6 +59,9 @@ class Split(Protocol):
         """SHA-256 of the content."""
 
 
+_AT_ONCE = 10_000  # examples copied for a digest: of a million images there is never a second million
+
+
 @dataclass(frozen=True)
 class Examples(Dataset[Batch]):
     """A split held in memory as bytes, on any device; a batch is fetched in one piece.
@@ -104,7 +107,8 @@ class Examples(Dataset[Batch]):
         digest = hashlib.sha256()
         for tensor in (self.images, self.labels, self.ids):
             digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+            for part in tensor.split(_AT_ONCE):
+                digest.update(part.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -171,6 +175,10 @@ class EpochBatches(Sampler[Step]):
 
     def __iter__(self) -> Iterator[Step]:
         epoch, done = divmod(self.steps_done(), len(self))
+        for rows in self.steps(epoch)[done:]:
+            yield Step(epoch, rows.tensor_split(self.world)[self.rank].tolist())
+
+    def steps(self, epoch: int) -> Sequence[Tensor]:
+        """The rows of every step of an epoch, those of all processes together."""
         order = mix(self.seed, epoch, torch.arange(self.examples)).argsort()
-        for step in order.split(self.batch_size * self.world)[done : len(self)]:
-            yield Step(epoch, step.tensor_split(self.world)[self.rank].tolist())
+        return order.split(self.batch_size * self.world)[: len(self)]

@@ -102,26 +102,37 @@ class ImageFolder(ImageData):
 
     def _listed(self, folder: Path, names: Sequence[str]) -> ImageFiles:
         """Every picture of the class folders."""
-        found = []
-        for label, name in enumerate(names):
-            with os.scandir(folder / name) as entries:
-                files = [(entry.name, entry.stat().st_size) for entry in entries if _is_picture(entry)]
-            if not files:
-                raise UserError(f"{folder / name} holds no pictures: fill the class, or remove its folder everywhere")
-            found += [(f"{folder.name}/{name}/{file}", size, label) for file, size in files]
-        found.sort(key=lambda entry: _id(entry[0]))
-        paths, sizes, labels = zip(*found, strict=True)
-        ids = torch.tensor([_id(path) for path in paths])
-        return ImageFiles(
-            self.root,
-            paths,
-            torch.tensor(sizes),
-            torch.tensor(labels),
-            ids,
-            self.view,
-            self.training_view,
-            self.channels,
-        )
+        return pictures_in(folder, names, self.root, self.view, self.training_view, self.channels)
+
+
+def pictures_in(
+    folder: Path, names: Sequence[str], root: Path, view: View, training_view: View, channels: int
+) -> ImageFiles:
+    """Every picture of the class folders, in the order of the ids.
+
+    Args:
+        folder: that holds the class folders.
+        names: of the class folders, in the order of their labels.
+        root: `folder`, or one that holds it; ids are those of the paths below it.
+        view: as in `ImageFiles`, and so the rest.
+        training_view: of each picture in training.
+        channels: 3, or 1 for grey.
+
+    Raises:
+        UserError: a class folder holds no pictures.
+    """
+    found = []
+    for label, name in enumerate(names):
+        with os.scandir(folder / name) as entries:
+            files = [(entry.name, entry.stat().st_size) for entry in entries if _is_picture(entry)]
+        if not files:
+            raise UserError(f"{folder / name} holds no pictures: fill the class, or remove its folder everywhere")
+        place = (folder / name).relative_to(root).as_posix()
+        found += [(f"{place}/{file}", size, label) for file, size in files]
+    found.sort(key=lambda entry: _id(entry[0]))
+    paths, sizes, labels = zip(*found, strict=True)
+    ids = torch.tensor([_id(path) for path in paths])
+    return ImageFiles(root, paths, torch.tensor(sizes), torch.tensor(labels), ids, view, training_view, channels)
 
 
 def folders_in(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -66,25 +66,36 @@ class ImageData(LightningDataModule):
         """
         return hashlib.sha256("".join(split.digest() for split in self.splits).encode()).hexdigest()
 
+    @property
+    def training_split(self) -> Split:
+        """What training batches are drawn from."""
+        return self.splits.train
+
+    @property
+    def training_fingerprint(self) -> str:
+        """SHA-256 of all that training sees: a run is resumed on the same, or not at all."""
+        return self.fingerprint
+
+    def batches(self, steps_done: Callable[[], int], rank: int = 0, world: int = 1) -> EpochBatches:
+        """The order in which one of several processes sees the training split."""
+        return EpochBatches(len(self.splits.train), self.batch_size, self.seed, steps_done, rank, world)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented batches in the order of (seed, epoch)."""
         trainer = self.trainer
         assert trainer is not None
-        batches = EpochBatches(
-            len(self.splits.train),
-            self.batch_size,
-            self.seed,
-            steps_done=lambda: trainer.global_step,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-        )
-        train = self.splits.train.to(self._device())
-        return self._loader(TrainingExamples(train, self.augmentation, self.seed), batch_sampler=batches)
+        batches = self.batches(lambda: trainer.global_step, trainer.global_rank, trainer.world_size)
+        seen = TrainingExamples(self._placed(self.training_split), self.augmentation, self.seed)
+        return self._loader(seen, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split, in its own order, as many at a time as training has."""
-        validation: Any = self.splits.validation.to(self._device())
+        validation: Any = self._placed(self.splits.validation)
         return self._loader(validation, batch_size=self.batch_size)
+
+    def _placed(self, split: Split) -> Split:
+        """On the training device, unless workers read it: they have none."""
+        return split if self.workers else split.to(self._device())
 
     def _device(self) -> torch.device:
         assert self.trainer is not None

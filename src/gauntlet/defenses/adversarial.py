@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,14 +15,30 @@ from torch import Tensor
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.data import Batch
 from gauntlet.defenses.defense import Defense
-from gauntlet.noise import mix
+from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, frozen
 
-_MONITOR = -1  # in the place of an epoch: the monitor attacks the same way after every epoch
+MONITOR = -1
+"""In the place of an epoch: the monitor attacks the same way after every epoch."""
+
+_SEARCHES = 0x61747461  # keeps the streams of a step's further searches apart from those inside an attack
+
+
+class Rehearsal(NamedTuple):
+    """A search that a regime is going to run, and a batch as it will be given to it."""
+
+    name: str
+    attack: Attack
+    batch: Batch
 
 
 class AdversarialDefense(Defense):
     """What all regimes share that train under attack.
+
+    Logged of a step: `clean_accuracy`, before the attack in eval mode; and, by attack where there are several, `size`,
+    the mean share of the bound used, `adversarial_accuracy` of the images trained on (clean where they were spared) and
+    `attack_success`, the share of those that were right and are wrong now. The last two are read off the step's own
+    forward, in train mode, and cost nothing; `val/` has them in eval mode.
 
     Args:
         attacks: by name; run in eval mode against the current weights.
@@ -32,6 +48,8 @@ class AdversarialDefense(Defense):
 
     def __init__(self, attacks: Mapping[str, Attack], attack_wrong: bool = False, **training: Any) -> None:
         super().__init__(**training)
+        if not attacks:
+            raise ValueError("training under no attack: expected at least one, by name, or defense=normal")
         for name, attack in attacks.items():
             if not attack.threat_model.bound > 0:
                 bound = attack.threat_model.bound
@@ -47,29 +65,65 @@ class AdversarialDefense(Defense):
     def losses(self, batch: Batch) -> Tensor:
         """As in `Defense`."""
 
-    def to_attack(self, batch: Batch) -> Tensor:
-        """Which examples are attacked, `[N]` booleans; the clean accuracy is noted."""
+    def rehearsals(self, batch: Batch) -> list[Rehearsal]:
+        """Every search of the regime on a batch: what a launcher tries before training begins."""
+        return [Rehearsal(name, attack, batch) for name, attack in self.attacks.items()]
+
+    def right(self, batch: Batch) -> Tensor:
+        """Where the classifier is right before any attack, `[N]` booleans; the clean accuracy is noted."""
         right = self._predictions(batch.images) == batch.labels
         self.note("train", len(right), clean_accuracy=right.float().mean())
+        return right
+
+    def to_attack(self, right: Tensor) -> Tensor:
+        """Which examples are attacked, `[N]` booleans."""
         return torch.ones_like(right) if self.attack_wrong else right
 
     def perturbed(self, name: str, batch: Batch, chosen: Tensor) -> Tensor:
         """The images as an attack makes them where they are chosen, `[N, C, H, W]`; clean elsewhere."""
         images = batch.images.clone()
         if chosen.any():
-            seeds = self.example_seeds(batch, self.current_epoch)[chosen]
+            seeds = self.attack_seeds(name, batch, self.current_epoch)[chosen]
             found = self.attacked(self.attacks[name], Batch(*(part[chosen] for part in batch)), seeds)
             images[chosen] = found.images.to(images.dtype)
             self.note("train", int(chosen.sum()), **{f"size{self._suffix(name)}": found.size.mean()})
         return images
 
+    def note_attacked(self, name: str, logits: Tensor, labels: Tensor, right: Tensor) -> None:
+        """Log what became of the examples under an attack.
+
+        Args:
+            name: of the attack.
+            logits: of the images it made, `[N, K]`.
+            labels: `[N]`.
+            right: where the classifier was right before, `[N]` booleans.
+        """
+        still = logits.detach().argmax(1) == labels
+        suffix = self._suffix(name)
+        self.note("train", len(labels), **{f"adversarial_accuracy{suffix}": still.float().mean()})
+        if right.any():
+            self.note("train", int(right.sum()), **{f"attack_success{suffix}": (~still[right]).float().mean()})
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy, and accuracy under the attacks trained on."""
         super().validation_step(batch, batch_idx)
         for name in self.attacks:
-            found = self.attacked(self.attacks[name], batch, self.example_seeds(batch, _MONITOR))
+            found = self.attacked(self.attacks[name], batch, self.attack_seeds(name, batch, MONITOR))
             right = self._predictions(found.images) == batch.labels
             self.note("val", len(right), **{f"adversarial_accuracy{self._suffix(name)}": right.float().mean()})
+
+    def attack_seeds(self, name: str, batch: Batch, epoch: int) -> Tensor:
+        """`[N]`: the first attack has the examples' own seeds, each other a stream of its own.
+
+        So no two attacks of a step begin from the same noise, and none changes with those that stand after it.
+        """
+        seeds, place = self.example_seeds(batch, epoch), list(self.attacks).index(name)
+        return seeds if place == 0 else self.stream(seeds, place)
+
+    @staticmethod
+    def stream(seeds: Tensor, index: int) -> Tensor:
+        """`[N]` seeds of a step's further search number `index`, counted from 1."""
+        return Noise(seeds).stream(_SEARCHES + index).seeds
 
     def _suffix(self, name: str) -> str:
         return f"_{name}" if len(self.attacks) > 1 else ""
@@ -98,14 +152,21 @@ class AdversarialTraining(AdversarialDefense):
     def __init__(self, attack: Attack, attack_wrong: bool = False, **training: Any) -> None:
         super().__init__({attack.threat_model.name: attack}, attack_wrong, **training)
 
-    def training_images(self, batch: Batch) -> Tensor:
+    @property
+    def attack_name(self) -> str:
+        """The one there is."""
+        return next(iter(self.attacks))
+
+    def training_images(self, batch: Batch, right: Tensor) -> Tensor:
         """Each image as the attack makes it, or clean where it is spared."""
-        (name,) = self.attacks
-        return self.perturbed(name, batch, self.to_attack(batch))
+        return self.perturbed(self.attack_name, batch, self.to_attack(right))
 
     def losses(self, batch: Batch) -> Tensor:
         """Of the adversarial images, `[N]`."""
-        return self.cross_entropy(self.classifier(self.training_images(batch)), batch.labels)
+        right = self.right(batch)
+        logits = self.classifier(self.training_images(batch, right))
+        self.note_attacked(self.attack_name, logits, batch.labels, right)
+        return self.cross_entropy(logits, batch.labels)
 
 
 class RandomAttackTraining(AdversarialDefense):
@@ -113,10 +174,15 @@ class RandomAttackTraining(AdversarialDefense):
 
     def losses(self, batch: Batch) -> Tensor:
         """Of the images of the step's attack, `[N]`."""
+        name, right = self.drawn(self.global_step), self.right(batch)
+        logits = self.classifier(self.perturbed(name, batch, self.to_attack(right)))
+        self.note_attacked(name, logits, batch.labels, right)
+        return self.cross_entropy(logits, batch.labels)
+
+    def drawn(self, step: int) -> str:
+        """The attack of a step: of (seed, step) alone, so that it needs no word between processes."""
         names = list(self.attacks)
-        name = names[int(mix(self.seed, self.global_step)) % len(names)]
-        images = self.perturbed(name, batch, self.to_attack(batch))
-        return self.cross_entropy(self.classifier(images), batch.labels)
+        return names[int(mix(self.seed, step)) % len(names)]
 
 
 class AverageAttackTraining(AdversarialDefense):
@@ -124,9 +190,12 @@ class AverageAttackTraining(AdversarialDefense):
 
     def losses(self, batch: Batch) -> Tensor:
         """Of the images of all attacks, `[K·N]`."""
-        chosen = self.to_attack(batch)
-        images = torch.cat([self.perturbed(name, batch, chosen) for name in self.attacks])
-        return self.cross_entropy(self.classifier(images), batch.labels.repeat(len(self.attacks)))
+        right = self.right(batch)
+        images = torch.cat([self.perturbed(name, batch, self.to_attack(right)) for name in self.attacks])
+        logits = self.classifier(images)
+        for name, part in zip(self.attacks, logits.chunk(len(self.attacks)), strict=True):
+            self.note_attacked(name, part, batch.labels, right)
+        return self.cross_entropy(logits, batch.labels.repeat(len(self.attacks)))
 
 
 class MaximumAttackTraining(AverageAttackTraining):

@@ -78,8 +78,7 @@ class Defense(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """`[N]`; the accuracy there is noted."""
-        self.note("train", len(labels), accuracy=(logits.detach().argmax(1) == labels).float().mean())
+        """`[N]`."""
         return F.cross_entropy(logits, labels, reduction="none")
 
     def example_seeds(self, batch: Batch, epoch: int) -> Tensor:
@@ -89,5 +88,5 @@ class Defense(LightningModule):
     def note(self, stage: str, examples: int, **values: Tensor) -> None:
         """Log means over examples."""
         for name, value in values.items():
-            bar = name in ("loss", "accuracy", "adversarial_accuracy")
+            bar = name in ("loss", "accuracy", "clean_accuracy") or name.startswith("adversarial_accuracy")
             self.log(f"{stage}/{name}", value, batch_size=examples, prog_bar=bar, sync_dist=stage == "val")

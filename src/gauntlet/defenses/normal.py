@@ -18,4 +18,7 @@ class NormalTraining(Defense):
 
     def losses(self, batch: Batch) -> Tensor:
         """Of the clean images, `[N]`."""
-        return self.cross_entropy(self.classifier(batch.images), batch.labels)
+        logits = self.classifier(batch.images)
+        right = (logits.detach().argmax(1) == batch.labels).float()
+        self.note("train", len(right), clean_accuracy=right.mean())
+        return self.cross_entropy(logits, batch.labels)

@@ -14,14 +14,17 @@ from torch import Tensor
 
 from gauntlet.attacks import Attack, Last, Search
 from gauntlet.data import Batch
-from gauntlet.defenses.adversarial import AdversarialTraining
+from gauntlet.defenses.adversarial import AdversarialTraining, Rehearsal
 from gauntlet.goals import Goal
-from gauntlet.noise import Noise, mix
+from gauntlet.noise import Noise
 
 
 def variation(logits: Tensor) -> Tensor:
-    """‖h(x₁) − h(x₂)‖₂ where the first half of `[2N, K]` logits are the x₁ and the second the x₂, `[N]`."""
-    first, second = logits.chunk(2)
+    """‖h(x₁) − h(x₂)‖₂ where the first half of `[2N, K]` logits are the x₁ and the second the x₂, `[N]`.
+
+    In float32 at least: the squares of half-precision logits are worth nothing.
+    """
+    first, second = logits.to(torch.promote_types(logits.dtype, torch.float32)).chunk(2)
     return torch.linalg.vector_norm(first - second, dim=1)
 
 
@@ -70,17 +73,27 @@ class VariationRegularised(AdversarialTraining):
             raise ValueError(f"variation weight {weight}: expected at least 0")
         self.search, self.weight = search, weight
 
+    def rehearsals(self, batch: Batch) -> list[Rehearsal]:
+        """The attack, and the search with both points of every example."""
+        return [*super().rehearsals(batch), Rehearsal("the search for the variation", self.search, _twice(batch))]
+
     def losses(self, batch: Batch) -> Tensor:
         """Cross-entropy of the adversarial images plus the weighted variation, `[N]`."""
-        images = torch.cat((self.training_images(batch), self._pairs(batch)))
-        count = len(batch.labels)
+        count, right = len(batch.labels), self.right(batch)
+        images = torch.cat((self.training_images(batch, right), self.pairs(batch)))
         logits = self.classifier(images)
         apart = variation(logits[count:])
         self.note("train", count, variation=apart.detach().mean())
+        self.note_attacked(self.attack_name, logits[:count], batch.labels, right)
         return self.cross_entropy(logits[:count], batch.labels) + self.weight * apart
 
-    def _pairs(self, batch: Batch) -> Tensor:
-        """Both points of every example, `[2N, C, H, W]`."""
+    def pairs(self, batch: Batch) -> Tensor:
+        """Both points of every example, `[2N, C, H, W]`, each from a start of its own."""
         seeds = self.example_seeds(batch, self.current_epoch)
-        twice = Batch(batch.images.repeat(2, 1, 1, 1), batch.labels.repeat(2), batch.ids.repeat(2))
-        return self.attacked(self.search, twice, torch.cat((mix(seeds, 2), mix(seeds, 3)))).images
+        both = torch.cat((self.stream(seeds, 1), self.stream(seeds, 2)))  # the attack has the seeds themselves
+        return self.attacked(self.search, _twice(batch), both).images
+
+
+def _twice(batch: Batch) -> Batch:
+    """Every example, then every example again."""
+    return Batch(*(torch.cat((part, part)) for part in batch))

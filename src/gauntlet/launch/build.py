@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from gauntlet.attacks import Attack
-from gauntlet.data import ImageData, Step, TrainingExamples
+from gauntlet.data import ImageData, Mixed, Source, Step, TrainingExamples
 from gauntlet.defenses import AdversarialDefense, Defense
 from gauntlet.distances import LPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
 from gauntlet.launch.config import WAYS_TO_DATA
 from gauntlet.launch.instantiate import instantiate
+from gauntlet.launch.rehearsal import rehearse_attack
 from gauntlet.scopes import evaluating
 
 
@@ -35,14 +35,34 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
         raise UserError(f"dataset: {_short(error)}") from error
     if shape != list(dataset["shape"]):
         raise UserError(f"dataset.shape is {dataset['shape']}, its images are {shape}: write that")
-    _rehearse_augmentation(data)
+    _rehearse_augmentation(data, 0)
     return data
 
 
-def _rehearse_augmentation(data: ImageData) -> None:
+def build_training_data(config: Mapping[str, Any], data: ImageData) -> ImageData:
+    """The dataset, with the second source of `dataset.extra` in its training batches if there is one."""
+    extra = config["dataset"].get("extra")
+    if extra is None:
+        return data
+    unknown = sorted(extra.keys() - {"source", "share", *WAYS_TO_DATA})
+    if unknown or not {"source", "share", "root"} <= extra.keys():
+        raise UserError(f"dataset.extra has {sorted(extra)}: expected source, root and share, and workers if you like")
+    source = instantiate(extra["source"], "dataset.extra.source", root=extra["root"])
+    if not isinstance(source, Source):
+        raise UserError(f"dataset.extra.source is {type(source).__name__}: expected ArrayFile or PictureFolder")
+    try:
+        others = source.load(data.splits.train.shape, config["dataset"]["classes"])
+        mixed = Mixed(data, others, extra["share"], extra.get("workers") or 0)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"dataset.extra: {_short(error)}") from error
+    _rehearse_augmentation(mixed, len(data.splits.train))
+    return mixed
+
+
+def _rehearse_augmentation(data: ImageData, row: int) -> None:
     """One training image through the augmentation, or a refusal in one line."""
     try:
-        TrainingExamples(data.splits.train, data.augmentation, data.seed).__getitems__(Step(0, [0]))
+        TrainingExamples(data.training_split, data.augmentation, data.seed).__getitems__(Step(0, [row]))
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"dataset.augmentation: {_short(error)}") from error
 
@@ -71,8 +91,8 @@ def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageD
     except (ValueError, TypeError) as error:
         raise UserError(f"optimizer: {_short(error)}") from error
     if isinstance(defense, AdversarialDefense):
-        for name, attack in defense.attacks.items():
-            rehearse_attack(attack, classifier, data, f"defense attacks with {name}")
+        for name, attack, batch in defense.rehearsals(data.splits.test[0]):
+            rehearse_attack(attack, classifier, batch, f"defense attacks with {name}")
     return defense
 
 
@@ -81,7 +101,7 @@ def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageDat
     suite = instantiate(config["attack_suite"], "attack_suite")
     assert isinstance(suite, AttackSuite)
     for name, attack in suite.attacks.items():
-        rehearse_attack(attack, classifier, data, f"attack_suite.attacks.{name}")
+        rehearse_attack(attack, classifier, data.splits.test[0], f"attack_suite.attacks.{name}")
     return suite
 
 
@@ -111,15 +131,6 @@ def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{what} cannot take {list(images.shape[1:])} images: {_short(error)}") from error
     return logits
-
-
-def rehearse_attack(attack: Attack, classifier: nn.Module, data: ImageData, what: str) -> None:
-    """The region of one test image, or a refusal in one line."""
-    try:
-        with evaluating(classifier):
-            attack.threat_model.around(data.splits.test[0].images, classifier)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"{what}: {_short(error)}") from error
 
 
 def _short(error: Exception) -> str:

@@ -53,8 +53,22 @@ def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
     """What training depends on, of a resolved config."""
     part = {key: value for key, value in config.items() if key not in _NOT_TRAINING}
     if isinstance(dataset := part.get("dataset"), Mapping):
-        part["dataset"] = {key: value for key, value in dataset.items() if key not in WAYS_TO_DATA}
+        part["dataset"] = _wherever(dataset)
+        if isinstance(extra := dataset.get("extra"), Mapping):
+            part["dataset"]["extra"] = _wherever(extra)
+    if averaging := {name: node for name, node in (config.get("callbacks") or {}).items() if _averages(node)}:
+        part["callbacks"] = averaging
     return part
+
+
+def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a source of data is, without the ways to it."""
+    return {key: value for key, value in data.items() if key not in WAYS_TO_DATA}
+
+
+def _averages(callback: Any) -> bool:
+    """Whether a callback's node makes other weights of those that were trained; all others only look on."""
+    return isinstance(callback, Mapping) and str(callback.get("_target_", "")).endswith("Averaging")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; choose a place you can read and write (outputs=<folder>)"
     if found := re.search(r"Missing mandatory value: (\w+)", str(error)):
-        return f"{found[1]}=… is missing: say which"
+        key = re.search(r"full_key: (\S+)", str(error)) or found
+        return f"{key[1]}=… is missing: say which"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
     return said if said else type(error).__name__

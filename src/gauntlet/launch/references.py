@@ -112,7 +112,7 @@ def place_of(config: Mapping[str, Any], experiment: str, data: ImageData) -> Pat
 
 
 def _command(config: Mapping[str, Any], experiment: str, place: Path) -> list[str]:
-    dataset = {key: value for key, value in config["dataset"].items() if key not in ("reference", "recipe")}
+    dataset = {key: value for key, value in config["dataset"].items() if key not in ("reference", "recipe", "extra")}
     return [
         *(sys.executable, "-m", "gauntlet.launch.doors"),
         *(f"dataset={config['names']['dataset']}", f"+experiment/reference={experiment}"),

@@ -24,7 +24,14 @@ from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
 from gauntlet.errors import UserError
 from gauntlet.evaluation import Subject
-from gauntlet.launch.build import build_classifier, build_data, build_defense, build_reference, build_suite
+from gauntlet.launch.build import (
+    build_classifier,
+    build_data,
+    build_defense,
+    build_reference,
+    build_suite,
+    build_training_data,
+)
 from gauntlet.launch.config import check_named_row, digest_of, plain
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
@@ -46,9 +53,9 @@ def train(config: DictConfig) -> None:
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     if not whole["restart"]:
         folder.check(whole)
-    data = build_data(whole)
+    data = build_training_data(whole, build_data(whole))
     if not whole["restart"]:
-        folder.check_data(data.fingerprint)
+        folder.check_data(data.training_fingerprint)
     classifier = build_classifier(whole, data, whole["seed"])
     with folder.locked() if _leads() else contextlib.nullcontext():
         trainer = _trainer(whole, folder, digest_of(config))
@@ -64,7 +71,7 @@ def train(config: DictConfig) -> None:
         if _leads():
             if whole["restart"]:
                 folder.move_aside()
-            folder.begin(whole, data.fingerprint)
+            folder.begin(whole, data.training_fingerprint)
         if not folder.weights.exists():
             _fit(trainer, defense, data, folder)
         load_weights(classifier, read_weights(folder.weights), folder.weights)

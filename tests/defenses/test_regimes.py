@@ -1,0 +1,138 @@
+"""One table of all named defenses: each trains in half precision, under DDP, past a stop, and with nothing to attack."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from gauntlet.callbacks import KeepResumable
+from gauntlet.data import Batch
+from gauntlet.defenses import AdversarialDefense
+from tests.defenses.regimes import DEFENSES, STEPS, regime, trainer_of
+from tests.launch.test_resume import PullThePlug
+
+ALL = {"train/loss", "train/clean_accuracy", "val/accuracy", "lr-SGD", "speed/step_seconds", "speed/images_per_second"}
+UNDER_ATTACK = ("train/adversarial_accuracy", "train/attack_success", "train/size", "val/adversarial_accuracy")
+
+NAMED = [pytest.param(name, marks=pytest.mark.slow) if name in ("at", "trades", "pat") else name for name in DEFENSES]
+"""What the general forms stand for by default is a named defense, too."""
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_it_trains_in_half_precision_and_logs_what_matters(tmp_path, name):
+    made, data, config = regime(name)
+    before = copy.deepcopy(made.classifier.state_dict())
+    trainer_of(config, tmp_path, 1, precision="bf16-mixed").fit(made, datamodule=data)
+    after = made.classifier.state_dict()
+    assert all(tensor.isfinite().all() and tensor.dtype == before[key].dtype for key, tensor in after.items())
+    assert not same(before, after)
+
+    logged = pl.read_csv(tmp_path / "metrics.csv")
+    assert set(logged.columns) >= ALL
+    assert logged["train/loss"].drop_nulls().len() == STEPS
+    for start in UNDER_ATTACK:
+        found = [column for column in logged.columns if column.startswith(start)]
+        assert bool(found) == isinstance(made, AdversarialDefense), start
+        assert all(0 <= value <= 1.001 or start == "train/size" for key in found for value in logged[key].drop_nulls())
+    if isinstance(made, AdversarialDefense):
+        expected = len(made.attacks)
+        assert sum(column.startswith("val/adversarial_accuracy") for column in logged.columns) == expected
+        shown = {column for column in logged.columns if column.startswith("train/size")}
+        assert len(shown) == expected or name == "at_all_random"
+        assert all(logged[column].max() > 0 for column in shown)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_stop_within_an_epoch_changes_nothing(tmp_path, name):
+    """Three of four steps, a stop after the third; the metrics are those of a run that nobody stopped, too."""
+    made, data, config = regime(name)
+    config["callbacks"] |= {"resume": config["callbacks"]["resume"] | {"every_seconds": 0}}
+    trainer_of(config, tmp_path / "whole", 2).fit(made, datamodule=data)
+    whole = made.classifier.state_dict()
+
+    made, data, _ = regime(name)
+    with pytest.raises(PullThePlug.Out):
+        trainer_of(config, tmp_path, 2, PullThePlug(3, "end")).fit(made, datamodule=data)
+    made, data, _ = regime(name)
+    trainer = trainer_of(config, tmp_path, 2)
+    trainer.fit(made, datamodule=data, ckpt_path=KeepResumable.file(tmp_path), weights_only=True)
+    assert trainer.global_step == 2 * STEPS
+    assert same(made.classifier.state_dict(), whole)
+    one, other = (pl.read_csv(place / "metrics.csv").drop("^speed/.*$") for place in (tmp_path, tmp_path / "whole"))
+    assert one.equals(other, null_equal=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [*((name, 8) for name in DEFENSES if name != "normal"), ("at_linf", 1), ("trades_linf", 1)]
+)
+def test_a_batch_in_which_nothing_is_left_to_attack_is_trained_on(tmp_path, name, count):
+    made, data, config = regime(name)
+    some = data.splits.train[slice(0, count)]
+    made.trainer = trainer_of(config, tmp_path, 1)
+    told = {}
+    made.log = lambda key, value, **_: told.update({key: float(value)})
+    with torch.no_grad():
+        wrong = (made.classifier.eval()(some.images).argmax(1) + 1) % 10
+    made.train()
+    loss = made.training_step(Batch(some.images, wrong, some.ids), 0)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in made.classifier.parameters())
+    assert told["train/clean_accuracy"] == 0
+    assert not any(key.startswith("train/attack_success") for key in told)
+    spared = not made.attack_wrong
+    assert spared == (not any(key.startswith("train/size") for key in told))
+
+
+TWO_RANKS = """
+import json, sys
+from pathlib import Path
+import torch
+from tests.defenses.regimes import regime, trainer_of
+name, folder = sys.argv[1], Path(sys.argv[2])
+made, data, config = regime(name)
+told = []
+if hasattr(made, "attacks"):
+    kept = made.perturbed
+    def perturbed(attack, batch, chosen):
+        told.append([made.global_step, attack, int(chosen.sum()), batch.ids.tolist()])
+        return kept(attack, batch, chosen)
+    made.perturbed = perturbed
+    if not made.attack_wrong:  # one process has nothing to attack while the other has
+        made.to_attack = lambda right: right & (made.global_rank == made.global_step % 2)
+trainer = trainer_of(config, folder, 3, devices=2, strategy="ddp")
+trainer.fit(made, datamodule=data)
+(folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(told))
+torch.save(dict(made.classifier.named_parameters()), folder / f"rank{trainer.global_rank}.pt")
+"""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "at_all_random" else pytest.param(name, marks=pytest.mark.slow) for name in DEFENSES]
+)
+def test_two_processes_take_the_same_steps_each_on_its_own_examples(tmp_path, name):
+    """An attack is the same for both, also where one of them has nothing to attack."""
+    (tmp_path / "two.py").write_text(TWO_RANKS)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    command = [sys.executable, tmp_path / "two.py", name, tmp_path]
+    done = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert same(*weights)
+    told = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert [entry[:2] for entry in told[0]] == [entry[:2] for entry in told[1]]
+    for (_, _, first, ids), (_, _, second, others) in zip(*told, strict=True):
+        assert not set(ids) & set(others)
+        assert first + second > 0
+    if name == "at_all_random":
+        assert len({attack for _, attack, _, _ in told[0]}) > 1
