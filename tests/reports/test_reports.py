@@ -34,7 +34,7 @@ def test_an_unfinished_evaluation_has_no_union(run):
 
 def test_every_cell_has_an_interval(trained):
     table = markdown_table([read_row(trained, "quick")])
-    assert table.splitlines()[0] == "| run | clean | linf | l2 | perceptual | union | unseen mean |"
+    assert table.splitlines()[0] == "| run | union | unseen mean | clean | linf | l2 | perceptual |"
     assert table.count("(") == 6
     assert cell(wilson(0.5, 100)) == "50.0 (40.4–59.6)"
     assert cell(None) == "–"

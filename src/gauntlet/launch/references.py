@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
 
 from gauntlet.data import ImageData
 from gauntlet.errors import UserError
@@ -120,6 +121,19 @@ def _command(config: Mapping[str, Any], experiment: str, place: Path) -> list[st
         *(f"++dataset.{leaf}" for leaf in _leaves(dataset)),
         *(f"allow={json.dumps(config['allow'])}", f"outputs={json.dumps(str(config['outputs']))}"),
         f"hydra.run.dir={json.dumps(str(place))}",
+        f"hydra.searchpath={json.dumps(_searched())}",
+    ]
+
+
+def _searched() -> list[str]:
+    """Where else the user keeps configs: `--config-dir` and `hydra.searchpath`. His own dataset is found there only."""
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [
+        f"{source.schema}://{source.path}"
+        for source in sources
+        if source.provider == "command-line" or source.provider.startswith("hydra.searchpath")
     ]
 
 

@@ -1,0 +1,105 @@
+"""The guide to a threat model of one's own, run as it stands: files, script and commands, with fewer epochs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import gauntlet
+from gauntlet.evaluation import read_outcomes
+from gauntlet.reports import read_row
+
+GUIDE = Path(__file__).parents[2] / "docs" / "own_threat_model.md"
+FEW = ("evaluation.examples=20", "evaluation.chunk=20")
+SMALL = {
+    "train": (
+        "logger=csv",
+        "trainer=cpu",
+        "model.width=4",
+        "trainer.max_epochs=1",
+        "dataset.recipe.batch_size=130",
+        *FEW,
+    ),
+    "evaluate": FEW,
+    "report": (),
+}
+SOURCES = Path(gauntlet.__file__).parents[1]
+
+pytestmark = pytest.mark.skipif(not GUIDE.exists(), reason="no docs in this installation")
+
+
+class Block(NamedTuple):
+    """A fenced block, and the file it is, where the line before it names one."""
+
+    file: str | None
+    language: str
+    text: str
+
+
+def blocks():
+    fenced = re.compile(r"(?:^`(?P<file>[\w./]+)`\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+    return [Block(*found.group("file", "language", "text")) for found in fenced.finditer(GUIDE.read_text())]
+
+
+def run(command, folder):
+    """Run something of the guide in its folder; the front doors on the path are ours, with `SMALL` behind the words."""
+    doors = folder / ".doors"
+    doors.mkdir(exist_ok=True)
+    for name, words in SMALL.items():
+        code = f"import sys; sys.path.insert(0, '{SOURCES}'); from gauntlet.launch.doors import {name}; {name}()"
+        script = doors / f"gauntlet-{name}"
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@" {" ".join(words)}\n')
+        script.chmod(0o755)
+    paths = {"PATH": f"{doors}:{os.environ['PATH']}", "PYTHONPATH": f"{folder}:{SOURCES}"}
+    told = subprocess.run(command, cwd=folder, env=os.environ | paths, capture_output=True, text=True)
+    assert told.returncode == 0, f"{told.stdout}\n{told.stderr}"
+    return told.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, fitted):
+    """A user's folder with the files of the guide, and a reference network so that none has to be fitted."""
+    place = tmp_path_factory.mktemp("user")
+    for block in blocks():
+        if block.file:
+            (place / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (place / block.file).write_text(block.text)
+    (place / "outputs").mkdir()
+    (place / "outputs" / "references").symlink_to(fitted / "references")
+    return place
+
+
+def test_the_guide_has_one_file_and_one_yaml_for_the_threat_model():
+    assert [block.file for block in blocks() if block.file] == [
+        "shadows.py",
+        "conf/threat_model/shadow.yaml",
+        "conf/attack_suite/shadow.yaml",
+    ]
+    assert len([block for block in blocks() if not block.file]) == 3  # the look at its promises; two of commands
+
+
+def test_its_threat_model_keeps_its_promises(folder):
+    (script,) = [block.text for block in blocks() if block.language == "python" and not block.file]
+    assert "largest size" in run([sys.executable, "-c", script], folder)
+
+
+def test_its_commands_train_against_it_measure_it_and_put_it_in_one_table(folder):
+    """Own files only: nothing under Gauntlet's conf knows the name."""
+    commands = [block.text for block in blocks() if block.language == "sh"]
+    said = run(["bash", "-euo", "pipefail", "-c", "\n".join(commands)], folder)
+    assert re.search(r"│ run +┃ +union|run .* union .* shadow", said), said
+    rows = {
+        defense: read_row(next((folder / "outputs" / "digits").glob(f"{defense}-*/*")), "shadow")
+        for defense in ("at", "normal", "at_linf")
+    }
+    assert all(row.complete and not row.violations for row in rows.values())
+    assert all(row.bounds["shadow"] == 0.8 for row in rows.values())
+    assert rows["at"].unseen == ["linf"]
+    assert rows["at_linf"].unseen == ["shadow"]
+    darkened = read_outcomes(next((folder / "outputs").glob("digits/normal-*/*/outcomes/shadow-*")))
+    assert darkened["inside"].all()
+    assert darkened["linf"].max() > 0.3  # it did reach for the shade
