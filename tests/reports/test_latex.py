@@ -41,7 +41,9 @@ def test_latex_compiles_it(sheet, tmp_path):
     compiler = shutil.which("pdflatex") or shutil.which("tectonic")
     if compiler is None:
         pytest.skip("neither pdflatex nor tectonic is installed")
-    preamble = r"\documentclass{article}\usepackage[landscape,margin=1cm]{geometry}\usepackage{booktabs}\begin{document}"
+    preamble = (
+        r"\documentclass{article}\usepackage[landscape,margin=1cm]{geometry}\usepackage{booktabs}\begin{document}"
+    )
     (tmp_path / "page.tex").write_text(f"{preamble}\n{latex(sheet)}\\end{{document}}\n")
     strict = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
     done = subprocess.run(

@@ -1,7 +1,6 @@
 """The page holds everything, is small, and a real browser shows it without a network."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 from gauntlet.launch.config import CONF
 from gauntlet.reports import make_sheets, page, read_published, read_run
 from tests.reports.browser import look, picture
+from tests.reports.folders import answers, make_run
 
 MADE_WITH = {"gauntlet": "0.1.0", "revision": "feedfacecafe", "python": "3.11", "packages": {"torch": "2.11.0"}}
 
@@ -35,7 +35,7 @@ def one_run(twelve, tmp_path_factory):
 class Outline(HTMLParser):
     """Tags, and what is wrong with their nesting."""
 
-    void = frozenset({"meta", "img", "br", "link"})
+    void = frozenset({"meta", "img", "br", "link", "wbr"})
 
     def __init__(self, text):
         super().__init__()
@@ -100,11 +100,10 @@ def test_captions_carry_what_the_numbers_depend_on(one_run, twelve):
     assert run.card["fingerprint"] in text
 
 
-def test_names_are_no_html(twelve, tmp_path):
-    shutil.copytree(twelve / "09", tmp_path / "run")
-    card = (tmp_path / "run" / "card.json").read_text()
-    (tmp_path / "run" / "card.json").write_text(card.replace("pat_self/resnet50", "<b>&amp;/resnet50"))
-    text = written([tmp_path / "run", twelve / "08"], tmp_path / "report.html").read_text()
+def test_names_are_no_html(tmp_path):
+    robust = answers({"clean": 0.9, "linf": 0.5}, 20)
+    runs = [make_run(tmp_path / name[:2], robust, name=f"{name}/m/seed0") for name in ("<b>&amp;", "at_l2")]
+    text = written(runs, tmp_path / "report.html").read_text()
     assert "<b>" not in text
     assert "&lt;b&gt;" in text
     Outline(text)
@@ -116,13 +115,22 @@ def test_a_browser_shows_it_without_a_network(request, tmp_path, runs, width):
     file = request.getfixturevalue(runs)
     seen = look(file, tmp_path, width)
     assert seen.console == []
-    assert seen.requests == []
+    assert seen.layout["requests"] == []
     assert (seen.layout["width"], seen.layout["heading"]) == (width, "Robustness report")
     assert seen.layout["needed"] <= width  # nothing but tables and pictures has to be scrolled sideways
     assert seen.layout["font"] == "16px"  # its style is in force
     assert seen.layout["drawings"] >= (14 if runs == "one_run" else 10)
     assert seen.layout["images"] == seen.layout["loaded"] == (1 if runs == "one_run" else 12)
     assert seen.layout["smallest"] > 8  # letters of drawings, in CSS pixels from top to bottom
+
+
+def test_the_browser_would_notice_a_request_and_an_error(tmp_path):
+    source = '<!doctype html><h1>x</h1><svg></svg><svg><text>x</text></svg><img src="http://gauntlet.invalid/x.png">'
+    (tmp_path / "page.html").write_text(f"{source}<script>console.error('noticed')</script>")
+    seen = look(tmp_path / "page.html", tmp_path, 400)
+    assert seen.layout["requests"] == ["http://gauntlet.invalid/x.png"]
+    assert (seen.layout["images"], seen.layout["loaded"]) == (1, 0)
+    assert any("noticed" in line for line in seen.console)
 
 
 def test_a_picture_of_it_is_not_empty(one_run, tmp_path):

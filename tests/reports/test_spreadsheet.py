@@ -20,7 +20,9 @@ def test_every_number_of_the_table_comes_back_to_the_last_bit(twelve, tmp_path):
             row, cell = next(rows), cells[column]
             assert (row["run"], row["column"], row["checkpoint"]) == (run.row.name, column, run.card["checkpoint"])
             ours = None if cell.ours is None else tuple(cell.ours)
-            assert (None if row["accuracy"] is None else tuple(row[k] for k in ("accuracy", "low", "high", "examples"))) == ours
+            assert (
+                None if row["accuracy"] is None else tuple(row[k] for k in ("accuracy", "low", "high", "examples"))
+            ) == ours
             assert (row["published"], row["difference"], row["best"]) == (cell.published, cell.difference, cell.best)
             assert row["p_value"] == (cell.verdict.p_value if cell.verdict else None)
             assert row["attack_digest"] == run.digests.get(column)

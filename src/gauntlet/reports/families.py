@@ -61,7 +61,9 @@ def _points(run: Run) -> Iterator[tuple[Family, Point]]:
                 continue
             identity, frame = read_json(place / "identity.json"), read_outcomes(place)
             if len(frame) == plan["examples"]:
-                point = Point(_size(entry, identity["attack"]), accuracy(frame), f"{name} {digest(identity['attack'])[:12]}")
+                point = Point(
+                    _size(entry, identity["attack"]), accuracy(frame), f"{name} {digest(identity['attack'])[:12]}"
+                )
                 yield _family(entry["threat_model"], identity), point
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-_QUALITIES = (None, 90, 75, 60, 45, 30)
-"""Of WebP, None for no loss at all; tried in turn."""
+_QUALITIES = (90, 75, 60, 45, 30)  # of WebP, tried in turn
+_HOPELESS = 2  # budgets: a PNG larger than that fits in no WebP without loss
 
 
 class Gallery(NamedTuple):
@@ -37,7 +37,8 @@ def gallery(file: Path, budget: int) -> Gallery | None:
     except (OSError, UnidentifiedImageError):
         return None
     width, height = sheet.size
-    content = _smaller(sheet, budget)
+    whole = _webp(sheet, lossless=True) if file.stat().st_size < _HOPELESS * budget else b""
+    content = whole if 0 < len(whole) <= budget else _smaller(sheet, budget)
     return Gallery(f"data:image/webp;base64,{base64.b64encode(content).decode()}", width, height)
 
 
@@ -45,17 +46,14 @@ def _smaller(sheet: Image.Image, budget: int) -> bytes:
     """Less quality first, then half the size."""
     content = b""
     for quality in _QUALITIES:
-        content = _webp(sheet, quality)
+        content = _webp(sheet, quality=quality)
         if len(content) <= budget:
             return content
     half = (sheet.width // 2, sheet.height // 2)
     return _smaller(sheet.resize(half, Image.Resampling.BOX), budget) if min(half) > 8 else content
 
 
-def _webp(sheet: Image.Image, quality: int | None) -> bytes:
+def _webp(sheet: Image.Image, quality: int = 75, lossless: bool = False) -> bytes:
     buffer = io.BytesIO()
-    if quality is None:
-        sheet.save(buffer, "WEBP", lossless=True)
-    else:
-        sheet.save(buffer, "WEBP", quality=quality)
+    sheet.save(buffer, "WEBP", quality=quality, lossless=lossless)
     return buffer.getvalue()

@@ -22,9 +22,9 @@ _ESCAPED = {
 
 
 def latex(sheet: Sheet) -> str:
-    """A run takes a line of numbers, a line of intervals, and a line of published numbers where there are some.
+    r"""A run takes a line of numbers, a line of intervals, and a line of published numbers where there are some.
 
-    The table is as wide as its numbers: put it into `table*`, or into a `\\resizebox`, where the page is narrower.
+    The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, where the page is narrower.
     """
     columns = sheet.columns
     bounds = [escape(sheet.bound(name)) for name in columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,17 @@ def page(sheets: Sequence[Sheet], made_with: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(
         sections=sections, count=count, code=code_of(made_with), versions=versions(made_with)
     )
+
+
+def _breakable(name: str) -> str:
+    """A name that may go on in the next line after its own marks."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(name))))
 
 
 def _sheet_section(index: int, sheet: Sheet, budget: int, unfolded: bool) -> SheetSection:

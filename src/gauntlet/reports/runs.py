@@ -100,4 +100,6 @@ def labels_of(names: Sequence[str]) -> tuple[list[str], str]:
         parts = [[part[i] for i in differ] for part in parts]
     labels = ["/".join(part) for part in parts]
     numbered = [f"{label} #{labels[: i + 1].count(label)}" for i, label in enumerate(labels)]
-    return [number if labels.count(label) > 1 else label for label, number in zip(labels, numbered, strict=True)], common
+    return [
+        number if labels.count(label) > 1 else label for label, number in zip(labels, numbered, strict=True)
+    ], common

@@ -1,4 +1,4 @@
-"""The table in the paper's layout, before it takes a form: union, unseen mean, clean, narrow threats, perceptual ones."""
+"""The table in the paper's layout, in no form yet: aggregates, clean images, narrow threats, perceptual ones."""
 
 from __future__ import annotations
 
@@ -101,6 +101,11 @@ class Sheet:
         """Whether any number of a run stands beside a published one."""
         return any(cell.published is not None for cell in self.cells[index].values())
 
+    @property
+    def published_anywhere(self) -> bool:
+        """Whether there is a published number in the table."""
+        return any(map(self.has_published, range(len(self.runs))))
+
     def bound(self, column: str) -> str:
         """The bounds of an attack in the runs; empty for what has none."""
         sizes = dict.fromkeys(run.row.bounds.get(column) for run in self.runs)
@@ -118,11 +123,13 @@ class Sheet:
         return said + self._published_notes()
 
     def _published_notes(self) -> list[str]:
-        if self.published is None or not any(map(self.has_published, range(len(self.runs)))):
-            return []
         table = self.published
+        if table is None or not self.published_anywhere:
+            return []
         shown = {name for cells in self.cells for name, cell in cells.items() if cell.published is not None}
-        means = ", ".join(f"{name} by {table.attacks[name]['by']}" for name in table.attacks if _searched(table, name, shown))
+        means = ", ".join(
+            f"{name} by {table.attacks[name]['by']}" for name in table.attacks if _searched(table, name, shown)
+        )
         said = [
             f"Published: {table.source}, {table.network}, {table.examples} test images"
             f"{f'; {means}' if means else ''}. In parentheses: ours minus published, in points."
@@ -193,4 +200,3 @@ def bound_text(bound: float) -> str:
     if float(short) != bound and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"
     return short
-

@@ -9,6 +9,7 @@ from gauntlet.reports.runs import Run
 from gauntlet.reports.sheet import Sheet
 
 _SHORT = 12  # hexadecimal digits
+_IN_CAPTIONS = ("gauntlet", "python", "torch", "torchvision")  # all others are in the table at the end
 
 
 def run_stamp(run: Run) -> str:
@@ -20,7 +21,7 @@ def run_stamp(run: Run) -> str:
             f"data {run.card['fingerprint'][:_SHORT]}",
             f"attacks {attacks}",
             f"code {code_of(run.provenance)}",
-            versions(run.provenance),
+            versions(run.provenance, _IN_CAPTIONS),
         ]
     )
 
@@ -39,7 +40,9 @@ def attacks_stamp(sheet: Sheet, attacks: Sequence[str]) -> str:
         attacks: names with digests.
     """
     weights = dict.fromkeys(run.card["checkpoint"][:_SHORT] for run in sheet.runs)
-    codes = dict.fromkeys(f"code {code_of(run.provenance)} · {versions(run.provenance)}" for run in sheet.runs)
+    codes = dict.fromkeys(
+        f"code {code_of(run.provenance)} · {versions(run.provenance, _IN_CAPTIONS)}" for run in sheet.runs
+    )
     return " · ".join(
         [
             f"attacks {', '.join(attacks)}",
@@ -55,11 +58,12 @@ def code_of(provenance: Mapping[str, Any]) -> str:
     return str(provenance.get("revision") or provenance.get("gauntlet") or "not recorded")
 
 
-def versions(provenance: Mapping[str, Any]) -> str:
-    """`gauntlet 0.1.0, python 3.11.7, torch 2.11.0`."""
-    packages = {key: provenance[key] for key in ("gauntlet", "python") if key in provenance}
-    packages |= provenance.get("packages", {})
-    return ", ".join(f"{name} {version}" for name, version in packages.items()) or "versions not recorded"
+def versions(provenance: Mapping[str, Any], packages: Sequence[str] | None = None) -> str:
+    """`gauntlet 0.1.0, python 3.11.7, torch 2.11.0`: of some packages, or of all that were recorded."""
+    known = {key: provenance[key] for key in ("gauntlet", "python") if key in provenance}
+    known |= provenance.get("packages", {})
+    shown = {name: version for name, version in known.items() if packages is None or name in packages}
+    return ", ".join(f"{name} {version}" for name, version in shown.items()) or "versions not recorded"
 
 
 def _members(run: Run, column: str) -> list[str]:

@@ -19,7 +19,7 @@ def accuracy_plot(sheet: Sheet, column: str, name: str) -> Plot | None:
         return None
     bound = sheet.bound(column)
     title = f"{column}, bound {bound}" if bound else column
-    with drawing(0.55 + 0.24 * len(rows)) as (figure, grid):
+    with drawing(0.55 + 0.26 * len(rows)) as (figure, grid):
         axes = grid[0, 0]
         for place, (_, cell) in enumerate(rows):
             if cell.ours is not None:
@@ -34,13 +34,13 @@ def accuracy_plot(sheet: Sheet, column: str, name: str) -> Plot | None:
                     fontweight="bold" if cell.best else "normal",
                 )
             if cell.published is not None:
-                style = {"markerfacecolor": "white", "markeredgecolor": INK, "markersize": 5.5}
-                axes.plot([100 * cell.published], [place], "D", **style)
+                style = {"markerfacecolor": "white", "markeredgecolor": INK, "markersize": 4, "markeredgewidth": 0.9}
+                axes.plot([100 * cell.published], [place + 0.3], "D", **style)
         axes.set_yticks(range(len(rows)), [label for label, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         percent_axis(axes, "x")
         only_lines_along(axes, "x")
         said = "; ".join(f"{label} {cell.value} % ({cell.interval})" for label, cell in rows if cell.ours)
         svg = as_svg(figure, name, f"Accuracy in %, {title}: {said}.")
-    diamonds = " Diamonds are published numbers." if any(cell.published is not None for _, cell in rows) else ""
+    diamonds = " ◇ is the published number." if any(cell.published is not None for _, cell in rows) else ""
     return Plot(title, svg, f"Accuracy in %, with 95 % intervals.{diamonds}")

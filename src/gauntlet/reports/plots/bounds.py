@@ -44,4 +44,6 @@ def _plot(title: str, lines: Mapping[str, Sequence[Point]], name: str) -> Plot:
         axes.set_ylabel("accuracy %")
         figure.legend(loc="outside lower center", ncols=2)
         svg = as_svg(figure, name, f"Accuracy against the bound of {title}: {'; '.join(said)}.")
-    return Plot(title, svg, "Accuracy in % against the bound, in the threat model's own unit; bands are 95 % intervals.")
+    return Plot(
+        title, svg, "Accuracy in % against the bound, in the threat model's own unit; bands are 95 % intervals."
+    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gauntlet.evaluation.measures import standing
-from gauntlet.reports.plots.canvas import FILL, MUTED, Plot, as_svg, drawing, only_lines_along, percent_axis
+from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
 from gauntlet.reports.runs import Run
 
 
@@ -41,7 +41,7 @@ def build_up_plot(run: Run, name: str) -> Plot | None:
         axes = grid[0, 0]
         places = range(len(stages))
         axes.barh(places, [100 * stage.together for stage in stages], height=0.62, color=FILL)
-        axes.plot([100 * stage.alone for stage in stages], places, "|", color=MUTED, markersize=11, markeredgewidth=1.6)
+        axes.plot([100 * stage.alone for stage in stages], places, "|", color=INK, markersize=11, markeredgewidth=1.6)
         for place, stage in zip(places, stages, strict=True):
             axes.annotate(f"{100 * stage.together:.1f}", (1.01, place), xycoords=("axes fraction", "data"), va="center")
         axes.set_yticks(places, [stage.attack if not i else f"+ {stage.attack}" for i, stage in enumerate(stages)])

@@ -48,6 +48,19 @@ _STYLE = {
 }
 
 
+_NEEDLESS = (
+    (r"<metadata>.*?</metadata>", ""),
+    (r' version="1.1"', ""),
+    (r'<g id="[^"]*"(/?)>', r"<g\1>"),
+    (r"<g/>", ""),
+    (r" font-family: [^;\"]*;", ""),  # the page's own
+    (r' transform="rotate\(-?0 [^"]*"', ""),
+    (r"(\d\.\d\d)\d+", r"\1"),  # a hundredth of a point
+    (r"\s+", " "),
+)
+"""Of what matplotlib writes: a third remains."""
+
+
 class Plot(NamedTuple):
     """A drawing on a page."""
 
@@ -92,12 +105,10 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
     text = buffer.getvalue()
     body = text[text.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r"(<svg [^>]*?) version=\"1.1\"", r"\1", body)
+    for pattern, short in _NEEDLESS:
+        body = re.sub(pattern, short, body, flags=re.DOTALL)
     body = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', body)  # two drawings have the same names for their parts
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
-    body = re.sub(r'<g id="[^"]*">', "<g>", body)
-    body = re.sub(r"\n\s*", "\n", body)
     return body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1).strip()
 
 

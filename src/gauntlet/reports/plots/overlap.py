@@ -5,11 +5,16 @@ Lex et al., "UpSet: visualization of intersecting sets", IEEE TVCG 2014.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gauntlet.evaluation.overlap import Overlap, overlaps
 from gauntlet.reports.plots.canvas import FILL, GRID, INK, MUTED, Plot, as_svg, drawing, only_lines_along
 from gauntlet.reports.runs import Run
 
-_AREAS = 12  # the largest, of up to 2ᴷ
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_AREAS, _FEW = 12, 6  # the largest, of up to 2ᴷ; as wide as so many at least
 
 
 def overlap_plot(run: Run, name: str) -> Plot | None:
@@ -30,6 +35,7 @@ def overlap_plot(run: Run, name: str) -> Plot | None:
             bars.annotate(str(area.examples), (place, area.examples), (0, 2), textcoords="offset points", ha="center")
         bars.set_ylabel("examples")
         bars.margins(y=0.15)
+        bars.set_xlim(-0.6, max(len(shown), _FEW) - 0.4)
         only_lines_along(bars, "y")
         _membership(dots, shown, names)
         said = "; ".join(f"{', '.join(area.attacks) or 'none'} {area.examples}" for area in shown)
@@ -40,7 +46,7 @@ def overlap_plot(run: Run, name: str) -> Plot | None:
     return Plot("Which attacks break the same examples", svg, caption)
 
 
-def _membership(axes, areas: list[Overlap], names: list[str]) -> None:  # type: ignore[no-untyped-def]
+def _membership(axes: Axes, areas: list[Overlap], names: list[str]) -> None:
     """A column of dots per area, full for the attacks in it."""
     for column, area in enumerate(areas):
         rows = [row for row, name in enumerate(names) if name in area.attacks]

@@ -24,6 +24,8 @@ def training_plot(folder: Path, name: str) -> Plot | None:
     file = folder / "metrics.csv"
     table = pl.read_csv(file, infer_schema_length=None) if file.exists() else pl.DataFrame()
     losses, accuracies = (_measured(table, kinds) for kinds in (_LOSSES, _ACCURACIES))
+    if "train/accuracy" in accuracies and "train/clean_accuracy" not in accuracies:  # nobody attacks
+        accuracies["train/accuracy"] = "training"
     if not losses and not accuracies:
         return None
     with drawing(2.9, 2, sharex=True, height_ratios=[1, 1.3]) as (figure, grid):
@@ -31,10 +33,14 @@ def training_plot(folder: Path, name: str) -> Plot | None:
         for key in losses:
             above.plot(*curve(table, key), color=COLOURS[0], linewidth=1.2)
         above.set_ylabel("loss")
-        for colour, (key, label) in zip((COLOURS[5], COLOURS[0], COLOURS[4], COLOURS[1]), accuracies.items(), strict=False):
+        for colour, (key, label) in zip(
+            (COLOURS[5], COLOURS[0], COLOURS[4], COLOURS[1]), accuracies.items(), strict=False
+        ):
             steps, values = curve(table, key)
             style = "-" if key.startswith("train") else "o-"
-            below.plot(steps, [100 * v for v in values], style, color=colour, label=label, linewidth=1.2, markersize=2.5)
+            below.plot(
+                steps, [100 * v for v in values], style, color=colour, label=label, linewidth=1.2, markersize=2.5
+            )
         percent_axis(below, "y")
         below.set_ylabel("accuracy %")
         below.set_xlabel("step")
@@ -50,7 +56,9 @@ def _measured(table: pl.DataFrame, kinds: Mapping[str, str]) -> dict[str, str]:
 
 def curve(table: pl.DataFrame, key: str) -> tuple[list[float], list[float]]:
     """Steps and values of a metric, at most a few hundred points: means of as many neighbours as it takes."""
-    points = table.select("step", pl.col(key).cast(pl.Float64)).drop_nulls().filter(pl.col(key).is_finite()).sort("step")
+    points = (
+        table.select("step", pl.col(key).cast(pl.Float64)).drop_nulls().filter(pl.col(key).is_finite()).sort("step")
+    )
     group = -(-len(points) // _POINTS) or 1
     points = points.with_row_index().group_by(pl.col("index") // group, maintain_order=True).mean()
     return points["step"].to_list(), points[key].to_list()
