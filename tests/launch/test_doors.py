@@ -112,11 +112,16 @@ def test_a_second_suite_shares_the_files_of_the_attacks_it_has_in_common(door, r
 
 def test_report_shows_several_runs_as_one_table(door, run, tmp_path):
     shutil.copytree(run, run.with_name("second"))
-    page = tmp_path / "table.md"
-    said = door("report", f"runs={run.parents[2]}", f"file={page}")
+    place = tmp_path / "report"
+    said = door("report", f"runs={run.parents[2]}", f"folder={place}")
     assert said.code == 0, said.err
-    assert page.read_text().count("normal/small_resnet/seed0") == 2
+    for name in ("table.md", "table.csv", "table.tex", "report.html"):
+        assert (place / name).read_text().count("small_resnet") >= 2, name
     assert "unseen mean" in said.out
+    assert str(place / "report.html") in said.out
+    before = set(tmp_path.rglob("*"))
+    assert door("report", f"runs={run}", "folder=null").code == 0
+    assert set(tmp_path.rglob("*")) == before
 
 
 SMALL = ("evaluation.examples=40", "evaluation.chunk=20")

@@ -69,7 +69,7 @@ def test_doubtful_cells_are_marked():
     assert table("imagenet100").rows["at_stadv"].marks.keys() == {"ppgd"}
 
 
-HEAD = "source: a\ndataset: b\nexamples: 1\nattacks: {}\nunion: []\n"
+HEAD = "source: a\nnetwork: n\ndataset: b\nexamples: 1\nattacks: {}\nunion: []\n"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""`report.py`: one or several runs as one table."""
+"""`report.py`: one or several runs as tables, numbers and a page."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,19 +11,49 @@ from rich.console import Console
 
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
-from gauntlet.reports import markdown_table, read_row, runs_table
-from gauntlet.reports.table import caption
+from gauntlet.launch.config import CONF
+from gauntlet.launch.folder import provenance
+from gauntlet.reports import (
+    PublishedTable,
+    Run,
+    Sheet,
+    latex,
+    make_sheets,
+    markdown,
+    numbers,
+    page,
+    read_published,
+    read_run,
+    terminal_table,
+)
 
 
 def report(config: DictConfig) -> None:
-    """Print the table; with `file=table.md` write it as Markdown too."""
+    """Print the tables, and write them into the report folder in every form."""
     given = list(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
-    folders = [folder for place in given for folder in _runs_in(Path(str(place)))]
-    rows = [read_row(folder, config.suite) for folder in folders]
+    folders = dict.fromkeys(folder for place in given for folder in _runs_in(Path(str(place))))
+    runs = [read_run(folder, config.suite) for folder in folders]
+    sheets = make_sheets(runs, _published(runs))
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(runs_table(rows, f"attack suite {config.suite}"))
-    if config.file is not None:
-        write_atomically(Path(config.file), f"{markdown_table(rows)}\n{caption(rows)}\n")
+    for sheet in sheets:
+        console.print(terminal_table(sheet))
+    if config.folder is not None:
+        _write(Path(config.folder), sheets)
+
+
+def _write(folder: Path, sheets: Sequence[Sheet]) -> None:
+    """The same tables in every form, beside each other."""
+    write_atomically(folder / "table.md", "\n".join(markdown(sheet) for sheet in sheets))
+    write_atomically(folder / "table.tex", "\n".join(latex(sheet) for sheet in sheets))
+    write_atomically(folder / "table.csv", numbers(sheets).write_csv())
+    write_atomically(folder / "report.html", page(sheets, provenance()))
+    print(f"report: {folder / 'report.html'}; table.md, table.tex and table.csv beside it", flush=True)
+
+
+def _published(runs: Sequence[Run]) -> dict[str, PublishedTable]:
+    """By dataset, where somebody published numbers."""
+    files = {run.card["dataset"]: CONF / "published" / f"{run.card['dataset']}.yaml" for run in runs}
+    return {name: read_published(file) for name, file in files.items() if file.exists()}
 
 
 def _runs_in(place: Path) -> list[Path]:

@@ -1,22 +1,40 @@
-"""Reports: tables and pictures from run cards and outcomes."""
+"""Reports: tables, plots, pages and pictures from run cards and outcomes."""
 
 from gauntlet.reports.comparison import compare_runs, comparison_table
 from gauntlet.reports.details import details
+from gauntlet.reports.latex import latex
+from gauntlet.reports.markdown import markdown
+from gauntlet.reports.page import page
 from gauntlet.reports.pictures import draw_examples
 from gauntlet.reports.published import PublishedRow, PublishedTable, read_published
+from gauntlet.reports.runs import Run, read_run
+from gauntlet.reports.sheet import Cell, Sheet, make_sheet, make_sheets
+from gauntlet.reports.spreadsheet import numbers
 from gauntlet.reports.table import Row, markdown_table, read_row, run_table, runs_table
+from gauntlet.reports.terminal import terminal_table
 
 __all__ = [
+    "Cell",
     "PublishedRow",
     "PublishedTable",
     "Row",
+    "Run",
+    "Sheet",
     "compare_runs",
     "comparison_table",
     "details",
     "draw_examples",
+    "latex",
+    "make_sheet",
+    "make_sheets",
+    "markdown",
     "markdown_table",
+    "numbers",
+    "page",
     "read_published",
     "read_row",
+    "read_run",
     "run_table",
     "runs_table",
+    "terminal_table",
 ]

@@ -29,6 +29,8 @@ class PublishedTable:
     """One table of a paper."""
 
     source: str
+    network: str
+    """Of the rows, unless a mark says otherwise."""
     dataset: str
     examples: int
     attacks: Mapping[str, Mapping[str, Any]]
@@ -52,10 +54,10 @@ def read_published(file: Path) -> PublishedTable:
     try:
         content = yaml.safe_load(file.read_text())
         rows = {name: _row(file, f"rows.{name}", row, content) for name, row in content["rows"].items()}
-        head = (content["source"], content["dataset"], content["examples"], content["attacks"], content["union"])
+        head = {key: content[key] for key in ("source", "network", "dataset", "examples", "attacks", "union")}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no table of published numbers ({error!r}): compare conf/published") from None
-    return PublishedTable(*head, rows)
+    return PublishedTable(**head, rows=rows)
 
 
 def _row(file: Path, place: str, row: Mapping[str, Any], content: Mapping[str, Any]) -> PublishedRow:

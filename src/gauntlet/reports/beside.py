@@ -1,0 +1,45 @@
+"""Which published number belongs beside which of ours: only where the same thing was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from gauntlet.evaluation.measures import unseen
+from gauntlet.reports.published import PublishedRow, PublishedTable
+from gauntlet.reports.runs import Run
+
+
+def published_row(run: Run, table: PublishedTable | None) -> PublishedRow | None:
+    """The row of the same defense on the same dataset."""
+    if table is None or run.card["dataset"] != table.dataset:
+        return None
+    return table.rows.get(run.card["defense"] or "")
+
+
+def beside(run: Run, table: PublishedTable | None) -> dict[str, float]:
+    """By column of ours: the published accuracy, in [0, 1].
+
+    An attack has one where the paper's column of that name has the same threat model and bound; the union and the
+    unseen mean where every attack that they are made of has one. Clean images count in no union.
+    """
+    row = published_row(run, table)
+    if row is None or table is None:
+        return {}
+    same = {name for name in run.plan["attacks"] if name in table.attacks and _alike(run, table, name)}
+    found = {name: row.cells[name] for name in run.plan["attacks"] if name in same and name in row.cells}
+    members: Mapping[str, tuple[set[str], set[str]]] = {
+        "union": (set(run.plan["union"]), set(table.union)),
+        "unseen mean": (set(run.row.unseen), set(unseen(table.threat_models, row.trained_on))),
+    }
+    for name, (ours, theirs) in members.items():
+        if ours - {"clean"} == theirs - {"clean"} and theirs <= same and name in row.cells:
+            found[name] = row.cells[name]
+    return found
+
+
+def _alike(run: Run, table: PublishedTable, name: str) -> bool:
+    ours, theirs = run.plan["attacks"][name], table.attacks[name]
+    return ours["threat_model"] == theirs["threat_model"] and math.isclose(
+        ours["bound"], theirs.get("bound", 0.0), rel_tol=1e-6
+    )

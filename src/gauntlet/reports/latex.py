@@ -1,0 +1,66 @@
+r"""The table as LaTeX: a `table` for `\input`, with `\usepackage{booktabs}` in the preamble and nothing else."""
+
+from __future__ import annotations
+
+from gauntlet.reports.sheet import Cell, Sheet
+
+_ESCAPED = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"$^{\dagger}$",
+    "*": r"$^{*}$",
+    "–": "--",
+    "−": "$-$",
+    "∞": r"$\infty$",
+    "≤": r"$\leq$",
+    "|": r"\textbar{}",
+    "<": r"$<$",
+    ">": r"$>$",
+}
+
+
+def latex(sheet: Sheet) -> str:
+    r"""A run takes a line of numbers, a line of intervals, and a line of published numbers where there are some.
+
+    The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, where the page is narrower.
+    """
+    columns = sheet.columns
+    bounds = [escape(sheet.bound(name)) for name in columns]
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{escape(sheet.title)}. {escape(' '.join(sheet.notes()))}}}",
+        r"  \setlength{\tabcolsep}{4pt}",
+        rf"  \begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"    \toprule",
+        _line(["training", *map(escape, columns)]),
+        *([_line(["", *(_small(bound) for bound in bounds)])] if any(bounds) else []),
+    ]
+    for i, label in enumerate(sheet.labels):
+        cells = [sheet.cells[i][name] for name in columns]
+        lines += [r"    \midrule", _line([escape(label), *map(_value, cells)])]
+        lines.append(_line(["", *(_small(escape(cell.interval)) for cell in cells)]))
+        if sheet.has_published(i):
+            lines.append(_line([r"\quad published", *(escape(cell.beside) for cell in cells)]))
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_ESCAPED.get(sign, sign) for sign in text)
+
+
+def _value(cell: Cell) -> str:
+    value = escape(cell.value)
+    return (rf"\textbf{{{value}}}" if cell.best else value) + escape(cell.marks)
+
+
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {text}}}" if text else ""
+
+
+def _line(parts: list[str]) -> str:
+    return f"    {' & '.join(parts)} \\\\"

@@ -1,0 +1,54 @@
+"""How the union comes about: who is still standing after each attack in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gauntlet.evaluation.measures import standing
+from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
+from gauntlet.reports.runs import Run
+
+
+class Stage(NamedTuple):
+    """After one more attack."""
+
+    attack: str
+    alone: float
+    """Accuracy under this attack alone, in [0, 1]."""
+    together: float
+    """Accuracy under this and all before it, in [0, 1]."""
+
+
+def build_up(run: Run) -> list[Stage]:
+    """The stages of the union in the suite's order; none where its attacks were not all run on every example."""
+    union: Sequence[str] = run.plan["union"]
+    if not union or not set(union) <= run.whole.keys():
+        return []
+    frames = [run.whole[name] for name in union]
+    return [
+        Stage(name, float(frames[i]["robust"].mean()), float(standing(frames[: i + 1]).mean()))  # type: ignore[arg-type]
+        for i, name in enumerate(union)
+    ]
+
+
+def build_up_plot(run: Run, name: str) -> Plot | None:
+    """A bar per attack; None where there is no union to build."""
+    stages = build_up(run)
+    if not stages:
+        return None
+    with drawing(0.55 + 0.27 * len(stages)) as (figure, grid):
+        axes = grid[0, 0]
+        places = range(len(stages))
+        axes.barh(places, [100 * stage.together for stage in stages], height=0.62, color=FILL)
+        axes.plot([100 * stage.alone for stage in stages], places, "|", color=INK, markersize=11, markeredgewidth=1.6)
+        for place, stage in zip(places, stages, strict=True):
+            axes.annotate(f"{100 * stage.together:.1f}", (1.01, place), xycoords=("axes fraction", "data"), va="center")
+        axes.set_yticks(places, [stage.attack if not i else f"+ {stage.attack}" for i, stage in enumerate(stages)])
+        axes.set_ylim(len(stages) - 0.4, -0.6)
+        percent_axis(axes, "x")
+        only_lines_along(axes, "x")
+        said = "; ".join(f"{stage.attack} {100 * stage.together:.1f} %" for stage in stages)
+        svg = as_svg(figure, name, f"Still right after each attack of the union in turn: {said}.")
+    caption = "Share of examples, in %, still right under an attack and all above it; the tick is the attack alone."
+    return Plot("Union, attack by attack", svg, caption)

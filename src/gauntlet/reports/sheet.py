@@ -1,0 +1,202 @@
+"""The table in the paper's layout, in no form yet: aggregates, clean images, narrow threats, perceptual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gauntlet.errors import UserError
+from gauntlet.evaluation.measures import Accuracy
+from gauntlet.reports.beside import beside, published_row
+from gauntlet.reports.published import PublishedTable
+from gauntlet.reports.runs import Run, labels_of
+from gauntlet.reports.significance import Verdict, verdicts
+from gauntlet.reports.table import caption
+
+WORSE = "*"
+AGGREGATES = ("union", "unseen mean")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number and what a reader has to know of it."""
+
+    ours: Accuracy | None
+    flag: str = ""
+    """A dagger where a sanity check touches it."""
+    verdict: Verdict | None = None
+    published: float | None = None
+    """In [0, 1]."""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the published one, in [-1, 1]."""
+        return None if self.ours is None or self.published is None else self.ours.value - self.published
+
+    @property
+    def best(self) -> bool:
+        """Whether it is the best of those it can be compared with."""
+        return self.verdict is not None and self.verdict.best
+
+    @property
+    def marks(self) -> str:
+        """What stands behind the number."""
+        return self.flag + WORSE * (self.verdict is not None and self.verdict.worse)
+
+    @property
+    def value(self) -> str:
+        """`61.5`, in percent; a dash where there is nothing to say."""
+        return "–" if self.ours is None else f"{100 * self.ours.value:.1f}"
+
+    @property
+    def interval(self) -> str:
+        """`56.6–66.1`, in percent."""
+        return "" if self.ours is None else f"{100 * self.ours.low:.1f}–{100 * self.ours.high:.1f}"
+
+    @property
+    def beside(self) -> str:
+        """`21.9 (+3.2)`: the published number, and ours minus it."""
+        if self.published is None:
+            return ""
+        change = "" if self.difference is None else f" ({100 * self.difference:+.1f})"
+        return f"{100 * self.published:.1f}{change}"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Runs on one dataset under one suite."""
+
+    runs: Sequence[Run]
+    labels: Sequence[str]
+    """By run: its name, without what all names share."""
+    common: str
+    """What all names share."""
+    columns: Sequence[str]
+    cells: Sequence[Mapping[str, Cell]]
+    """By run, by column."""
+    published: PublishedTable | None
+
+    @property
+    def dataset(self) -> str:
+        """Its name."""
+        return str(self.runs[0].card["dataset"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the dataset."""
+        return str(self.runs[0].card["fingerprint"])
+
+    @property
+    def suite(self) -> str:
+        """The attack suite's name."""
+        return self.runs[0].suite
+
+    @property
+    def title(self) -> str:
+        """What the table shows."""
+        more = f", {self.common}" if self.common else ""
+        return f"{self.dataset}, attack suite {self.suite}{more}"
+
+    def has_published(self, index: int) -> bool:
+        """Whether any number of a run stands beside a published one."""
+        return any(cell.published is not None for cell in self.cells[index].values())
+
+    @property
+    def published_anywhere(self) -> bool:
+        """Whether there is a published number in the table."""
+        return any(map(self.has_published, range(len(self.runs))))
+
+    def bound(self, column: str) -> str:
+        """The bounds of an attack in the runs; empty for what has none."""
+        sizes = dict.fromkeys(run.row.bounds.get(column) for run in self.runs)
+        return " / ".join(bound_text(size) for size in sizes if size)
+
+    def notes(self) -> list[str]:
+        """What the numbers are, and what a reader must know before trusting them, a sentence or two each."""
+        said = caption([run.row for run in self.runs]).split("  \n")
+        if any(cell.verdict for cells in self.cells for cell in cells.values()):
+            said.append(
+                f"Bold: the best of the runs that were measured alike. {WORSE} it is better than this one by more than"
+                " chance (McNemar's exact test on the same examples, p < 0.05 after Holm over the runs of the column;"
+                " the unseen mean is not tested)."
+            )
+        return said + self._published_notes()
+
+    def _published_notes(self) -> list[str]:
+        table = self.published
+        if table is None or not self.published_anywhere:
+            return []
+        shown = {name for cells in self.cells for name, cell in cells.items() if cell.published is not None}
+        means = ", ".join(
+            f"{name} by {table.attacks[name]['by']}" for name in table.attacks if _searched(table, name, shown)
+        )
+        said = [
+            f"Published: {table.source}, {table.network}, {table.examples} test images"
+            f"{f'; {means}' if means else ''}. In parentheses: ours minus published, in points."
+        ]
+        for run, label, cells in zip(self.runs, self.labels, self.cells, strict=True):
+            row = published_row(run, table)
+            for column, why in (row.marks if row else {}).items():
+                if column == "row" or (column in cells and cells[column].published is not None):
+                    said.append(f"Published {label}, {'all columns' if column == 'row' else column}: {why}.")
+        return said
+
+
+def _searched(table: PublishedTable, name: str, shown: set[str]) -> bool:
+    return "by" in table.attacks[name] and (name in shown or (name in table.union and "union" in shown))
+
+
+def make_sheet(runs: Sequence[Run], published: PublishedTable | None) -> Sheet:
+    """The table of runs on one dataset.
+
+    Raises:
+        UserError: they are of several datasets, or of several suites.
+    """
+    if len({(run.card["fingerprint"], run.suite) for run in runs}) != 1:
+        raise UserError("a table is of one dataset and one attack suite: give the others tables of their own")
+    labels, common = labels_of([run.row.name for run in runs])
+    columns = paper_columns(runs)
+    judged = {column: verdicts(runs, column) for column in columns if column != "unseen mean"}
+    cells = []
+    for i, run in enumerate(runs):
+        theirs = beside(run, published)
+        cells.append(
+            {
+                name: Cell(
+                    run.row.cells.get(name),
+                    run.row.mark(name) if run.row.cells.get(name) else "",
+                    judged[name][i] if name in judged else None,
+                    theirs.get(name),
+                )
+                for name in columns
+            }
+        )
+    return Sheet(runs, labels, common, columns, cells, published)
+
+
+def make_sheets(runs: Sequence[Run], published: Mapping[str, PublishedTable]) -> list[Sheet]:
+    """One table per dataset, in order of first appearance.
+
+    Args:
+        runs: under one suite.
+        published: by name of the dataset.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.card["fingerprint"], []).append(run)
+    return [make_sheet(group, published.get(group[0].card["dataset"])) for group in groups.values()]
+
+
+def paper_columns(runs: Sequence[Run]) -> list[str]:
+    """The columns of table 2 of Laidlaw et al. 2021: aggregates, clean images, narrow threats, perceptual ones."""
+    threats = {name: threat for run in runs for name, threat in run.threat_models.items()}
+    order = {"clean": 0, "perceptual": 2}
+    return [*AGGREGATES, *sorted(threats, key=lambda name: order.get(threats[name], 1))]
+
+
+def bound_text(bound: float) -> str:
+    """`0.5`, and `8/255` where that is what it is."""
+    short, levels = f"{bound:.4g}", bound * 255
+    if float(short) != bound and abs(levels - round(levels)) < 1e-6:
+        return f"{round(levels)}/255"
+    return short

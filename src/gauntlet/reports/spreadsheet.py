@@ -1,0 +1,70 @@
+"""The table as CSV: one number per line, with every digit and everything that stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from gauntlet.reports.sheet import Sheet
+
+SCHEMA = {
+    "dataset": pl.String,
+    "fingerprint": pl.String,
+    "suite": pl.String,
+    "run": pl.String,
+    "folder": pl.String,
+    "checkpoint": pl.String,
+    "trained_on": pl.String,
+    "column": pl.String,
+    "threat_model": pl.String,
+    "bound": pl.Float64,
+    "attack_digest": pl.String,
+    "accuracy": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "examples": pl.Int64,
+    "flagged": pl.Boolean,
+    "best": pl.Boolean,
+    "p_value": pl.Float64,
+    "published": pl.Float64,
+    "difference": pl.Float64,
+}
+"""Accuracies in [0, 1]; `low` to `high` is the 95 % interval; `p_value` is of McNemar's exact test against the best run
+of the column, after Holm; `difference` is ours minus the published one. Empty: not measured, or means nothing there."""
+
+
+def numbers(sheets: Sequence[Sheet]) -> pl.DataFrame:
+    """Every cell of every table, a row each."""
+    return pl.DataFrame([row for sheet in sheets for row in _rows(sheet)], schema=SCHEMA, orient="row")
+
+
+def _rows(sheet: Sheet) -> Iterator[dict[str, Any]]:
+    for run, cells in zip(sheet.runs, sheet.cells, strict=True):
+        of_the_run = {
+            "dataset": sheet.dataset,
+            "fingerprint": sheet.fingerprint,
+            "suite": sheet.suite,
+            "run": run.row.name,
+            "folder": str(run.folder),
+            "checkpoint": run.card["checkpoint"],
+            "trained_on": " ".join(run.card["trained_on"]),
+        }
+        for name, cell in cells.items():
+            yield {
+                **of_the_run,
+                "column": name,
+                "threat_model": run.threat_models.get(name),
+                "bound": run.row.bounds.get(name),
+                "attack_digest": run.digests.get(name),
+                "accuracy": cell.ours.value if cell.ours else None,
+                "low": cell.ours.low if cell.ours else None,
+                "high": cell.ours.high if cell.ours else None,
+                "examples": cell.ours.examples if cell.ours else None,
+                "flagged": bool(cell.flag),
+                "best": cell.best,
+                "p_value": cell.verdict.p_value if cell.verdict else None,
+                "published": cell.published,
+                "difference": cell.difference,
+            }

@@ -1,0 +1,75 @@
+"""What a caption says of where its numbers come from: digests, fingerprints, revision, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gauntlet.reports.runs import Run
+from gauntlet.reports.sheet import Sheet
+
+_SHORT = 12  # hexadecimal digits
+_IN_CAPTIONS = ("gauntlet", "python", "torch", "torchvision")  # all others are in the table at the end
+
+
+def run_stamp(run: Run) -> str:
+    """Of one run: checkpoint, data, attacks, code, versions."""
+    attacks = ", ".join(f"{name} {short}" for name, short in run.digests.items())
+    return " · ".join(
+        [
+            f"checkpoint {run.card['checkpoint'][:_SHORT]}",
+            f"data {run.card['fingerprint'][:_SHORT]}",
+            f"attacks {attacks}",
+            f"code {code_of(run.provenance)}",
+            versions(run.provenance, _IN_CAPTIONS),
+        ]
+    )
+
+
+def column_stamp(sheet: Sheet, column: str) -> str:
+    """Of a column of the table."""
+    members = dict.fromkeys(name for run in sheet.runs for name in _members(run, column))
+    return attacks_stamp(sheet, [f"{name} {_digests(sheet, name)}" for name in members])
+
+
+def attacks_stamp(sheet: Sheet, attacks: Sequence[str]) -> str:
+    """Of several runs: attacks, data, checkpoints; code and versions, if they are the same for all.
+
+    Args:
+        sheet: the table.
+        attacks: names with digests.
+    """
+    weights = dict.fromkeys(run.card["checkpoint"][:_SHORT] for run in sheet.runs)
+    codes = dict.fromkeys(
+        f"code {code_of(run.provenance)} · {versions(run.provenance, _IN_CAPTIONS)}" for run in sheet.runs
+    )
+    return " · ".join(
+        [
+            f"attacks {', '.join(attacks)}",
+            f"checkpoints {', '.join(weights)}",
+            f"data {sheet.fingerprint[:_SHORT]}",
+            next(iter(codes)) if len(codes) == 1 else "code and versions differ: see the table at the end",
+        ]
+    )
+
+
+def code_of(provenance: Mapping[str, Any]) -> str:
+    """The revision of the source tree, or the version of the package."""
+    return str(provenance.get("revision") or provenance.get("gauntlet") or "not recorded")
+
+
+def versions(provenance: Mapping[str, Any], packages: Sequence[str] | None = None) -> str:
+    """`gauntlet 0.1.0, python 3.11.7, torch 2.11.0`: of some packages, or of all that were recorded."""
+    known = {key: provenance[key] for key in ("gauntlet", "python") if key in provenance}
+    known |= provenance.get("packages", {})
+    shown = {name: version for name, version in known.items() if packages is None or name in packages}
+    return ", ".join(f"{name} {version}" for name, version in shown.items()) or "versions not recorded"
+
+
+def _members(run: Run, column: str) -> list[str]:
+    members = {"union": run.plan["union"], "unseen mean": run.row.unseen}.get(column, [column])
+    return [name for name in members if name in run.digests]
+
+
+def _digests(sheet: Sheet, name: str) -> str:
+    return "/".join(dict.fromkeys(run.digests[name] for run in sheet.runs if name in run.digests))

@@ -1,0 +1,53 @@
+"""The LaTeX says the same as the table, and LaTeX takes it."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from gauntlet.launch.config import CONF
+from gauntlet.reports import latex, make_sheets, read_published, read_run
+from gauntlet.reports.latex import escape
+
+
+@pytest.fixture(scope="module")
+def sheet(twelve):
+    published = {"cifar10": read_published(CONF / "published" / "cifar10.yaml")}
+    return make_sheets([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)[0]
+
+
+def test_every_line_has_a_cell_per_column_and_every_value_is_there(sheet):
+    text = latex(sheet)
+    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {len(sheet.columns) + 1}
+    rows = dict(zip(sheet.labels, sheet.cells, strict=True))
+    for label, cells in rows.items():
+        (line,) = (line for line in lines if line.strip().startswith(escape(label) + " &"))
+        shown = [re.sub(r"\\textbf\{(.*?)\}|\$.*?\$", r"\1", part).strip(" \\") for part in line.split("&")[1:]]
+        assert shown == [escape(cells[column].value) for column in sheet.columns]
+    assert text.count(r"\textbf{") == sum(cell.best for cells in rows.values() for cell in cells.values())
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+
+
+def test_what_latex_would_read_as_a_command_is_escaped():
+    assert escape("at_linf & 50 % #1 {x} $y$ ~ ^ \\") == (
+        r"at\_linf \& 50 \% \#1 \{x\} \$y\$ \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+
+
+def test_latex_compiles_it(sheet, tmp_path):
+    compiler = shutil.which("pdflatex") or shutil.which("tectonic")
+    if compiler is None:
+        pytest.skip("neither pdflatex nor tectonic is installed")
+    preamble = (
+        r"\documentclass{article}\usepackage[landscape,margin=1cm]{geometry}\usepackage{booktabs}\begin{document}"
+    )
+    (tmp_path / "page.tex").write_text(f"{preamble}\n{latex(sheet)}\\end{{document}}\n")
+    strict = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
+    done = subprocess.run(
+        [compiler, *strict, "page.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000

@@ -1,0 +1,31 @@
+"""The CSV reads back to the numbers of the table."""
+
+import polars as pl
+
+from gauntlet.launch.config import CONF
+from gauntlet.reports import make_sheets, numbers, read_published, read_run
+from gauntlet.reports.spreadsheet import SCHEMA
+
+
+def test_every_number_of_the_table_comes_back_to_the_last_bit(twelve, tmp_path):
+    published = {"cifar10": read_published(CONF / "published" / "cifar10.yaml")}
+    sheets = make_sheets([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)
+    numbers(sheets).write_csv(tmp_path / "table.csv")
+    table = pl.read_csv(tmp_path / "table.csv", schema=SCHEMA)
+    assert table.equals(numbers(sheets))
+    (sheet,) = sheets
+    rows = iter(table.iter_rows(named=True))
+    for run, cells in zip(sheet.runs, sheet.cells, strict=True):
+        for column in sheet.columns:
+            row, cell = next(rows), cells[column]
+            assert (row["run"], row["column"], row["checkpoint"]) == (run.row.name, column, run.card["checkpoint"])
+            ours = None if cell.ours is None else tuple(cell.ours)
+            assert (
+                None if row["accuracy"] is None else tuple(row[k] for k in ("accuracy", "low", "high", "examples"))
+            ) == ours
+            assert (row["published"], row["difference"], row["best"]) == (cell.published, cell.difference, cell.best)
+            assert row["p_value"] == (cell.verdict.p_value if cell.verdict else None)
+            assert row["attack_digest"] == run.digests.get(column)
+    assert next(rows, None) is None
+    assert table["difference"].is_not_null().any()
+    assert table["p_value"].is_not_null().any()
