@@ -45,7 +45,7 @@ def test_reaches_the_worst_case_of_a_linear_classifier_in_the_l1_ball_inside_the
     room = torch.where(weight > 0, images.flatten(1), 1 - images.flatten(1))
     best = 2 * (knapsack(room, weight.abs(), bound) * weight.abs()).sum(1)
     sure(classifier, images, best.amax())
-    for attack, share in ((APGD, 0.99), (SparseAPGD, 0.85)):  # the paper's steps come to rest before the corner
+    for attack, share in ((APGD, 0.99), (SparseAPGD, 0.9)):  # the paper's steps come to rest before the corner
         attacked = attack(threat_model=L1(bound), goal=goal, steps=100)(classifier, images, labels).images
         rise = classifier.margin(attacked, labels) - classifier.margin(images, labels)
         assert (rise <= best + 1e-9).all()

@@ -12,6 +12,8 @@ from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.losses import DLR, CrossEntropy, Lead, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf
+from gauntlet.threats.l1 import knapsack
+from tests.fixtures import LinearClassifier, random_images
 from tests.networks import CHECKPOINTS, cifar10, resnet32
 
 DOUBLE = torch.float64
@@ -57,6 +59,56 @@ def test_apgd_walks_where_the_package_walks(package, threat):
     assert standing.all(), "the test needs examples that hold"
     assert ours.allclose(loss, rtol=1e-6)
     assert found.images.allclose(best, rtol=0, atol=1e-6)
+
+
+def linear(shape, bound, count=6):
+    """A linear classifier, images of medium margin that it gets right, and by how much it can fall at most, `[N]`.
+
+    The boundary lies a half of that beyond the worst case, so that nothing falls and no cross-entropy rounds to 0.
+    """
+    classifier = LinearClassifier(torch.Size(shape).numel())
+    many, weight = random_images(60, *shape), classifier.weight.detach()
+    images = many[(many.flatten(1) @ weight).argsort()[30 : 30 + count]]
+    room = torch.where(weight > 0, images.flatten(1), 1 - images.flatten(1))
+    worst = (knapsack(room, weight.abs().expand(count, -1), bound) * weight.abs()).sum(1)
+    classifier.weight.data /= worst.amax()
+    classifier.bias.data = 1.5 - (images.flatten(1) @ classifier.weight.detach()).amin()
+    return classifier, images, torch.zeros(count, dtype=torch.long), 2 * worst / worst.amax()
+
+
+@pytest.mark.parametrize(("shape", "bound"), [((3, 7, 5), 0.3), ((3, 7, 5), 10.0), ((3, 16, 16), 6.0)])
+def test_in_the_l1_ball_apgd_comes_to_rest_where_the_packages_does(package, shape, bound):
+    """From the same start, in the ball itself: the same share of the optimum for all but one, whom rounding may part."""
+    from pyautoattack.autopgd_base import APGDAttack
+
+    classifier, images, labels, best = linear(shape, bound)
+    start = images + L1(bound).around(images).start(Noise(torch.arange(len(images))))
+    theirs = APGDAttack(classifier, n_iter=100, norm="L1", eps=bound, loss="ce", device="cpu")
+    theirs.init_hyperparam(images)
+    other = theirs.attack_single_run(images, labels, x_init=start)[0]
+    one_stage = SparseAPGD(threat_model=L1(bound), steps=100, radii=[1], shares=[1])
+    found = one_stage(classifier, images, labels, seeds=torch.arange(len(images))).images
+    ours, packages = (
+        (classifier.margin(some, labels) - classifier.margin(images, labels)) / best for some in (found, other)
+    )
+    assert ((ours - packages).abs() < 2e-3).sum() >= len(images) - 1
+    assert (ours > packages - 0.01).all()
+    assert (ours > 0.9).all()
+    assert (ours <= 1 + 1e-5).all()
+
+
+@pytest.mark.parametrize("bound", [0.3, 2.5, 10.0])
+def test_autoattack_for_l1_breaks_a_linear_classifier_wherever_it_can_be_broken(bound):
+    """With the boundary at 99 % of the worst case SparseAPGD alone may fail; the four in turn do not."""
+    for index in range(4):
+        classifier, images, labels, best = linear((3, 7, 5), bound)
+        images, labels = images[index : index + 1], labels[:1]
+        attack = in_turn(L1(bound), steps=20, queries=20, targets=1)
+        for share, falls in ((0.99, True), (1.001, False)):
+            lead_now = classifier.margin(images, labels)
+            classifier.bias.data += (lead_now + share * best[index])[0] / 2
+            found = attack(classifier, images, labels, seeds=torch.tensor([index]))
+            assert (classifier(found.images).argmax(1) != labels).item() == falls
 
 
 def test_dlr_is_the_packages(package):
@@ -155,12 +207,12 @@ def test_breaks_what_the_package_breaks_at_full_budgets(package, attack, norm):
 
 
 def in_turn(threat, steps, queries, targets):
-    ranked = {"goal": RankedTargets(targets=targets)}
+    ranked, apgd = {"goal": RankedTargets(targets=targets)}, SparseAPGD if isinstance(threat, L1) else APGD
     return WorstCase(
         threat_model=threat,
         attacks={
-            "apgd": APGD(threat_model=threat, steps=steps),
-            "apgd targeted": APGD(threat_model=threat, steps=steps, **ranked),
+            "apgd": apgd(threat_model=threat, steps=steps),
+            "apgd targeted": apgd(threat_model=threat, steps=steps, **ranked),
             "fab": FAB(threat_model=threat, steps=steps, goal=RankedTargets(Lead(), targets)),
             "square": Square(threat_model=threat, queries=queries),
         },

@@ -1,6 +1,6 @@
 """What each attack costs, in forwards and backwards of every network and per example."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -9,6 +9,8 @@ from gauntlet.attacks import (
     PGD,
     Best,
     Bisection,
+    CentralDifference,
+    DoubleBackward,
     FastLagrangianPerceptualAttack,
     FirstOrderStep,
     LagrangianPerceptualAttack,
@@ -80,8 +82,8 @@ def first_order(threat):
     [
         (fast_lpa, (10, 10), (20, 10)),  # N (2F + 1B)
         (lpa, (12, 12), (24, 12)),  # searches · N (2F + 1B)
-        (ppgd, (3, 3), (3 * (1 + 2 * 5), 3 * 5)),  # N (1F + 1B of the classifier; 1F, and 5 (2F + 1B), of φ)
-        (first_order, (1, 1), (11, 5)),
+        (ppgd, (3, 3), (3, 3 * 5)),  # N (1F + 1B of the classifier; 1F, and 5 (1B + a product with J), of φ)
+        (first_order, (1, 1), (1, 5)),
     ],
 )
 def test_passes_per_example_with_a_network_of_its_own_for_phi(attack, own, of_phi):
@@ -93,12 +95,39 @@ def test_passes_per_example_with_a_network_of_its_own_for_phi(attack, own, of_ph
     [
         (fast_lpa, 20, 10),
         (lpa, 24, 12),
-        (ppgd, 3 * (1 + 2 * 5), 3 * (1 + 5)),  # N ((1F + 1B) + 5 (2F + 1B)); published: N (9F + 9B) and a line search
-        (first_order, 11, 6),
+        (ppgd, 3, 3 * (1 + 5)),  # N ((1F + 1B) + 5 (1B + a product with J)); published: N (9F + 9B) and a line search
+        (first_order, 1, 6),
     ],
 )
 def test_passes_per_example_seen_by_the_classifier_itself(attack, forwards, backwards):
     assert spent(attack, "self")[0] == (forwards + ENDS, backwards)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Exact products with J, of which it writes down how many there were for how many points."""
+
+    points: list
+    products: list
+
+    def at(self, embed, params, embedding):
+        self.points.append(len(params))
+        product = DoubleBackward().at(embed, params, embedding)
+        return lambda along: (self.products.append(len(along)), product(along))[1]
+
+
+@pytest.mark.parametrize(("make", "steps"), [(ppgd, 3), (first_order, 1)])
+def test_products_with_the_derivative_are_one_an_iteration(make, steps):
+    counted = Counted([], [])
+    spent(lambda threat: replace(make(threat), jacobian=counted), "self")
+    assert counted.points == [COUNT] * steps
+    assert counted.products == [COUNT] * (5 * steps)
+
+
+@pytest.mark.parametrize(("make", "steps"), [(ppgd, 3), (first_order, 1)])
+def test_a_product_by_central_difference_costs_two_forwards(make, steps):
+    cheap = lambda threat: replace(make(threat), jacobian=CentralDifference())  # noqa: E731
+    assert spent(cheap, "self")[0] == (steps * (1 + 2 * 5) + ENDS, steps * (1 + 5))
 
 
 @pytest.mark.parametrize("steps", [1, 10])

@@ -14,10 +14,10 @@ from gauntlet.attacks import (
     Best,
     Bisection,
     Bracketed,
+    CentralDifference,
     Clean,
     FastLagrangianPerceptualAttack,
     FirstOrderStep,
-    ForwardMode,
     LagrangianPerceptualAttack,
     Last,
     OntoRegion,
@@ -89,7 +89,7 @@ ATTACKS = {
     "ppgd fixed targeted": PerceptualPGD(
         threat_model=FIXED, steps=2, iterations=3, goal=RandomTarget(Margin(1.0)), projection=Bisection()
     ),
-    "first-order step": FirstOrderStep(threat_model=SELF, iterations=2, jacobian=ForwardMode()),
+    "first-order step": FirstOrderStep(threat_model=SELF, iterations=2, jacobian=CentralDifference()),
     "apgd linf": APGD(threat_model=Linf(8 / 255), steps=8),
     "apgd l2 dlr": APGD(threat_model=L2(0.5), steps=8, goal=Untargeted(DLR()), restarts=2),
     "apgd l2 last": APGD(threat_model=L2(0.5), steps=5, iterate=Last()),

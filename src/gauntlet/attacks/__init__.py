@@ -7,7 +7,7 @@ from gauntlet.attacks.fab import FAB
 from gauntlet.attacks.fast_lpa import FastLagrangianPerceptualAttack
 from gauntlet.attacks.first_order import FirstOrderStep
 from gauntlet.attacks.iterates import Best, Last, Stopped
-from gauntlet.attacks.jacobian import CentralDifference, ForwardMode
+from gauntlet.attacks.jacobian import CentralDifference, DoubleBackward
 from gauntlet.attacks.lpa import LagrangianPerceptualAttack
 from gauntlet.attacks.multipliers import Bracketed, Tenfold
 from gauntlet.attacks.pgd import PGD
@@ -31,9 +31,9 @@ __all__ = [
     "CentralDifference",
     "Clean",
     "Constant",
+    "DoubleBackward",
     "FastLagrangianPerceptualAttack",
     "FirstOrderStep",
-    "ForwardMode",
     "Geometric",
     "LagrangianPerceptualAttack",
     "Last",

@@ -16,8 +16,8 @@ from gauntlet.attacks.steps import Geometric, Schedule
 class PerceptualPGD(FirstOrderStep):
     """The first-order step again and again, back into the ball after each.
 
-    Costs `steps`·((1F + 1B) + `iterations`·(2F + 1B) + the projection). With the best iterate an example pays until its
-    goal is first reached inside the ball, and where somebody left, the others pay one F more.
+    Costs `steps`·(1F + 2B + `iterations`·(1B + a product with J) + the projection). With the best iterate an example
+    pays until its goal is first reached inside the ball, and where somebody left, the others pay one F more.
 
     Args:
         threat_model: a `NeuralPerceptual` ball.
