@@ -1,4 +1,4 @@
-"""One table of all named defenses: each trains in half precision, under DDP, past a stop, and with nothing to attack."""
+"""One table of all named defenses: half precision, two processes, a stop within an epoch, nothing left to attack."""
 
 import copy
 import json

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
+from torch import nn
 
 from gauntlet.data import ImageData
 from gauntlet.errors import UserError
@@ -48,12 +50,21 @@ def with_references(config: Any, weights: Mapping[str, Path]) -> Any:
 
 
 def without_weights(config: Any) -> Any:
-    """The config with every network that is still to be fitted as it is before."""
+    """The config with every network that is still to be fitted as `unfitted` makes it."""
     if isinstance(config, dict):
         if str(config.get("weights", "")).startswith(_MARK):
-            return config["network"]
+            return {"_target_": f"{__name__}.{unfitted.__name__}", "network": config["network"]}
         return {key: without_weights(value) for key, value in config.items()}
     return [without_weights(value) for value in config] if isinstance(config, list) else config
+
+
+@torch.no_grad()
+def unfitted(network: nn.Module) -> nn.Module:
+    """The network with weights that every copy of it has: attacks that are to look through one network then do."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.normal_(std=0.05, generator=generator)
+    return network
 
 
 def references(config: Any) -> dict[str, Any]:

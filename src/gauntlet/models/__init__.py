@@ -4,6 +4,7 @@ from gauntlet.models.alexnet import alexnet, alexnet_cifar
 from gauntlet.models.imagenet import imagenet_features
 from gauntlet.models.libraries import timm, torchvision
 from gauntlet.models.linear import linear
+from gauntlet.models.preact_resnet import preact_resnet18
 from gauntlet.models.resnet import (
     resnet18,
     resnet18_imagenet,
@@ -29,6 +30,7 @@ __all__ = [
     "classifier",
     "imagenet_features",
     "linear",
+    "preact_resnet18",
     "resnet18",
     "resnet18_imagenet",
     "resnet20",
