@@ -7,6 +7,8 @@ import io
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,22 +88,40 @@ class MetricsCSV(Logger):
             return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(stream)}
 
 
-def finish_wandb() -> None:
-    """End the W&B run of this process, if there is one: the next job of a sweep begins its own."""
+def finish_wandb(exit_code: int = 0) -> None:
+    """End the W&B run of this process, if there is one: the next job of a sweep begins its own.
+
+    Args:
+        exit_code: of the job; a dashboard shows any but 0 as failed.
+    """
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        wandb.finish(exit_code=exit_code)
 
 
-def wandb_logger(folder: str | Path, project: str, name: str, group: str, run_id: str) -> Logger:
+@contextmanager
+def wandb_finished() -> Iterator[None]:
+    """End the W&B run with the job, however the job ends."""
+    try:
+        yield
+    except BaseException:
+        finish_wandb(exit_code=1)
+        raise
+    finish_wandb()
+
+
+def wandb_logger(
+    folder: str | Path, project: str, name: str, group: str, run_id: str, job_type: str = "train"
+) -> Logger:
     """W&B: online where somebody is logged in, else offline without asking. `WANDB_MODE` has the last word.
 
     Args:
         folder: of the run; W&B's own files go to `wandb/` in it.
         project: W&B project.
         name: of the run, as a dashboard shows it.
-        group: the runs it belongs with.
+        group: the runs it belongs with; `WANDB_RUN_GROUP`, which a sweep sets, has the last word.
         run_id: a function of the config, so that a requeued job goes on in the same run.
+        job_type: `train` or `evaluate`.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
@@ -112,9 +132,9 @@ def wandb_logger(folder: str | Path, project: str, name: str, group: str, run_id
         save_dir=folder,
         project=project,
         name=name,
-        group=group,
+        group=os.environ.get("WANDB_RUN_GROUP", group),
         id=run_id,
-        job_type="train",
+        job_type=job_type,
         offline=mode != "online",
         mode=mode,
         resume="allow" if mode == "online" else None,

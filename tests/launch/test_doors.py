@@ -116,7 +116,7 @@ def test_report_shows_several_runs_as_one_table(door, run, tmp_path):
     said = door("report", f"runs={run.parents[2]}", f"folder={place}")
     assert said.code == 0, said.err
     for name in ("table.md", "table.csv", "table.tex", "report.html"):
-        assert (place / name).read_text().count("small_resnet") >= 2, name
+        assert (place / name).read_text().count("resnet/seed0") >= 2, name
     assert "unseen mean" in said.out
     assert str(place / "report.html") in said.out
     before = set(tmp_path.rglob("*"))

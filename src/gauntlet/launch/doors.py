@@ -5,12 +5,13 @@ Exit codes: 0 done; 2 the request cannot be done as asked; 1 anything else, with
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def report() -> None:
 def _through(config: str, job: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
     _quiet()
+    _name_sweep(sys.argv)
     register_resolvers()
     refused: list[Exception] = []
     folders: list[Path] = []
@@ -89,6 +91,16 @@ def _quiet() -> None:
     for message in (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Checkpoint directory.*exists.*"):
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
+
+
+def _name_sweep(words: Sequence[str]) -> None:
+    """Put the jobs of a sweep into one W&B group, the same for the same command, unless `WANDB_RUN_GROUP` says which.
+
+    The jobs find it in their environment, on whatever machine they run.
+    """
+    if {"-m", "--multirun"} & set(words):
+        name = hashlib.sha256(" ".join(words[1:]).encode()).hexdigest()[:8]
+        os.environ.setdefault("WANDB_RUN_GROUP", f"sweep-{name}")
 
 
 def _remove_if_empty(folder: Path) -> None:

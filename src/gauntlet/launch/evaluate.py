@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, open_dict
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import Subject
 from gauntlet.files import read_json
+from gauntlet.identity import digest
 from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
 from gauntlet.launch.config import WAYS_TO_DATA, plain, run_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.forecast import forecast
 from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
-from gauntlet.launch.instantiate import check_targets
+from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.references import fitted, fitted_before, with_references, without_weights
+from gauntlet.loggers import wandb_finished
 from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
+from gauntlet.reports.dashboard import send_evaluation
+from gauntlet.reports.table import read_card
 
 
 def evaluate(config: DictConfig) -> None:
@@ -54,7 +59,20 @@ def evaluate(config: DictConfig) -> None:
         return
     if home != folder.path:
         write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
-    run_gauntlet(subject, suite, whole["suite"], grid, folder)
+    with wandb_finished():
+        run_gauntlet(subject, suite, whole["suite"], grid, folder)
+        send_evaluation(_loggers(whole, folder, sha), folder.path, whole["suite"] + grid.mode.suffix)
+
+
+def _loggers(whole: dict[str, Any], folder: RunFolder, sha: str) -> list[Logger]:
+    """Of an evaluation, which is a run of its own on a dashboard: by these weights and this suite."""
+    names, suite = whole["names"], whole["suite"]
+    name = f"{read_card(folder.path)['name'].replace('/', '-')}-{suite}"
+    identity = {"name": name, "group": names["dataset"], "run_id": digest([sha, suite])[:16], "job_type": "evaluate"}
+    return [
+        instantiate(node, f"logger.{key}", folder=folder.path, **identity)
+        for key, node in (whole["logger"] or {}).items()
+    ]
 
 
 def _take_over(config: DictConfig, run: RunFolder | None) -> None:

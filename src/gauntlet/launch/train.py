@@ -37,9 +37,10 @@ from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.references import fitted, with_references, without_weights
-from gauntlet.loggers import MetricsCSV, finish_wandb
+from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
 from gauntlet.models.weights import load_weights, read_weights, save_weights
+from gauntlet.reports.dashboard import send_evaluation
 
 
 def train(config: DictConfig) -> None:
@@ -57,7 +58,7 @@ def train(config: DictConfig) -> None:
     if not whole["restart"]:
         folder.check_data(data.training_fingerprint)
     classifier = build_classifier(whole, data, whole["seed"])
-    with folder.locked() if _leads() else contextlib.nullcontext():
+    with folder.locked() if _leads() else contextlib.nullcontext(), wandb_finished():
         trainer = _trainer(whole, folder, digest_of(config))
         bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
         build_defense(bare, classifier, data)
@@ -80,6 +81,8 @@ def train(config: DictConfig) -> None:
             write_card(folder, _card(whole, defense, checkpoint, data))
         subject = Subject(classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference)
         run_gauntlet(subject, suite, whole["suite"], grid, folder)
+        if _leads():
+            send_evaluation(trainer.loggers, folder.path, whole["suite"] + grid.mode.suffix)
 
 
 def _leads() -> bool:
@@ -147,8 +150,6 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
     except SystemExit as stop:  # Lightning's way to end after a signal; its own exit code for SIGTERM is 0
         print("training was stopped; the same command goes on from the last checkpoint", flush=True)
         sys.exit(128 + (signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT))
-    finally:
-        finish_wandb()
     if trainer.is_global_zero:
         save_weights(defense.classifier, folder.weights)
     trainer.strategy.barrier()
