@@ -37,7 +37,7 @@ WAYS_TO_DATA = ("root", "workers")
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}`; the name of a run, `${digest:}`; folders, `${run_of:}`, `${evaluations:}`; a job's `${gpus:}`."""
+    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${evaluations:}`; a job's `${gpus:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", _folder_of_checkpoint, replace=True)
