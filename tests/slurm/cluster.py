@@ -80,8 +80,7 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
-        self.ask("scancel", "--full", "--user", getpass.getuser())
-        _until(lambda: not self.ask("squeue", "-h"), "an empty queue")  # else slurmstepd outlives slurmd
+        self.clear()  # else slurmstepd outlives slurmd
         for daemon in reversed(self._daemons):
             daemon.terminate()
             daemon.wait(20)
@@ -89,6 +88,11 @@ class Cluster:
     def ask(self, *command):
         """What a command of SLURM's prints."""
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    def clear(self):
+        """Nothing is queued and nothing runs."""
+        self.ask("scancel", "--full", "--user", getpass.getuser())
+        _until(lambda: not self.ask("squeue", "-h"), "an empty queue")
 
     def jobs(self):
         """State and reason of every job in the queue, by id."""

@@ -8,7 +8,7 @@ from lightning import Callback
 
 
 class Gate(Callback):
-    """Stands before a step; `at_gate.<rank>` in the run folder has the process that is there, `open` lets everybody pass.
+    """Stands before a step; `at_gate.<rank>` in the run folder names the process there, `open` lets everybody pass.
 
     Args:
         step: before which one.

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,13 @@ def slurm(tmp_path_factory):
     with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
         cluster.env |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
         yield cluster
+
+
+@pytest.fixture(autouse=True)
+def queue(slurm):
+    """What a test leaves in the queue is no other's."""
+    yield
+    slurm.clear()
 
 
 def gate(outputs):

@@ -89,10 +89,10 @@ def check_named_row(config: Mapping[str, Any]) -> None:
             )
 
 
-def _gpus_per_node(config: DictConfig) -> int:
-    """One for each process of a job, unless it was told to compute on CPUs."""
+def _gpus_per_node(config: DictConfig) -> int | None:
+    """One for each process of a job; none are asked for where it was told to compute on CPUs."""
     device = OmegaConf.select(config, "trainer.accelerator") or OmegaConf.select(config, "evaluation.device")
-    return 0 if str(device).startswith("cpu") else int(OmegaConf.select(config, "trainer.devices") or 1)
+    return None if str(device).startswith("cpu") else int(OmegaConf.select(config, "trainer.devices") or 1)
 
 
 def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:

@@ -75,7 +75,11 @@ def error_of(job: Any) -> str | None:
     """What a job died of. Of several tasks one that was only dragged along is not asked if another knows more."""
     tasks = [job.task(number) for number in range(job.num_tasks)]
     errors = [error for error in map(_error_of, tasks) if error is not None]
-    return one_line(min(errors, key=lambda error: isinstance(error, UncompletedJobError))) if errors else None
+    return one_line(min(errors, key=_without_a_word)) if errors else None
+
+
+def _without_a_word(error: BaseException) -> bool:
+    return isinstance(error, UncompletedJobError) and not isinstance(error, FailedJobError)
 
 
 def _error_of(task: Any) -> BaseException | None:
@@ -89,7 +93,7 @@ def _error_of(task: Any) -> BaseException | None:
 def one_line(error: BaseException) -> str:
     """Our errors are one line; of submitit's long ones what was said last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
-    if isinstance(error, UncompletedJobError):
+    if _without_a_word(error):
         state = re.search(r"state: (\w+)", str(error))
         return f"it ended without a result ({state[1] if state else 'killed'}); the last it said: {lines[-1]}"
     if isinstance(error, FailedJobError):

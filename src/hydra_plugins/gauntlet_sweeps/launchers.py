@@ -6,6 +6,7 @@ import os
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
@@ -24,6 +25,13 @@ Call = tuple[Any, ...]
 class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
     """Submit the jobs, wait until the last has ended, then say which failed."""
 
+    folders: Sequence[Path] = ()
+    """Of the jobs, in order; the sweeper says."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a job is given: nothing of the others."""
+        return {key: value for key, value in vars(self).items() if key != "folders"}
+
     def __call__(self, *call: Any) -> JobReturn:
         """In a job, once per rank."""
         from gauntlet.launch.ranks import take_ranks_of_local_job
@@ -37,6 +45,8 @@ class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
         Raises:
             UserError: how many failed and where to read why, after all have ended.
         """
+        from gauntlet.launch.failures import note_failure
+
         if not job_overrides:
             return []
         assert self.config is not None
@@ -52,7 +62,7 @@ class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
             ended[end.number] = end
             print(f"job {len(ended)} of {len(names)} ended: {names[end.number]}: {end.error or 'done'}", flush=True)
             if end.error:
-                self._note(job_overrides[end.number], end.number, end.error)
+                note_failure(self.folders[end.number], end.error)  # a job that was killed left no word there
         failed = [number for number in sorted(ended) if ended[number].error]
         if failed:
             raise UserError(
@@ -64,15 +74,6 @@ class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
     @abstractmethod
     def run(self, calls: Sequence[Call]) -> Iterator[Ended]:
         """Submit one job per call and wait for all of them."""
-
-    def _note(self, words: Sequence[str], number: int, error: str) -> None:
-        """A job that was killed left no word in its run folder."""
-        from gauntlet.launch.failures import note_failure
-        from gauntlet.launch.sweeps import job_of
-
-        assert self.config is not None
-        assert self.hydra_context is not None
-        note_failure(job_of(self.hydra_context.config_loader, self.config, words, number).folder, error)
 
 
 class Slurm(_Jobs):

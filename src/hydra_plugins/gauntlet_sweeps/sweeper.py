@@ -43,10 +43,12 @@ class GridSweeper(BasicSweeper):
         if ranks().rank == 0:
             Sweep(sys.argv, str(Path.cwd()), jobs).save(Path(str(self.config.hydra.sweep.dir)).absolute())
         wanted = _WANTED[self.only]
-        kept = [words for words, job in zip(batch, jobs, strict=True) if wanted is None or state_of(*job) in wanted]
+        kept = [number for number, job in enumerate(jobs) if wanted is None or state_of(*job) in wanted]
         if wanted is not None:
             print(f"{len(kept)} of {len(batch)} jobs are {self.only}; the others are left alone", flush=True)
-        return kept
+        if hasattr(self.launcher, "folders"):
+            self.launcher.folders = [jobs[number].folder for number in kept]
+        return [batch[number] for number in kept]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """`get_job_batch` has composed every job."""
