@@ -87,10 +87,16 @@ class MetricsCSV(Logger):
 
 
 def finish_wandb() -> None:
-    """End the W&B run of this process, if there is one: the next job of a sweep begins its own."""
+    """End the W&B run of this process, if there is one: the next job of a sweep begins its own.
+
+    A scheduler that ends a job ends W&B's own process with it. That is no reason for the run to fail.
+    """
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish()
+        try:
+            wandb.finish()
+        except Exception as error:
+            print(f"W&B could not be finished ({type(error).__name__}): its files may lack the last steps", flush=True)
 
 
 def wandb_logger(folder: str | Path, project: str, name: str, group: str, run_id: str) -> Logger:

@@ -32,6 +32,11 @@ class KeepResumable(Callback):
         self._saved = time.monotonic()
         self._signals = StopSignals()
 
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether a signal has come. What fails after that may fail because others got it too: W&B's own process."""
+        return self._signals.ever
+
     @staticmethod
     def file(folder: str | Path) -> Path:
         """Where the checkpoint of a run folder is."""

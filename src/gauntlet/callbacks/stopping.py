@@ -24,6 +24,7 @@ class StopSignals:
     def __init__(self, patience: int = 60) -> None:
         self.patience = patience
         self.asked: signal.Signals | None = None
+        self.ever = False
         self._answers: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
 
@@ -60,7 +61,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a worker that reads images was forked with the handler
             return
-        self.asked = signal.Signals(number)
+        self.asked, self.ever = signal.Signals(number), True
         answer = self._answers[self.asked]
         if self.asked != signal.SIGTERM:
             signal.signal(signal.SIGALRM, lambda *_: answer(number, None))

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -144,13 +144,21 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
         interrupted = isinstance(stop.__context__, KeyboardInterrupt)
         if not interrupted and not isinstance(stop, SIGTERMException):
             raise  # a job that queues again: the exit code is its launcher's
-        print("training was stopped; the same command goes on from the last checkpoint", flush=True)
-        sys.exit(128 + (signal.SIGINT if interrupted else signal.SIGTERM))
+        _stop(signal.SIGINT if interrupted else signal.SIGTERM)
+    except Exception:
+        if any(isinstance(each, KeepResumable) and each.told_to_stop for each in trainer.callbacks):  # type: ignore[attr-defined]
+            _stop(signal.SIGTERM)
+        raise
     finally:
         finish_wandb()
     if trainer.is_global_zero:
         save_weights(defense.classifier, folder.weights)
     trainer.strategy.barrier()
+
+
+def _stop(why: signal.Signals) -> NoReturn:
+    print("training was stopped; the same command goes on from the last checkpoint", flush=True)
+    sys.exit(128 + why)
 
 
 def _check_whole(checkpoint: Path) -> None:
