@@ -57,6 +57,7 @@ class Cluster:
     def __init__(self, home):
         self.home = Path(home)
         self.env = dict(os.environ, PATH=_PATH, SLURM_CONF=str(self.home / "slurm.conf"))
+        self.sweeps = []
         self._daemons = []
 
     def __enter__(self):

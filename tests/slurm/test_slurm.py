@@ -37,9 +37,11 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def queue(slurm):
-    """What a test leaves in the queue is no other's."""
+    """What a test leaves in the queue, or waiting for it, is no other's."""
     yield
     slurm.clear()
+    while slurm.sweeps:
+        slurm.sweeps.pop().kill()
 
 
 def gate(outputs):
@@ -59,6 +61,7 @@ def begin(slurm, outputs, *words):
     with (outputs / "said").open("w") as said:
         full = command(outputs, *SLURM, *words)
         sweep = subprocess.Popen(full, cwd=ROOT, env=slurm.env, stdout=said, stderr=subprocess.STDOUT)
+    slurm.sweeps.append(sweep)
     at_gate = [f"digits/*/seed{seed}-*/at_gate.{rank}" for seed in seeds for rank in range(ranks)]
     until(lambda: sweep.poll() is not None or all(list(outputs.glob(each)) for each in at_gate), lambda: told(outputs))
     assert sweep.poll() is None, told(outputs)
