@@ -5,6 +5,10 @@ class UserError(Exception):
     """Something in the request cannot be done as asked. The front doors print the message alone and exit with 2."""
 
 
+class InUse(UserError):  # noqa: N818
+    """Another process is at work in the run folder."""
+
+
 class NotFiniteError(UserError, RuntimeError):
     """A classifier answered NaN. It must not pass for a robust one, so nothing goes on."""
 

@@ -91,12 +91,17 @@ class MetricsCSV(Logger):
 def finish_wandb(exit_code: int = 0) -> None:
     """End the W&B run of this process, if there is one: the next job of a sweep begins its own.
 
+    A scheduler that ends a job ends W&B's own process with it. That is no reason for the run to fail.
+
     Args:
         exit_code: of the job; a dashboard shows any but 0 as failed.
     """
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=exit_code)
+        try:
+            wandb.finish(exit_code=exit_code)
+        except Exception as error:
+            print(f"W&B could not be finished ({type(error).__name__}): its files may lack the last steps", flush=True)
 
 
 @contextmanager

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
+from gauntlet.callbacks.stopping import StopSignals
 from gauntlet.loggers import MetricsCSV
+
+_SAVE = 1
 
 
 class KeepResumable(Callback):
-    """Writes `checkpoints/last.ckpt` after every epoch, and within long epochs every so often.
+    """Writes `checkpoints/last.ckpt` after every epoch, within long epochs every so often, and when told to stop.
 
     Training is a function of the step, so wherever it is killed it goes on from here to the very same weights. A file
     is written whole and renamed, and only between two steps, when counters and weights agree.
@@ -25,6 +30,12 @@ class KeepResumable(Callback):
     def __init__(self, every_seconds: float = 60.0) -> None:
         self.every_seconds = every_seconds
         self._saved = time.monotonic()
+        self._signals = StopSignals()
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether a signal has come. What fails after that may fail because others got it too: W&B's own process."""
+        return self._signals.ever
 
     @staticmethod
     def file(folder: str | Path) -> Path:
@@ -36,17 +47,47 @@ class KeepResumable(Callback):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [*(other for other in callbacks if other is not self), self]  # type: ignore[attr-defined]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After Lightning has set its own handlers."""
+        self._signals.listen()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What comes now can be stopped anywhere."""
+        self._signals.forget()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """As `on_train_end`."""
+        self._signals.forget()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Within an epoch; its last batch belongs to the epoch's own save."""
-        last = batch_idx + 1 >= trainer.num_training_batches
-        if not last and trainer.strategy.broadcast(time.monotonic() - self._saved >= self.every_seconds):
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return
+        if agreed := self._agreed(trainer, self._signals.asked or time.monotonic() - self._saved >= self.every_seconds):
             self._save(trainer)
+            self._obey(trainer, agreed)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After validation."""
         self._save(trainer)
+        self._obey(trainer, self._agreed(trainer, self._signals.asked or 0))
+
+    def _obey(self, trainer: Trainer, agreed: int) -> None:
+        if agreed > _SAVE:
+            self._signals.obey(signal.Signals(agreed), trainer.is_global_zero)
+
+    @staticmethod
+    def _agreed(trainer: Trainer, wish: int) -> int:
+        """The largest wish of all processes, so that they save and stop at the same step.
+
+        A wish is 0, 1 to save, or the number of the signal that asks to stop.
+        """
+        if trainer.world_size == 1:
+            return int(wish)
+        wishes = torch.tensor(int(wish), device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(wishes, reduce_op="max"))
 
     def _save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:

@@ -37,10 +37,11 @@ WAYS_TO_DATA = ("root", "workers")
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}` for fractions; `${digest:}` for the name of a run; `${run_of:}`, `${evaluations:}`: folders."""
+    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${evaluations:}`; a job's `${gpus:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", _folder_of_checkpoint, replace=True)
+    OmegaConf.register_new_resolver("gpus", lambda *, _root_: _gpus_per_node(_root_), replace=True)
     OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
 
 
@@ -100,6 +101,12 @@ def check_named_row(config: Mapping[str, Any]) -> None:
                 f"defense={name} means {group}={option}, but {group}={chosen} was chosen:"
                 f" write defense={general} {group}={chosen}"
             )
+
+
+def _gpus_per_node(config: DictConfig) -> int | None:
+    """One for each process of a job; none are asked for where it was told to compute on CPUs."""
+    device = OmegaConf.select(config, "trainer.accelerator") or OmegaConf.select(config, "evaluation.device")
+    return None if str(device).startswith("cpu") else int(OmegaConf.select(config, "trainer.devices") or 1)
 
 
 def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:

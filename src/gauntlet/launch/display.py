@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from gauntlet.evaluation import Progress as Told
+if TYPE_CHECKING:
+    from gauntlet.evaluation import Progress as Told
 
 
 class Display:

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gauntlet.errors import UserError
 from gauntlet.launch.config import CONF, register_resolvers
+from gauntlet.launch.failures import failures_noted
 
 _ASKED_FOR_TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))
 
@@ -59,11 +60,14 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
     folders: list[Path] = []
 
     def task(composed: DictConfig) -> None:
-        folders.append(Path(HydraConfig.get().runtime.output_dir))
+        _quiet()  # the task may run in a process of its own
+        folder, sweeping = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
+        folders.append(folder)
         try:
-            job(composed)
+            with failures_noted(folder, always=sweeping and config == "train"):
+                job(composed)
         except (UserError, OmegaConfBaseException) as error:
-            if HydraConfig.get().mode is RunMode.MULTIRUN:  # a launcher has to learn that the job failed
+            if sweeping:  # a launcher has to learn that the job failed
                 raise
             refused.append(error)
 
@@ -88,7 +92,10 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
 def _quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Checkpoint directory.*exists.*"):
+    for message in (
+        *(".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Checkpoint directory.*exists.*"),
+        ".*`srun` command is available.*",  # whoever looks at a machine that submits jobs has not forgotten srun
+    ):
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
 

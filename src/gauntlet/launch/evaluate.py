@@ -20,6 +20,7 @@ from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.forecast import forecast
 from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.launch.ranks import ranks
 from gauntlet.launch.references import fitted, fitted_before, with_references, without_weights
 from gauntlet.loggers import wandb_finished
 from gauntlet.models.convert import card_of
@@ -51,13 +52,14 @@ def evaluate(config: DictConfig) -> None:
     suite = build_suite(ready, classifier, data)
     reference = build_reference(ready, data)
     device = device_of(whole["evaluation"]["device"])
-    grid = build_grid(whole["evaluation"])
+    here = ranks()
+    grid = build_grid(whole["evaluation"], here.rank, here.world)
     sha = digest_of(weights)
     subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference)
     if dry:
         forecast(subject, suite, whole["suite"], grid, folder)
         return
-    if home != folder.path:
+    if home != folder.path and not here.rank:
         write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
     with wandb_finished():
         run_gauntlet(subject, suite, whole["suite"], grid, folder)

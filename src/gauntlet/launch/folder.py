@@ -18,11 +18,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from gauntlet import __version__
-from gauntlet.errors import UserError
+from gauntlet.errors import InUse, UserError
 from gauntlet.files import read_json, write_atomically
-from gauntlet.identity import differences
 from gauntlet.launch.config import training_part
+from gauntlet.launch.ranks import restarted
 
+_GLANCE = 1.0  # seconds that a look at the lock by `gauntlet.status` may take
+_LEASE = 120.0  # seconds after which network file systems give up the locks of a dead machine
 _PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "lpips", "torchmetrics", "polars", "numpy")
 
 
@@ -62,6 +64,8 @@ class RunFolder:
         Raises:
             UserError: naming what differs.
         """
+        from gauntlet.identity import differences  # and torch with it: a look at a folder goes without
+
         if (self.path / "config.yaml").exists():
             changed = differences(training_part(self.config()), training_part(config))
             if changed:
@@ -95,6 +99,10 @@ class RunFolder:
         starts = read_json(file) if file.exists() else []
         write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
 
+    def at_work(self) -> bool:
+        """Whether a process is training or evaluating here, on whichever machine shares the file system's locks."""
+        return _held(self.path / ".lock") or any(_held(lock) for lock in self.outcomes.glob("*/.*.lock"))
+
     def move_aside(self) -> None:
         """Keep what is there under another name; the folder stays, with its lock."""
         things = sorted(thing for thing in self.path.iterdir() if thing.name != ".lock")
@@ -111,21 +119,37 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """One process group at a time.
 
+        A killed process lets go of the folder. Where the file system takes a while to notice, on another node, a job
+        that SLURM has started again waits for its former self.
+
         Raises:
-            UserError: another one is at work, or the folder cannot be written to.
+            InUse: another one is at work.
+            UserError: the folder cannot be written to.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / ".lock", timeout=_LEASE if restarted() else _GLANCE)
             lock.acquire()
         except Timeout:
-            raise UserError(f"{self.path} is in use by another process: wait for it, or choose another seed") from None
+            raise InUse(f"{self.path} is in use by another process: wait for it, or choose another seed") from None
         except OSError as error:
             raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose outputs=<folder>") from None
         try:
             yield
         finally:
             lock.release()
+
+
+def _held(file: Path) -> bool:
+    if not file.exists():
+        return False
+    try:
+        with FileLock(file, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # not ours to open
+        return False
 
 
 def provenance() -> dict[str, Any]:

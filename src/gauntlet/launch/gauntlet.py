@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from gauntlet.files import read_json, write_atomically
 from gauntlet.launch.display import Display
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
+from gauntlet.launch.ranks import ranks
 from gauntlet.reports import details, draw_examples, markdown_table, read_row, run_table
 from gauntlet.reports.table import caption, read_card
 
@@ -52,7 +52,7 @@ def device_of(choice: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"evaluation.device={choice}, and torch sees no GPU: write cpu or auto")
     if str(device) == "cuda":
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        return torch.device("cuda", ranks().local % torch.cuda.device_count())
     return device
 
 

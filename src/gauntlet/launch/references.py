@@ -27,6 +27,7 @@ from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
 
 _MARK = "reference/"
+_POLL = 2.0  # seconds between two looks at a fit that another job is at: a thousand jobs share one file system
 _RANKS = (
     "RANK",
     "LOCAL_RANK",
@@ -102,7 +103,8 @@ def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageDat
         return weights
     rehearse(instantiate(node, experiment), data, f"the perceptual network {experiment}")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_name(f".{place.name}.lock")):  # the other ranks and jobs of a sweep wait here
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    with lock.acquire(poll_interval=_POLL):  # the other ranks and jobs of a sweep wait here
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):  # the fit of a run that was killed may still be at work: wait for it
             pass

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -36,6 +36,7 @@ from gauntlet.launch.config import check_named_row, digest_of, plain
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.launch.ranks import check_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
@@ -115,11 +116,13 @@ def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
             f"trainer.{(broken or ['max_epochs'])[0]}: training is whole epochs, at least one, a step a batch:"
             f" change dataset.recipe.batch_size or dataset.recipe.epochs instead"
         )
-    spawns = getattr(trainer.strategy, "launcher", None) is not None
+    check_processes(trainer.num_devices, trainer.num_nodes)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    spawns = environment is None or not environment.creates_processes_externally
     if HydraConfig.get().mode is RunMode.MULTIRUN and trainer.world_size > 1 and spawns:
         raise UserError(
             f"a sweep of {trainer.world_size} processes a job would start the whole sweep in each of them:"
-            f" use trainer.devices=1, or start the processes with torchrun or srun"
+            f" add hydra/launcher=local or hydra/launcher=slurm, which start them one by one, or use trainer.devices=1"
         )
 
 
@@ -147,12 +150,23 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder)
         print(f"going on from {os.path.relpath(resume)}", flush=True)
     try:
         trainer.fit(defense, datamodule=data, ckpt_path=resume, weights_only=True)
-    except SystemExit as stop:  # Lightning's way to end after a signal; its own exit code for SIGTERM is 0
-        print("training was stopped; the same command goes on from the last checkpoint", flush=True)
-        sys.exit(128 + (signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT))
+    except SystemExit as stop:  # Lightning's way to end after a signal, whose own exit codes are 0 and 1
+        interrupted = isinstance(stop.__context__, KeyboardInterrupt)
+        if not interrupted and not isinstance(stop, SIGTERMException):
+            raise  # a job that queues again: the exit code is its launcher's
+        _stop(signal.SIGINT if interrupted else signal.SIGTERM)
+    except Exception:
+        if any(isinstance(each, KeepResumable) and each.told_to_stop for each in trainer.callbacks):  # type: ignore[attr-defined]
+            _stop(signal.SIGTERM)
+        raise
     if trainer.is_global_zero:
         save_weights(defense.classifier, folder.weights)
     trainer.strategy.barrier()
+
+
+def _stop(why: signal.Signals) -> NoReturn:
+    print("training was stopped; the same command goes on from the last checkpoint", flush=True)
+    sys.exit(128 + why)
 
 
 def _check_whole(checkpoint: Path) -> None:

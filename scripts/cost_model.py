@@ -1,0 +1,149 @@
+"""What the published tables cost: passes counted on the real attacks and defenses, FLOP of the real networks.
+
+    python scripts/cost_model.py cifar10 imagenet100
+
+Passes do not depend on a network's size, so they are counted on a small one that nothing fools, which is the most an
+example can cost; FLOP are torch's own count for one image and the published network. docs/scaling.md has the
+output, and what is made of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gauntlet.data import Batch, Examples
+from gauntlet.defenses import AdversarialDefense
+from gauntlet.evaluation import Grid, Subject
+from gauntlet.evaluation.cost import _counting, _first_layer, _networks, cost_of
+from gauntlet.launch.config import CONF, plain, register_resolvers
+from gauntlet.launch.instantiate import instantiate
+from gauntlet.launch.references import without_weights
+
+SIZE = {"cifar10": 32, "imagenet100": 64}  # of the images on which passes are counted
+REAL = {"cifar10": 32, "imagenet100": 224}
+TRAINING = {"cifar10": 49_000, "imagenet100": 124_160}  # images; of ImageNet-100 about 98 % of 126,689
+TEST = {"cifar10": 10_000, "imagenet100": 5_000}
+
+
+class Unfooled(nn.Module):
+    """A small network with taps that is sure of class 0 whatever it sees, and has gradients all the same."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU())
+        self.last = nn.Linear(4, classes)
+        self.register_buffer("lead", 50.0 * torch.eye(classes)[0])
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """One feature map."""
+        return (self.first(images),)
+
+    def tap(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The map, and the logits from it."""
+        maps = self.features(images)
+        return maps, self.last(maps[0].mean((2, 3))) + self.lead
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits."""
+        return self.tap(images)[1]
+
+
+def gigaflops(network: nn.Module, size: int) -> float:
+    """Of one forward of one image: two for a multiply-add."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.rand(1, 3, size, size))
+    return counter.get_total_flops() / 1e9
+
+
+def config_of(table: str, row: str) -> dict[str, Any]:
+    """The resolved config of a row; networks that are still to be fitted, or to be downloaded, as they are before."""
+    config = compose("train", [f"+experiment/{table}={row}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return _untrained(without_weights(plain(config)))
+
+
+def _untrained(node: Any) -> Any:
+    if isinstance(node, dict) and node.get("_target_") == "gauntlet.models.imagenet_features":
+        return {"_target_": "gauntlet.models.alexnet_cifar", "classes": 10}  # the same five taps
+    if isinstance(node, dict):
+        return {key: _untrained(value) for key, value in node.items()}
+    return [_untrained(value) for value in node] if isinstance(node, list) else node
+
+
+def training_passes(config: dict[str, Any], images: Tensor) -> tuple[float, float, float]:
+    """Forwards and backwards of the classifier and forwards of another network, of one image in one step."""
+    classifier = Unfooled(config["dataset"]["classes"])
+    node = {key: value for key, value in config["defense"].items() if key != "row"}
+    defense = instantiate(node, "defense", classifier=classifier, seed=0)
+    attacks = defense.attacks.values() if isinstance(defense, AdversarialDefense) else []
+    others = [network for attack in attacks for network in _networks(attack) if network is not classifier][:1]
+    batch = Batch(images, torch.zeros(len(images), dtype=torch.long), torch.arange(len(images)))
+    defense.note = lambda *_, **__: None  # there is no trainer to log to
+    defense.trainer = type("Trainer", (), {"current_epoch": 0, "global_step": 0})()
+    with _counting([_first_layer(network, images[:1]) for network in (classifier, *others)]) as counts:
+        defense.losses(batch).mean().backward()
+    own, *foreign = ((count.forwards / len(images), count.backwards / len(images)) for count in counts)
+    return own[0], own[1], foreign[0][0] if foreign else 0.0
+
+
+def main() -> None:
+    """Two tables per dataset, as Markdown."""
+    register_resolvers()
+    torch.manual_seed(0)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for table in sys.argv[1:] or list(SIZE):
+            show(table)
+
+
+def show(table: str) -> None:
+    """Training by row, then evaluation by attack."""
+    from torchvision.models import alexnet
+
+    from gauntlet.models import alexnet_cifar, resnet50, resnet50_imagenet
+
+    size, real = SIZE[table], REAL[table]
+    mean = [0.5] * 3
+    classes = {"cifar10": 10, "imagenet100": 100}[table]
+    own = gigaflops((resnet50 if real == 32 else resnet50_imagenet)(classes, mean, mean), real)
+    other = gigaflops(alexnet_cifar(classes) if real == 32 else alexnet().features, real)
+    print(f"\n## {table}: a forward of ResNet-50 is {own:.3g} GFLOP, of AlexNet {other:.3g} GFLOP, per image\n")
+    images = torch.rand(4, 3, size, size)
+    print(_head("row", "PFLOP per run"))
+    for file in sorted((CONF / "experiment" / table).glob("*.yaml")):
+        config = config_of(table, file.stem)
+        forwards, backwards, others = training_passes(config, images)
+        # the step's own backward also makes the parameters' gradients, as much again; AlexNet's are as many as forwards
+        work = own * (forwards + backwards + 1) + 2 * other * others
+        total = work * TRAINING[table] * config["dataset"]["recipe"]["epochs"] / 1e6
+        print(_row(file.stem, forwards, backwards, others, work, total), flush=True)
+    config = config_of(table, "normal")
+    suite = instantiate(config["attack_suite"], "attack_suite")
+    classifier = Unfooled(classes)
+    few = Examples((images * 255).round().to(torch.uint8), torch.zeros(4, dtype=torch.long), torch.arange(4))
+    subject = Subject(classifier, "none", few, "none")
+    print("\n" + _head("attack", "PFLOP in all"))
+    for name, attack in suite.attacks.items():
+        cost = cost_of(subject, attack, Grid(chunk=4))
+        work = own * (cost.forwards + 2 + cost.backwards) + 2 * other * cost.others
+        total = work * TEST[table] / 1e6
+        print(_row(name, cost.forwards, cost.backwards, cost.others, work, total), flush=True)
+
+
+def _head(first: str, last: str) -> str:
+    names = (first, "forwards", "backwards", "AlexNet", "GFLOP per image", last)
+    return f"| {' | '.join(names)} |\n| --- {'| --: ' * 5}|"
+
+
+def _row(name: str, *numbers: float) -> str:
+    return f"| {name} | {' | '.join(f'{number:.4g}' for number in numbers)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Which of several processes this one is. None is ever started here: SLURM, torchrun and a sweep's launcher do that."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from gauntlet.errors import UserError
+
+
+class Ranks(NamedTuple):
+    """This process among those that were started together."""
+
+    rank: int
+    local: int
+    """On its machine."""
+    world: int
+    starter: str
+    """What started them, as a message says it."""
+
+
+def ranks() -> Ranks:
+    """From the variables of torchrun, or of the launcher of a local sweep, which sets the same; else of srun."""
+    if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return Ranks(_number("RANK"), _number("LOCAL_RANK"), _number("WORLD_SIZE"), "torchrun --nproc-per-node")
+    if "SLURM_STEP_ID" in os.environ and not _interactive():
+        return Ranks(_number("SLURM_PROCID"), _number("SLURM_LOCALID"), _number("SLURM_NTASKS"), "SLURM_NTASKS")
+    return Ranks(0, 0, 1, "SLURM_NTASKS" if "SLURM_NTASKS" in os.environ else "")
+
+
+def check_processes(devices: int, nodes: int) -> None:
+    """Refuse another number of processes than the trainer counts on.
+
+    Lightning takes its share of the data from the trainer and its processes from the environment: with fewer of these
+    it trains on a part of the data, or waits for ever, and says nothing.
+
+    Raises:
+        UserError: both numbers, and how to make them equal.
+    """
+    here, wanted = ranks(), devices * nodes
+    if not here.starter or here.world == wanted or _interactive():
+        return
+    if here.starter == "SLURM_NTASKS":
+        started = f"SLURM_NTASKS is {os.environ['SLURM_NTASKS']}"
+        if "SLURM_STEP_ID" not in os.environ:
+            started += ", of which only this process was started"
+        way = f"srun --nodes={nodes} --ntasks-per-node={devices} python train.py …"
+    else:
+        started, way = f"{here.world} processes were started", f"torchrun --nproc-per-node={devices} train.py …"
+    raise UserError(
+        f"trainer.devices × nodes is {devices} × {nodes} = {wanted}, but {started}:"
+        f" use {way}, or set trainer.devices to the processes per node"
+    )
+
+
+def restarted() -> bool:
+    """Whether SLURM has started this job before: its former self may not be quite dead."""
+    return _number("SLURM_RESTART_COUNT") > 0
+
+
+def take_ranks_of_local_job() -> None:
+    """Say in torchrun's words what submitit says in its own: the tasks of a local job are ranks."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "local" or _number("SUBMITIT_LOCAL_NTASKS") < 2:
+        return
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank, tasks = os.environ["SUBMITIT_LOCAL_GLOBALID"], os.environ["SUBMITIT_LOCAL_NTASKS"]
+    port = 15000 + _number("SUBMITIT_LOCAL_JOB_ID") % 15000  # all tasks know the job, and no other job has its number
+    os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=tasks)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    rank_zero_only.rank = int(rank)  # type: ignore[attr-defined]  # Lightning looked before there was anything to see
+
+
+def _number(variable: str) -> int:
+    return int(os.environ.get(variable, 0))
+
+
+def _interactive() -> bool:
+    """A shell inside SLURM, for which Lightning forgets that there is one."""
+    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")

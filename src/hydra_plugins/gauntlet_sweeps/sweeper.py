@@ -1,0 +1,54 @@
+"""Hydra's own sweep, written down for `gauntlet.status`; a sweep without jobs is an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+from gauntlet.errors import UserError
+
+_WANTED = {"all": None, "failed": ("failed", "stopped"), "unfinished": ("failed", "stopped", "waiting")}
+
+
+class GridSweeper(BasicSweeper):
+    """Every combination of the choices.
+
+    Args:
+        only: `all` jobs, those that `failed` or were stopped, or whatever is `unfinished` and not running.
+        max_batch_size: how many jobs are handed to the launcher at a time; None for all.
+    """
+
+    def __init__(self, only: str = "all", max_batch_size: int | None = None) -> None:
+        super().__init__(max_batch_size=max_batch_size)
+        self.only = only
+
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        """The next jobs, each composed once, so that what cannot be composed fails before anything runs."""
+        from gauntlet.launch.ranks import ranks
+        from gauntlet.launch.sweeps import Sweep, job_of
+        from gauntlet.status import state_of
+
+        if self.only not in _WANTED:
+            raise UserError(f"hydra.sweeper.only={self.only}: expected {', '.join(_WANTED)}")
+        batch = super().get_job_batch()
+        if not batch:
+            raise UserError("the sweep has no jobs: no option matches its pattern (quote it: '+experiment/x=glob(*)')")
+        assert self.config is not None
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        jobs = [job_of(loader, self.config, words, number) for number, words in enumerate(batch)]
+        if ranks().rank == 0:
+            Sweep(sys.argv, str(Path.cwd()), jobs).save(Path(str(self.config.hydra.sweep.dir)).absolute())
+        wanted = _WANTED[self.only]
+        kept = [number for number, job in enumerate(jobs) if wanted is None or state_of(*job) in wanted]
+        if wanted is not None:
+            print(f"{len(kept)} of {len(batch)} jobs are {self.only}; the others are left alone", flush=True)
+        if hasattr(self.launcher, "folders"):
+            self.launcher.folders = [jobs[number].folder for number in kept]
+        return [batch[number] for number in kept]
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """`get_job_batch` has composed every job."""
