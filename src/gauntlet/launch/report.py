@@ -11,18 +11,23 @@ from rich.console import Console
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
 from gauntlet.reports import markdown_table, read_row, runs_table
+from gauntlet.reports.comparison import compare_all, comparisons_markdown, comparisons_table
 from gauntlet.reports.table import caption
 
 
 def report(config: DictConfig) -> None:
-    """Print the table; with `file=table.md` write it as Markdown too."""
+    """Print the table, and several runs in pairs beneath; with `file=table.md` write it as Markdown too."""
     given = list(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
     folders = [folder for place in given for folder in _runs_in(Path(str(place)))]
     rows = [read_row(folder, config.suite) for folder in folders]
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(runs_table(rows, f"attack suite {config.suite}"))
+    pairs = compare_all(folders, Path(config.against or folders[0]), config.suite)
+    if pairs:
+        console.print(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"))
     if config.file is not None:
-        write_atomically(Path(config.file), f"{markdown_table(rows)}\n{caption(rows)}\n")
+        page = f"{markdown_table(rows)}\n{caption(rows)}\n\n{comparisons_markdown(pairs)}"
+        write_atomically(Path(config.file), page.rstrip("\n") + "\n")
 
 
 def _runs_in(place: Path) -> list[Path]:
