@@ -17,7 +17,12 @@ from gauntlet.launch.gauntlet import process_of
 from tests.conftest import QUICK
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-LONG = ("suite=long", "attack_suite.attacks.linf.steps=150", "evaluation.examples=40", "evaluation.chunk=5")
+LONG = (
+    *("suite=long", "attack_suite.attacks.linf.steps=100", "evaluation.probed=1"),
+    *("evaluation.examples=40", "evaluation.chunk=5"),
+)
+PATIENCE = 600  # seconds, on a busy machine
+pytestmark = pytest.mark.timeout(5 * PATIENCE)
 
 
 def start(*words):
@@ -30,7 +35,7 @@ def start(*words):
 def finish(process):
     """What it said; a group that does not end, as one that waits for itself, fails the test."""
     try:
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail(f"did not end: {process.communicate()[0][-2000:]}")
@@ -91,7 +96,7 @@ def test_two_processes_give_the_records_of_one_and_one_report(bare, expected):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(bare, expected, rank):
     command = (*TORCHRUN, "evaluate.py", f"checkpoint={bare}", *LONG)
-    process, deadline = start(*command), time.monotonic() + 240
+    process, deadline = start(*command), time.monotonic() + PATIENCE
     while len(chunks(bare)) < 2:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[0]

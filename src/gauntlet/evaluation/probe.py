@@ -113,11 +113,10 @@ class _Checks:
         with torch.enable_grad(), frozen(self.classifier):
             region = self.attack.threat_model.around(self.images, self.classifier)
             points = (region.identity(), region.start(Noise(self.seeds)))
-            gradients = [self._gradient(region.perturb, point) for point in points]
-        if any(gradient is None for gradient in gradients):
-            return
-        sound = [gradient.isfinite().all(1) & (gradient != 0).any(1) for gradient in gradients if gradient is not None]
-        yield Flag("gradients", self.name, share(~torch.stack(sound).all(0)), 0.05, why)
+            seeing = [self._sees(region.perturb, point) for point in points]
+        sound = [where for where in seeing if where is not None]
+        if len(sound) == len(points):
+            yield Flag("gradients", self.name, share(~torch.stack(sound).all(0)), 0.05, why)
 
     def noise(self) -> Iterator[Flag]:
         """Random images of the same threat model must not break what the attack left."""
@@ -154,19 +153,23 @@ class _Checks:
         value = float((more / fall).clamp(0, 1)) if more > 0 and fall > 0 else float(more > 0)
         yield Flag("converged", self.name, value, 0.1, why)
 
-    def _gradient(self, perturb: Callable[[Tensor], Tensor], point: Tensor) -> Tensor | None:
-        """`[n, …]` flattened; zeros where the logits do not depend on the images, None where those hang on nothing."""
+    def _sees(self, perturb: Callable[[Tensor], Tensor], point: Tensor) -> Tensor | None:
+        """Where the gradient is finite and, unless the goal is reached there, not zero, `[n]`.
+
+        Beyond its goal a capped margin is flat, and the search is over. None where the images hang on nothing.
+        """
         params = point.detach().requires_grad_()
         images = perturb(params)
         if not images.requires_grad:
             return None
         logits = self.classifier(images).float()
-        goal = getattr(self.attack, "goal", Untargeted()).of(self.labels, Noise(self.seeds).stream(1))
-        gain = goal.aimed(lambda: self.classifier(self.images).detach()).turned(0).gain(logits).sum()
-        if not gain.requires_grad:
-            return torch.zeros_like(params).flatten(1)
-        (gradient,) = torch.autograd.grad(gain, params, allow_unused=True)
-        return (torch.zeros_like(params) if gradient is None else gradient).flatten(1)
+        aims = getattr(self.attack, "goal", Untargeted()).of(self.labels, Noise(self.seeds).stream(1))
+        goal = aims.aimed(lambda: self.classifier(self.images).detach()).turned(0)
+        gain = goal.gain(logits).sum()
+        gradient = torch.autograd.grad(gain, params, allow_unused=True)[0] if gain.requires_grad else None
+        slope = (torch.zeros_like(params) if gradient is None else gradient).flatten(1)
+        reached: Tensor = goal.reached(logits)
+        return slope.isfinite().all(1) & ((slope != 0).any(1) | reached)
 
     def _lead(self, attack: Attack) -> Tensor:
         """The label's lead on what comes back, `[n]`; that of the attack as it is, is computed once."""
