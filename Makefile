@@ -29,7 +29,7 @@ train: setup
 table: setup
 	$(VENV)/bin/python train.py -m +experiment/miniature=$(TABLE) defense=$(call listed,$(ROWS)) outputs=outputs/table $(WITH)
 	$(VENV)/bin/python report.py 'runs=[$(call listed,$(ROWS:%=outputs/table/$(TABLE)/%-small_resnet))]' \
-		suite=miniature file=outputs/table/$(TABLE).md
+		suite=miniature folder=outputs/table/$(TABLE)-report
 
 test: setup
 	$(VENV)/bin/python -m pytest

@@ -78,7 +78,7 @@ def linear(shape, bound, count=6):
 
 @pytest.mark.parametrize(("shape", "bound"), [((3, 7, 5), 0.3), ((3, 7, 5), 10.0), ((3, 16, 16), 6.0)])
 def test_in_the_l1_ball_apgd_comes_to_rest_where_the_packages_does(package, shape, bound):
-    """From the same start, in the ball itself: the same share of the optimum for all but one, whom rounding may part."""
+    """From the same start, in the ball itself: the same share of the optimum for all but one, parted by rounding."""
     from pyautoattack.autopgd_base import APGDAttack
 
     classifier, images, labels, best = linear(shape, bound)

@@ -59,7 +59,7 @@ def test_two_rows_end_in_the_paper_s_layout(door, outputs, tmp_path):
     said = door("train", "-m", *words)
     assert said.code == 0, said.err
     runs = ",".join(str(outputs / "digits" / f"{row}-small_resnet") for row in ("pat_self", "at_linf"))
-    assert door("report", f"runs=[{runs}]", "suite=miniature", f"file={tmp_path / 'table.md'}").code == 0
+    assert door("report", f"runs=[{runs}]", "suite=miniature", f"folder={tmp_path}").code == 0
     head, _, *lines = (tmp_path / "table.md").read_text().splitlines()
     columns = ["union", "unseen mean", "clean", "linf", "l2", "stadv", "recoloradv", "ppgd", "lpa"]
     assert head == f"| run | {' | '.join(columns)} |"

@@ -13,9 +13,9 @@ from gauntlet.data import Digits
 from gauntlet.evaluation import AttackSuite, Flag, probe, read_flags, recorded, write_flags
 from gauntlet.evaluation.probe import scaled
 from gauntlet.goals import Untargeted
-from gauntlet.losses import CrossEntropy
+from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.models import small_resnet
-from gauntlet.noise import mix
+from gauntlet.noise import Noise, mix
 from gauntlet.threats import L2, Linf
 
 LINF, L2_BALL = (
@@ -127,6 +127,17 @@ def test_a_saturated_loss_marks_the_attack_that_climbs_it_and_no_other(hardened,
     assert ("gradients", "entropy") in found
     assert ("gradients", "margin") not in found
     assert ("unbounded", None) not in found
+
+
+def test_a_margin_that_is_flat_beyond_its_goal_is_no_masked_gradient(hardened, batch):
+    """Some random starts in a wide ball are wrong already: there is nothing left to climb."""
+    capped = PGD(threat_model=Linf(0.5), steps=5, goal=Untargeted(Margin(kappa=0.0)))
+    region = capped.threat_model.around(batch.images)
+    start = region.perturb(region.start(Noise(batch.ids)))
+    with torch.no_grad():
+        assert (hardened(start).argmax(1) != batch.labels).float().mean() > 0.05  # more than the flag allows
+    found = raised(probe(hardened, AttackSuite({"capped": capped}, ["capped"]), batch))
+    assert ("gradients", "capped") not in found
 
 
 class Scaled(nn.Module):

@@ -53,6 +53,27 @@ def test_there_are_rows_for_those_who_stood_and_for_nobody_else(full, fast):
     assert fast["free"].equals(full["free"], null_equal=True)  # of no union: on everybody
 
 
+def test_another_order_has_the_same_union_and_spares_others(full, fast, tmp_path):
+    turned = replace(FAST, mode=Survivors(first=["l2", "clean"]))
+    assert [turned.mode.earlier(tiny.suite(), name) for name in ("l2", "clean", "linf", "free")] == [
+        [], ["l2"], ["l2", "clean"], [],
+    ]  # fmt: skip
+    found = tiny.records(tiny.run(tmp_path, turned))
+    assert together(found) == together(full)
+    assert found["l2"].equals(full["l2"], null_equal=True)
+    standing = full["l2"].filter("robust")["example_id"].to_list()
+    assert (
+        found["linf"]["example_id"].to_list()
+        == full["clean"].filter(pl.col("robust") & pl.col("example_id").is_in(standing))["example_id"].to_list()
+    )
+    assert len(found["linf"]) < len(fast["linf"])
+
+
+def test_an_order_of_what_is_not_in_the_union_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"mode.first names \['free'\]"):
+        tiny.run(tmp_path, replace(FAST, mode=Survivors(first=["free", "l2"])))
+
+
 def test_its_records_are_kept_apart_but_for_those_that_are_full(tmp_path):
     places, others = (grid.folders(tiny.subject(), tiny.suite(), tmp_path) for grid in (tiny.GRID, FAST))
     shared = {name for name in places if places[name].path == others[name].path}

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import QUICK
-from tests.launch.test_doors import assert_same_records, records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -104,17 +103,6 @@ def test_another_number_of_devices_is_refused(tmp_path):
     assert run.returncode
     assert "gauntlet: trainer" in said
     assert not list(tmp_path.rglob("*.ckpt"))
-
-
-def test_evaluation_by_two_processes_gives_the_records_of_one(run):
-    expected = records(run)
-    for file in run.rglob("*.parquet"):
-        file.unlink()
-    command = [*TORCHRUN, "evaluate.py", f"checkpoint={run}", *SMALL[2:]]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("unseen mean") == 1
-    assert_same_records(records(run), expected)
 
 
 def test_a_local_sweep_runs_jobs_of_two_ranks_one_after_the_other(tmp_path):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import Flag, read_outcomes, wilson, write_flags
-from gauntlet.reports import compare_runs, comparison_table, details, markdown_table, read_row, run_table, runs_table
+from gauntlet.reports import compare_runs, comparison_table, details, markdown_table, read_row, run_table
 from gauntlet.reports.table import caption, cell
 
 
@@ -89,7 +89,6 @@ def test_a_raised_flag_marks_its_cell_and_those_it_goes_into_and_hides_nothing(r
     assert "gradients: l2 50 %; expected at most 5 %: no way to go." in caption([row])
     assert "rises" not in caption([row])
     assert shown(run_table(row, "title")).count("†") == 4
-    assert shown(runs_table([row], "title")).count("†") == 4
 
 
 def test_a_flag_of_the_classifier_marks_every_cell(run):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from gauntlet.errors import UserError
-from gauntlet.models.weights import read_weights
+from gauntlet.models.weights import digest_of, read_weights
 
 _WEIGHTS = "alexnet-owt-7be5be79.pth"  # torchvision's ImageNet AlexNet, 244 MB
 
@@ -30,7 +31,13 @@ class CalibratedLPIPS:
     def __init__(self, file: str | Path | None = None) -> None:
         hub = Path(torch.hub.get_dir()) / "checkpoints" / _WEIGHTS
         self.file, self._place = (hub, "torch's hub folder") if file is None else (Path(file), str(Path(file).parent))
+        self._named = file is not None
         self._network: nn.Module | None = None
+
+    @cached_property
+    def digest(self) -> str | None:
+        """SHA-256 of a file that was named; None for torchvision's own, which is the same everywhere."""
+        return digest_of(self.file) if self._named else None
 
     def missing(self, size: tuple[int, int]) -> str | None:
         """Why it cannot be measured on images of this height and width; None where it can."""

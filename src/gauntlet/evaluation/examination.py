@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class Subject:
         examples: of the test split.
         fingerprint: of the dataset.
         reference: the dataset's own perceptual distance, for the column `lpips`; None leaves it empty.
+        calibrated: the distance of the column `lpips_calibrated`, which stays empty where its weights are missing.
     """
 
     classifier: nn.Module
@@ -37,6 +38,7 @@ class Subject:
     examples: Split
     fingerprint: str
     reference: LPIPS | None = None
+    calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
 
 
 def device_of(classifier: nn.Module) -> torch.device:
@@ -131,13 +133,12 @@ def _inside(attack: Attack, classifier: nn.Module, images: Tensor, found: Advers
 @torch.no_grad()
 def _distances(subject: Subject, images: Tensor, others: Tensor) -> dict[str, Any]:
     """Linf, L2, LPIPS and calibrated LPIPS, from the two images alone."""
-    calibrated = CalibratedLPIPS()
     absent = [None] * len(images)
     change = others - images
-    missing = calibrated.missing((images.shape[2], images.shape[3]))
+    missing = subject.calibrated.missing((images.shape[2], images.shape[3]))
     return {
         "linf": change.abs().flatten(1).amax(1),
         "l2": norm(change),
         "lpips": absent if subject.reference is None else subject.reference(images, others),
-        "lpips_calibrated": absent if missing else calibrated(images, others),
+        "lpips_calibrated": absent if missing else subject.calibrated(images, others),
     }

@@ -7,19 +7,18 @@ false sense of security", ICML 2018. Here: the flag itself, its file, and what r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from gauntlet.attacks import PGD, Attack
+from gauntlet.evaluation.families import families, next_smaller
 from gauntlet.evaluation.measures import standing
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.files import read_json, write_atomically
-from gauntlet.identity import describe, digest
 
 
 @dataclass(frozen=True)
@@ -85,31 +84,37 @@ def recorded(suite: AttackSuite, outcomes: Mapping[str, pl.DataFrame]) -> list[F
 
 def _outside(outcomes: Mapping[str, pl.DataFrame]) -> list[Flag]:
     why = "share of records whose image was not inside the threat model: a bug in the attack; they count as not broken"
-    return [Flag("outside", name, 1 - _share(frame["inside"]), 0.0, why) for name, frame in outcomes.items()]
+    return [Flag("outside", name, share(~frame["inside"]), 0.0, why) for name, frame in outcomes.items()]
 
 
 def _rising_with_the_bound(suite: AttackSuite, outcomes: Mapping[str, pl.DataFrame]) -> list[Flag]:
-    """Attacks of one threat model at several bounds: every larger bound against the next smaller one."""
-    why = "accuracy at this bound minus accuracy at the next smaller one: it cannot rise unless the attack fails"
+    """Attacks of one threat model at several bounds: every larger one against the next smaller ones inside it."""
     found = []
-    for bounds in _families(suite, outcomes).values():
-        sizes = sorted(bounds)
-        for small, large in pairwise(sizes):
-            rise = _share(_under(outcomes, bounds[large])) - _share(_under(outcomes, bounds[small]))
-            found += [Flag("bound", name, max(0.0, rise), 0.005, why) for name in bounds[large]]
+    for family in families(suite, outcomes).values():
+        for bounds, names in sorted(family.items()):
+            if smaller := next_smaller(bounds, family):
+                lowest = min(share(_under(outcomes, family[other])) for other in smaller)
+                rise = share(_under(outcomes, names)) - lowest
+                found += [rising(name, rise) for name in names]
     return found
+
+
+def rising(attack: str, rise: float) -> Flag:
+    """That accuracy under an attack is higher, by `rise`, than at a smaller bound."""
+    why = "accuracy at this bound minus accuracy at the next smaller one: it cannot rise unless the attack fails"
+    return Flag("bound", attack, max(0.0, rise), 0.005, why)
 
 
 def _blind_beats_sighted(suite: AttackSuite, outcomes: Mapping[str, pl.DataFrame]) -> list[Flag]:
     """Attacks without gradients against those with them, in the same threat model."""
     why = "share of examples that an attack without gradients breaks and this one's kind does not: gradients mislead"
     found = []
-    for bounds in _families(suite, outcomes).values():
-        for names in bounds.values():
+    for family in families(suite, outcomes).values():
+        for names in family.values():
             blind = [name for name in names if needs_no_gradient(suite.attacks[name])]
             sighted = [name for name in names if name not in blind]
             if blind and sighted:
-                missed = _share(_under(outcomes, sighted) & ~_under(outcomes, blind))
+                missed = share(_under(outcomes, sighted) & ~_under(outcomes, blind))
                 found += [Flag("black box", name, missed, 0.002, why) for name in sighted]
     return found
 
@@ -119,22 +124,11 @@ def needs_no_gradient(attack: Attack) -> bool:
     return (isinstance(attack, PGD) and attack.steps == 0) or hasattr(attack, "queries")
 
 
-def _families(suite: AttackSuite, outcomes: Mapping[str, pl.DataFrame]) -> dict[str, dict[float, list[str]]]:
-    """Attacks by threat model, whatever its bound, and then by bound. Nobody's attack is left out."""
-    families: dict[str, dict[float, list[str]]] = {}
-    for name in outcomes:
-        threat = suite.attacks[name].threat_model
-        described = describe(threat)
-        bound = described.pop("bound", None)
-        if threat.bound:
-            kin = families.setdefault(digest(described), {})
-            kin.setdefault(float(threat.bound if bound is None else bound), []).append(name)
-    return families
-
-
 def _under(outcomes: Mapping[str, pl.DataFrame], names: Sequence[str]) -> pl.Series:
     return standing([outcomes[name] for name in names])
 
 
-def _share(column: pl.Series) -> float:
-    return float(column.mean() or 0.0)  # type: ignore[arg-type]
+def share(holds: Iterable[Any]) -> float:
+    """The share of examples for which it holds, in [0, 1]; 0 of none."""
+    answers = [bool(answer) for answer in holds]
+    return sum(answers) / len(answers) if answers else 0.0

@@ -31,6 +31,8 @@ class Grid:
         chunk: examples per file. A record is bit-identical for the same chunk, device and software.
         examples: how many of the test examples to use, from the first; None for all.
         mode: on whom each attack is run.
+        probed: on how many of these examples the sanity checks are made afterwards, at about four times the suite's
+            price for each.
         rank: this process.
         world: how many processes share the chunks; they need not know of each other.
     """
@@ -39,12 +41,14 @@ class Grid:
     chunk: int = 200
     examples: int | None = None
     mode: Mode = field(default_factory=Full)
+    probed: int = 32
     rank: int = 0
     world: int = 1
 
     def __post_init__(self) -> None:
-        if self.chunk < 1 or (self.examples is not None and self.examples < 1):
-            raise ValueError(f"chunk {self.chunk}, examples {self.examples}: expected at least 1 of each")
+        if min(self.chunk, self.probed) < 1 or (self.examples is not None and self.examples < 1):
+            given = f"chunk {self.chunk}, examples {self.examples}, probed {self.probed}"
+            raise ValueError(f"{given}: expected at least 1 of each")
 
     def folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, OutcomeFolder]:
         """Where the outcomes of each attack of a suite belong."""
@@ -58,7 +62,7 @@ class Grid:
 
     def full_folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, OutcomeFolder]:
         """Where they belong if every attack is run on every example."""
-        common = {
+        common: dict[str, Any] = {
             "classifier": describe(subject.classifier),
             "reference": None
             if subject.reference is None
@@ -70,6 +74,8 @@ class Grid:
             "precision": "float32",
             "chunk": self.chunk,
         }
+        if subject.calibrated.digest:
+            common["calibrated"] = subject.calibrated.digest
         return {name: OutcomeFolder(root, name, _of(attack) | common) for name, attack in suite.attacks.items()}
 
     def chunks(self, subject: Subject) -> list[slice]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gauntlet.attacks import PGD, Attack
 from gauntlet.data import Batch
-from gauntlet.evaluation.flags import Flag, needs_no_gradient
+from gauntlet.evaluation.flags import Flag, needs_no_gradient, share
 from gauntlet.evaluation.grid import device_of
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.goals import Untargeted
@@ -69,7 +69,7 @@ def _tried(check: Callable[[], Iterator[Flag]], name: str, attack: str | None) -
 def _same_twice(classifier: nn.Module, images: Tensor) -> Flag:
     why = "share of examples whose logits differ when asked twice: attacks on a random classifier need averaging"
     differ = (classifier(images) != classifier(images)).flatten(1).any(1)
-    return Flag("deterministic", None, _share(differ), 0.0, why)
+    return Flag("deterministic", None, share(differ), 0.0, why)
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def _same_alone(classifier: nn.Module, images: Tensor) -> Flag:
     whole = classifier(images)
     halves = torch.cat([classifier(half) for half in images.split(max(1, (len(images) + 1) // 2))])
     differ = ((whole - halves).abs() > 1e-3 * whole.abs().amax(1, keepdim=True).clamp(min=1)).any(1)
-    return Flag("batch", None, _share(differ), 0.0, why)
+    return Flag("batch", None, share(differ), 0.0, why)
 
 
 @torch.no_grad()
@@ -86,13 +86,13 @@ def _logits(classifier: nn.Module, images: Tensor) -> Flag:
     why = "share of examples whose logits are probabilities: a softmax inside the classifier flattens every loss"
     answers = classifier(images).double()
     probabilities = (answers >= 0).all(1) & ((answers.sum(1) - 1).abs() < 1e-4)
-    return Flag("logits", None, _share(probabilities), 0.5, why)
+    return Flag("logits", None, share(probabilities), 0.5, why)
 
 
 def _unbounded(classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Tensor) -> Iterator[Flag]:
     why = "share of examples still right under PGD that may show any image at all: attacks cannot climb this classifier"
     anything = PGD(threat_model=Linf(1.0), steps=100, step_size=0.05, restarts=3)
-    yield Flag("unbounded", None, _share(_lead(classifier, anything, images, labels, seeds) > 0), 0.0, why)
+    yield Flag("unbounded", None, share(_lead(classifier, anything, images, labels, seeds) > 0), 0.0, why)
 
 
 class _Checks:
@@ -113,11 +113,10 @@ class _Checks:
         with torch.enable_grad(), frozen(self.classifier):
             region = self.attack.threat_model.around(self.images, self.classifier)
             points = (region.identity(), region.start(Noise(self.seeds)))
-            gradients = [self._gradient(region.perturb, point) for point in points]
-        if any(gradient is None for gradient in gradients):
-            return
-        sound = [gradient.isfinite().all(1) & (gradient != 0).any(1) for gradient in gradients if gradient is not None]
-        yield Flag("gradients", self.name, _share(~torch.stack(sound).all(0)), 0.05, why)
+            seeing = [self._sees(region.perturb, point) for point in points]
+        sound = [where for where in seeing if where is not None]
+        if len(sound) == len(points):
+            yield Flag("gradients", self.name, share(~torch.stack(sound).all(0)), 0.05, why)
 
     def noise(self) -> Iterator[Flag]:
         """Random images of the same threat model must not break what the attack left."""
@@ -126,7 +125,7 @@ class _Checks:
         why = f"share of examples that {_NOISES} random images break and the attack does not: gradients mislead"
         random = PGD(threat_model=altered(self.attack.threat_model, "spread", lambda _: 1.0), steps=0, restarts=_NOISES)
         missed = (self._lead(self.attack) > 0) & (self._lead(random) <= 0)
-        yield Flag("black box", self.name, _share(missed), 0.002, why)
+        yield Flag("black box", self.name, share(missed), 0.002, why)
 
     def bound(self) -> Iterator[Flag]:
         """With twice the bound, accuracy must not rise."""
@@ -137,7 +136,7 @@ class _Checks:
         except ValueError:  # there is no such bound: everything is inside already
             return
         if wider is not self.attack:
-            rise = _share(self._lead(wider) > 0) - _share(self._lead(self.attack) > 0)
+            rise = share(self._lead(wider) > 0) - share(self._lead(self.attack) > 0)
             yield Flag("bound", self.name, max(0.0, rise), 0.05, why)
 
     def converged(self) -> Iterator[Flag]:
@@ -154,19 +153,23 @@ class _Checks:
         value = float((more / fall).clamp(0, 1)) if more > 0 and fall > 0 else float(more > 0)
         yield Flag("converged", self.name, value, 0.1, why)
 
-    def _gradient(self, perturb: Callable[[Tensor], Tensor], point: Tensor) -> Tensor | None:
-        """`[n, …]` flattened; zeros where the logits do not depend on the images, None where those hang on nothing."""
+    def _sees(self, perturb: Callable[[Tensor], Tensor], point: Tensor) -> Tensor | None:
+        """Where the gradient is finite and, unless the goal is reached there, not zero, `[n]`.
+
+        Beyond its goal a capped margin is flat, and the search is over. None where the images hang on nothing.
+        """
         params = point.detach().requires_grad_()
         images = perturb(params)
         if not images.requires_grad:
             return None
         logits = self.classifier(images).float()
-        goal = getattr(self.attack, "goal", Untargeted()).of(self.labels, Noise(self.seeds).stream(1))
-        gain = goal.aimed(lambda: self.classifier(self.images).detach()).turned(0).gain(logits).sum()
-        if not gain.requires_grad:
-            return torch.zeros_like(params).flatten(1)
-        (gradient,) = torch.autograd.grad(gain, params, allow_unused=True)
-        return (torch.zeros_like(params) if gradient is None else gradient).flatten(1)
+        aims = getattr(self.attack, "goal", Untargeted()).of(self.labels, Noise(self.seeds).stream(1))
+        goal = aims.aimed(lambda: self.classifier(self.images).detach()).turned(0)
+        gain = goal.gain(logits).sum()
+        gradient = torch.autograd.grad(gain, params, allow_unused=True)[0] if gain.requires_grad else None
+        slope = (torch.zeros_like(params) if gradient is None else gradient).flatten(1)
+        reached: Tensor = goal.reached(logits)
+        return slope.isfinite().all(1) & ((slope != 0).any(1) | reached)
 
     def _lead(self, attack: Attack) -> Tensor:
         """The label's lead on what comes back, `[n]`; that of the attack as it is, is computed once."""
@@ -210,7 +213,3 @@ def altered(thing: Any, field: str, change: Callable[[Any], Any]) -> Any:
         if new is not value and not (number and new == value):
             changes[part.name] = new
     return replace(thing, **changes) if changes else thing
-
-
-def _share(column: Tensor) -> float:
-    return float(column.float().mean()) if len(column) else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,35 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, open_dict
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation import Subject
+from gauntlet.evaluation import AttackSuite, Grid, Subject
 from gauntlet.files import read_json
 from gauntlet.identity import digest
+from gauntlet.launch.bounds import at_bounds, shares
 from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
 from gauntlet.launch.config import WAYS_TO_DATA, plain, run_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.forecast import forecast
-from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
+from gauntlet.launch.gauntlet import (
+    build_calibrated,
+    build_grid,
+    device_of,
+    run_gauntlet,
+    show_curves,
+    write_card,
+)
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.ranks import ranks
 from gauntlet.launch.references import fitted, fitted_before, with_references, without_weights
 from gauntlet.loggers import wandb_finished
 from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
+from gauntlet.reports.curves import at_share
 from gauntlet.reports.dashboard import send_evaluation
 from gauntlet.reports.table import read_card
 
 
 def evaluate(config: DictConfig) -> None:
-    """Find out what the checkpoint is, then do what is missing of the suite."""
+    """Find out what the checkpoint is, then do what is missing of the suite, at every share of the bounds."""
     checkpoint = Path(config.checkpoint).absolute()
     home = run_of(checkpoint)
     _take_over(config, RunFolder(home) if home else None)
@@ -45,25 +55,48 @@ def evaluate(config: DictConfig) -> None:
     classifier = build_classifier(whole, data, 0)
     load_weights(classifier, tensors, weights)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    dry = whole["dry_run"]
-    ready = with_references(whole, fitted_before(whole, data) if dry else fitted(whole, data))
-    if dry:  # a reference still to be fitted costs as much before as after
-        ready = without_weights(ready)
-    suite = build_suite(ready, classifier, data)
-    reference = build_reference(ready, data)
     device = device_of(whole["evaluation"]["device"])
     here = ranks()
     grid = build_grid(whole["evaluation"], here.rank, here.world)
+    calibrated = build_calibrated(whole["evaluation"])
+    known = fitted_before(whole, data) if whole["dry_run"] else fitted(whole, data)
+    suites = {
+        share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
+        for share in shares(whole["bounds"])
+    }
+    reference = build_reference(_ready(whole, known), data)
     sha = digest_of(weights)
-    subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference)
-    if dry:
-        forecast(subject, suite, whole["suite"], grid, folder)
+    subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated)
+    if whole["dry_run"]:
+        _forecast(subject, suites, whole["suite"], grid, folder)
         return
-    if home != folder.path and not here.rank:
+    if home != folder.path and not grid.rank:
         write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
-    with wandb_finished():
-        run_gauntlet(subject, suite, whole["suite"], grid, folder)
-        send_evaluation(_loggers(whole, folder, sha), folder.path, whole["suite"] + grid.mode.suffix)
+    for share, suite in suites.items():
+        run_gauntlet(subject, suite, whole["suite"], grid, folder, share)
+    if whole["bounds"] is not None:
+        show_curves(whole["suite"], grid, folder)
+    if not grid.rank:
+        with wandb_finished():
+            for share in suites:
+                name = at_share(whole["suite"] + grid.mode.suffix, share)
+                send_evaluation(_loggers(whole, folder, sha), folder.path, name)
+
+
+def _ready(config: dict[str, Any], known: Mapping[str, Path]) -> dict[str, Any]:
+    """The config with the weights of its references; one still to be fitted costs as much before as after."""
+    ready: dict[str, Any] = without_weights(with_references(config, known))
+    return ready
+
+
+def _forecast(
+    subject: Subject, suites: Mapping[float | None, AttackSuite], name: str, grid: Grid, folder: RunFolder
+) -> None:
+    """What it would cost, told by one process."""
+    if grid.rank:
+        return
+    for share, suite in suites.items():
+        forecast(subject, suite, at_share(name, share), grid, folder)
 
 
 def _loggers(whole: dict[str, Any], folder: RunFolder, sha: str) -> list[Logger]:

@@ -32,9 +32,10 @@ from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.ranks import ranks
 from gauntlet.reports import details, draw_examples, markdown_table, read_row, run_table
+from gauntlet.reports.curves import at_share, curves_markdown, curves_table, read_curves
 from gauntlet.reports.table import caption, read_card
 
-_PROBED = 32  # examples of the sanity checks
+_OF_THE_SUBJECT = ("device", "calibrated_lpips")  # keys of a config's `evaluation` that are not the grid's
 
 
 def device_of(choice: str) -> torch.device:
@@ -57,13 +58,28 @@ def device_of(choice: str) -> torch.device:
 
 
 def build_grid(node: Mapping[str, Any], rank: int = 0, world: int = 1) -> Grid:
-    """The grid of a config's `evaluation`, whose `device` is the classifier's and not the grid's."""
-    grid = instantiate({k: v for k, v in node.items() if k != "device"}, "evaluation", rank=rank, world=world)
+    """The grid of a config's `evaluation`, part of which belongs to the subject."""
+    own = {key: value for key, value in node.items() if key not in _OF_THE_SUBJECT}
+    grid = instantiate(own, "evaluation", rank=rank, world=world)
     assert isinstance(grid, Grid)
     return grid
 
 
-def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
+def build_calibrated(node: Mapping[str, Any]) -> CalibratedLPIPS:
+    """The distance of the column `lpips_calibrated`, from a config's `evaluation`.
+
+    Raises:
+        UserError: a file that is not there.
+    """
+    file = node.get("calibrated_lpips")
+    if file is not None and not Path(file).is_file():
+        raise UserError(f"evaluation.calibrated_lpips={file}: there is no such file; null is torchvision's own")
+    return CalibratedLPIPS(file)
+
+
+def run_gauntlet(
+    subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder, share: float | None = None
+) -> None:
     """Do what is missing of a suite, then write and show what came out.
 
     Args:
@@ -72,18 +88,19 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
         name: of the suite.
         grid: how.
         folder: where.
+        share: of the dataset's bounds that the attacks have; None where nobody asked for shares.
     """
     start = time.monotonic()
-    name += grid.mode.suffix
+    name = at_share(name + grid.mode.suffix, share)
     places = grid.folders(subject, suite, folder.outcomes)
-    plan = _plan(folder, suite, grid, subject, places)
+    plan = _plan(folder, suite, grid, subject, places) | ({} if share in (None, 1) else {"share": share})
     _check_plan(folder, name, plan)
-    if not grid.rank:
-        say_first(subject, grid, places)
+    if grid.rank:
+        grid.run(subject, suite, folder.outcomes, lambda _: None)
+        return
+    say_first(subject, grid, places if share is None else {})  # other bounds are what was asked for
     with Display(suite.attacks) as display:
         grid.run(subject, suite, folder.outcomes, display.chunk_done)
-    if grid.rank:
-        return
     picture = folder.path / "pictures" / f"{name}.png"
     drawn = picture.exists() and _read_plan(folder, name) == plan
     write_atomically(_plan_file(folder, name), json.dumps(plan, indent=1) + "\n")
@@ -97,6 +114,15 @@ def run_gauntlet(subject: Subject, suite: AttackSuite, name: str, grid: Grid, fo
     print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
 
 
+def show_curves(name: str, grid: Grid, folder: RunFolder) -> None:
+    """Accuracy against the bound, of all shares that a run has been evaluated at."""
+    rows = read_curves(folder.path, name + grid.mode.suffix)
+    if grid.rank or len(rows) < 2:
+        return
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(curves_table(rows, f"attack suite {name} at shares of its bounds"))
+
+
 def _check(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
     """Sanity flags of whole records, unless these weights have them already."""
     if grid.mode.suffix or read_flags(folder.path, name, subject.checkpoint) is not None:
@@ -104,7 +130,7 @@ def _check(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: 
     print("sanity checks: gradients, bounds, convergence, noise, unbounded attack", flush=True)
     places = grid.folders(subject, suite, folder.outcomes)
     outcomes = {attack: read_outcomes(place.path) for attack, place in places.items()}
-    few = subject.examples[slice(0, min(_PROBED, grid.examples or _PROBED))]
+    few = subject.examples[slice(0, min(grid.probed, grid.chunks(subject)[-1].stop))]
     flags = [*recorded(suite, outcomes), *probe(subject.classifier, suite, few, grid.seed)]
     write_flags(folder.path, name, subject.checkpoint, flags)
 
@@ -171,8 +197,9 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
     card = read_card(folder.path)
     parts = [f"# {card['name']}\n"]
     for suite in sorted(path.stem for path in (folder.path / "suites").glob("*.json")):
-        if read_json(_plan_file(folder, suite))["checkpoint"] != card["checkpoint"]:
-            continue  # of weights that were here before
+        plan = read_json(_plan_file(folder, suite))
+        if plan["checkpoint"] != card["checkpoint"] or "share" in plan:
+            continue  # of weights that were here before; a point of a curve
         try:
             row = read_row(folder.path, suite)
         except UserError as error:  # another suite's records were taken away: no reason to hide this one's
@@ -183,12 +210,27 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
         parts += [] if row.survivors else [details(folder.path, suite)]
         parts += [f"Bounds: {bounds or 'none'}.\n"]
         parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
-    missing = CalibratedLPIPS().missing(subject.examples.shape[1:])
+    parts += _curves(folder)
+    missing = subject.calibrated.missing(subject.examples.shape[1:])
     parts += ["## What stands behind the numbers\n", f"- trained on: {', '.join(card['trained_on']) or 'clean images'}"]
     parts += [f"- checkpoint SHA-256 `{card['checkpoint']}`", f"- dataset fingerprint `{card['fingerprint']}`"]
     parts += [f"- calibrated LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"]
     parts += ["- code revision, versions and machine: `provenance.json`; every record: `outcomes/`"]
     write_atomically(folder.path / "report.md", "\n".join(parts) + "\n")
+
+
+def _curves(folder: RunFolder) -> list[str]:
+    """Accuracy against the bound, of every suite that was run at shares of its bounds."""
+    suites = sorted({path.stem.rpartition("@")[0] for path in (folder.path / "suites").glob("*@*.json")})
+    parts = []
+    for suite in suites:
+        try:
+            rows = read_curves(folder.path, suite)
+        except UserError as error:
+            parts += [f"## Accuracy against the bound, attack suite {suite}\n", f"{error}\n"]
+            continue
+        parts += [f"## Accuracy against the bound, attack suite {suite}\n", curves_markdown(rows)] if rows else []
+    return parts
 
 
 def _near(path: Path) -> Path:

@@ -26,6 +26,7 @@ from gauntlet.reports import (
     read_run,
     terminal_table,
 )
+from gauntlet.reports.comparison import Comparison, compare_all, comparisons_markdown, comparisons_table
 
 
 def report(config: DictConfig) -> None:
@@ -37,13 +38,17 @@ def report(config: DictConfig) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     for sheet in sheets:
         console.print(terminal_table(sheet))
+    pairs = [] if config.against is None else compare_all(list(folders), Path(config.against), config.suite)
+    if pairs:
+        console.print(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"))
     if config.folder is not None:
-        _write(Path(config.folder), sheets)
+        _write(Path(config.folder), sheets, pairs)
 
 
-def _write(folder: Path, sheets: Sequence[Sheet]) -> None:
+def _write(folder: Path, sheets: Sequence[Sheet], pairs: Sequence[Comparison]) -> None:
     """The same tables in every form, beside each other."""
-    write_atomically(folder / "table.md", "\n".join(markdown(sheet) for sheet in sheets))
+    tables = [*(markdown(sheet) for sheet in sheets), comparisons_markdown(pairs)]
+    write_atomically(folder / "table.md", "\n".join(tables).rstrip("\n") + "\n")
     write_atomically(folder / "table.tex", "\n".join(latex(sheet) for sheet in sheets))
     write_atomically(folder / "table.csv", numbers(sheets).write_csv())
     write_atomically(folder / "report.html", page(sheets, provenance()))

@@ -34,7 +34,7 @@ from gauntlet.launch.build import (
 )
 from gauntlet.launch.config import check_named_row, digest_of, plain
 from gauntlet.launch.folder import RunFolder
-from gauntlet.launch.gauntlet import build_grid, device_of, run_gauntlet, write_card
+from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.ranks import check_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
@@ -66,6 +66,7 @@ def train(config: DictConfig) -> None:
         build_suite(bare, classifier, data)
         grid = build_grid(whole["evaluation"], trainer.global_rank, trainer.world_size)
         device = device_of(whole["evaluation"]["device"])
+        calibrated = build_calibrated(whole["evaluation"])
         whole_with_weights = with_references(whole, fitted(whole, data))
         defense = build_defense(whole_with_weights, classifier, data)
         suite = build_suite(whole_with_weights, classifier, data)
@@ -74,13 +75,16 @@ def train(config: DictConfig) -> None:
             if whole["restart"]:
                 folder.move_aside()
             folder.begin(whole, data.training_fingerprint)
-        if not folder.weights.exists():
-            _fit(trainer, defense, data, folder)
+        last = KeepResumable.file(folder.path)
+        if whole["restart"]:  # other ranks may still see what the first one is moving aside
+            _fit(trainer, defense, data, folder, None)
+        elif not folder.weights.exists():
+            _fit(trainer, defense, data, folder, last if last.exists() else None)
         load_weights(classifier, read_weights(folder.weights), folder.weights)
         checkpoint = file_digest(folder.weights)
         if _leads():
             write_card(folder, _card(whole, defense, checkpoint, data))
-        subject = Subject(classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference)
+        subject = Subject(classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference, calibrated)
         run_gauntlet(subject, suite, whole["suite"], grid, folder)
         if _leads():
             send_evaluation(trainer.loggers, folder.path, whole["suite"] + grid.mode.suffix)
@@ -138,13 +142,12 @@ def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[L
     return [MetricsCSV(folder.path), *others]
 
 
-def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder) -> None:
-    """Train from the last checkpoint, or from the start; the trained weights appear only when all is done."""
+def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder, resume: Path | None) -> None:
+    """Train from a checkpoint, or from the start; the trained weights appear only when all is done."""
     last = KeepResumable.file(folder.path)
     last.parent.mkdir(parents=True, exist_ok=True)
     for scrap in last.parent.glob(f".{last.name}.*"):
         scrap.unlink(missing_ok=True)
-    resume = last if last.exists() else None
     if resume:
         _check_whole(resume)
         print(f"going on from {os.path.relpath(resume)}", flush=True)

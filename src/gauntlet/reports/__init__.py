@@ -10,7 +10,7 @@ from gauntlet.reports.published import PublishedRow, PublishedTable, read_publis
 from gauntlet.reports.runs import Run, read_run
 from gauntlet.reports.sheet import Cell, Sheet, make_sheet, make_sheets
 from gauntlet.reports.spreadsheet import numbers
-from gauntlet.reports.table import Row, markdown_table, read_row, run_table, runs_table
+from gauntlet.reports.table import Row, markdown_table, read_row, run_table
 from gauntlet.reports.terminal import terminal_table
 
 __all__ = [
@@ -35,6 +35,5 @@ __all__ = [
     "read_row",
     "read_run",
     "run_table",
-    "runs_table",
     "terminal_table",
 ]

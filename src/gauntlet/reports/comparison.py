@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.table import Table
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.outcomes import read_outcomes
-from gauntlet.evaluation.pairs import Paired, compare
+from gauntlet.evaluation.measures import check_same_examples, standing
+from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
+from gauntlet.evaluation.pairs import Paired, compare, paired
 from gauntlet.files import read_json
-from gauntlet.reports.table import read_plan
+from gauntlet.reports.table import read_card, read_plan
 
-_OF_THE_CHECKPOINT = {"checkpoint", "classifier"}  # in an identity; all the rest must be the same
+_OF_THE_CHECKPOINT = {"checkpoint", "classifier", "survivors_of"}  # in an identity; all the rest must be the same
+_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run against another."""
+
+    run: str
+    against: str
+    pairs: Mapping[str, Paired]
+    """By attack, and of the union: positive where the run is right more often. Empty where nothing can be compared."""
+    reason: str = ""
+    """Why not."""
+
+
+def compare_all(folders: Sequence[Path], against: Path, suite: str) -> list[Comparison]:
+    """Every other run against one of them, on the same examples.
+
+    Args:
+        folders: of runs.
+        against: the one that the others are compared with, wherever it lies.
+        suite: under which all of them were evaluated.
+    """
+    baseline, found = read_card(against)["name"], []
+    for folder in (folder for folder in folders if folder.absolute() != against.absolute()):
+        name = read_card(folder)["name"]
+        try:
+            found.append(Comparison(name, baseline, compare_runs(folder, against, suite)))
+        except UserError as error:
+            found.append(Comparison(name, baseline, {}, str(error)))
+    return found
 
 
 def compare_runs(first: Path, second: Path, suite: str) -> dict[str, Paired]:
-    """Two run folders under one suite.
+    """Two run folders under one suite. Attacks that ran on survivors only are compared in the union alone.
 
     Raises:
         UserError: they were not both evaluated under it, with the same attacks on the same examples.
@@ -29,15 +63,28 @@ def compare_runs(first: Path, second: Path, suite: str) -> dict[str, Paired]:
     places, others = _places(first, one), _places(second, other)
     for name in places.keys() & others.keys():
         _check_alike(name, read_json(places[name] / "identity.json"), read_json(others[name] / "identity.json"))
-    return compare(_outcomes(places), _outcomes(others), one["union"])
+    records = (_outcomes(places, one), _outcomes(others, other))
+    whole = [name for name in places if not one["attacks"][name].get("survivors_of")]
+    mine, theirs = ({name: frames[name] for name in whole if name in frames} for frames in records)
+    found = compare(mine, theirs, one["union"])
+    if set(one["union"]) - set(whole):
+        check_same_examples([frames[one["union"][-1]] for frames in records])
+        found["union"] = paired(*(standing([frames[name] for name in one["union"]]) for frames in records))
+    return found
 
 
 def _places(folder: Path, plan: Mapping[str, Any]) -> dict[str, Path]:
     return {name: folder / entry["folder"] for name, entry in plan["attacks"].items()}
 
 
-def _outcomes(places: Mapping[str, Path]) -> dict[str, pl.DataFrame]:
-    return {name: read_outcomes(place) for name, place in places.items()}
+def _outcomes(places: Mapping[str, Path], plan: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
+    """By attack; where one ran on survivors, with those who had fallen before."""
+    records = {name: read_outcomes(place) for name, place in places.items()}
+    earlier = {name: plan["attacks"][name].get("survivors_of", []) for name in places}
+    return {
+        name: with_fallen(frame, [records[other] for other in earlier[name]]) if earlier[name] else frame
+        for name, frame in records.items()
+    }
 
 
 def _check_alike(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -57,10 +104,44 @@ def comparison_table(pairs: Mapping[str, Paired], first: str, second: str) -> st
         "| --- | --: | --: | --: | --: |",
     ]
     for name, pair in pairs.items():
-        difference = f"{100 * pair.difference:+.1f} ({100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
+        difference = f"{100 * pair.difference:+.1f} ({_interval(pair)})"
         p_value = f"{pair.p_value:.2g}" if pair.p_value >= 1e-4 else "< 0.0001"
         lines.append(f"| {name} | {difference} | {pair.only_first} | {pair.only_second} | {p_value} |")
-    note = (
-        "Accuracy points with a 95 % Bonett–Price interval; p of McNemar's exact test, not adjusted for several tests."
+    return "\n".join([*lines, "", _NOTE]) + "\n"
+
+
+_NOTE = "Accuracy points with a 95 % Bonett–Price interval; p of McNemar's exact test, not adjusted for several tests."
+
+
+def comparisons_table(found: Sequence[Comparison], title: str) -> Table:
+    """For a terminal: a run per row, an attack per column."""
+    stars = ", ".join(f"{mark} p < {level:g}" for level, mark in reversed(_STARS))
+    reasons = [f"{one.run} is not compared: {one.reason}" for one in found if not one.pairs]
+    said = "\n".join([f"{_NOTE} {stars}.", *reasons])
+    table = Table(title=title, title_justify="left", caption=said, caption_justify="left", show_lines=True)
+    table.add_column("run", no_wrap=True)
+    names = list(dict.fromkeys(name for one in found for name in one.pairs))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "union" else "")
+    for one in (one for one in found if one.pairs):
+        table.add_row(one.run.replace("/", "\n"), *(_cell(one.pairs.get(name)) for name in names))
+    return table
+
+
+def comparisons_markdown(found: Sequence[Comparison]) -> str:
+    """For a page: a table per run."""
+    return "\n".join(
+        comparison_table(one.pairs, one.run, one.against) if one.pairs else f"{one.run} is not compared: {one.reason}\n"
+        for one in found
     )
-    return "\n".join([*lines, "", note]) + "\n"
+
+
+def _cell(pair: Paired | None) -> str:
+    if pair is None:
+        return "–"
+    star = next((mark for level, mark in _STARS if pair.p_value < level), "")
+    return f"{100 * pair.difference:+.1f}{star}\n{_interval(pair)}"
+
+
+def _interval(pair: Paired) -> str:
+    return f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"

@@ -148,21 +148,6 @@ def run_table(row: Row, title: str) -> Table:
     return table
 
 
-def runs_table(rows: Sequence[Row], title: str) -> Table:
-    """Several runs for a terminal: a run per row, an attack per column."""
-    table = Table(title=title, title_justify="left", caption=caption(rows), caption_justify="left", show_lines=True)
-    table.add_column("run", no_wrap=True)
-    for name in columns(rows):
-        table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "union" else "")
-    for row in rows:
-        shown = []
-        for name in columns(rows):
-            value = row.cells.get(name)
-            shown.append("–" if value is None else f"{100 * value.value:.1f}{row.mark(name)}\n{_interval(value)}")
-        table.add_row(row.name.replace("/", "\n"), *shown)
-    return table
-
-
 def markdown_table(rows: Sequence[Row]) -> str:
     """For a page."""
     names = columns(rows)

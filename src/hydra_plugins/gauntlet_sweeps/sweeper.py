@@ -46,7 +46,7 @@ class GridSweeper(BasicSweeper):
         kept = [number for number, job in enumerate(jobs) if wanted is None or state_of(*job) in wanted]
         if wanted is not None:
             print(f"{len(kept)} of {len(batch)} jobs are {self.only}; the others are left alone", flush=True)
-        if hasattr(self.launcher, "folders"):
+        if self.launcher is not None and hasattr(self.launcher, "folders"):
             self.launcher.folders = [jobs[number].folder for number in kept]
         return [batch[number] for number in kept]
 

@@ -1,0 +1,125 @@
+"""`bounds=[…]`: one suite at shares of the dataset's bounds, as curves."""
+
+import json
+
+import polars as pl
+import pytest
+
+from gauntlet.errors import UserError
+from gauntlet.evaluation import read_outcomes
+from gauntlet.launch.bounds import shares
+from gauntlet.reports import read_row
+from gauntlet.reports.curves import read_curves
+
+SMALL = ("evaluation.examples=40", "evaluation.chunk=20", "evaluation.probed=2")
+
+
+def measured(run):
+    return {file: file.stat().st_mtime_ns for file in run.rglob("*.parquet")}
+
+
+def linf_bounds(run):
+    return {file.stem: json.loads(file.read_text())["attacks"]["linf"]["bound"] for file in plans(run)}
+
+
+def plans(run):
+    return sorted((run / "suites").glob("*.json"))
+
+
+def test_every_share_has_its_records_and_the_whole_is_the_suite_itself(door, run):
+    before = measured(run)
+    said = door("evaluate", f"checkpoint={run}", "bounds=[2,0.5,1]", *SMALL)
+    assert said.code == 0, said.err
+    assert linf_bounds(run) == {"quick": 0.1, "quick@0.5": 0.05, "quick@2": 0.2}
+    after = measured(run)
+    assert {file: after[file] for file in before} == before  # what was there is not done again
+    assert len(after) == len(before) + 2 * 3 * 2  # two shares, three attacks with a bound, two chunks
+    for share, folder in ((0.5, "quick@0.5"), (2, "quick@2")):
+        place = run / json.loads((run / "suites" / f"{folder}.json").read_text())["attacks"]["linf"]["folder"]
+        assert read_outcomes(place)["linf"].max() == pytest.approx(share * 0.1, abs=1e-6)
+    assert "measured anew" not in said.out  # other bounds are what was asked for
+
+
+def test_curves_are_read_and_shown_on_the_terminal_and_in_the_report(door, run):
+    said = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", "attack_suite=quick", *SMALL)
+    curves = read_curves(run, "quick")
+    assert list(curves) == [0.5, 1.0]
+    assert curves[1.0] == read_row(run, "quick")
+    assert curves[0.5].bounds["perceptual"] == pytest.approx(curves[1.0].bounds["perceptual"] / 2)
+    assert curves[0.5].cells["linf"].value >= curves[1.0].cells["linf"].value
+    assert curves[0.5].cells["clean"] == curves[1.0].cells["clean"]
+    table = said.out[said.out.index("at shares of its bounds") :]
+    assert "× 0.5" in table
+    assert "union" in table
+    page = (run / "report.md").read_text()
+    assert "## Accuracy against the bound, attack suite quick" in page
+    assert "| attack | × 0.5 | × 1 |" in page
+    assert "## Attack suite quick@0.5" not in page
+
+
+def test_a_sweep_of_shares_gives_what_a_list_gives(door, run):
+    said = door("evaluate", "-m", f"checkpoint={run}", "bounds=0.5,2", *SMALL)
+    assert said.code == 0, said.err
+    assert list(read_curves(run, "quick")) == [0.5, 1.0, 2.0]
+    before = measured(run)
+    assert door("evaluate", f"checkpoint={run}", "bounds=[0.5,2]", *SMALL).code == 0
+    assert measured(run) == before
+
+
+def test_at_no_bound_all_attacks_leave_the_clean_accuracy(door, run):
+    assert door("evaluate", f"checkpoint={run}", "bounds=[0]", *SMALL).code == 0
+    cells = read_curves(run, "quick")[0.0].cells
+    assert cells["linf"] == cells["l2"] == cells["perceptual"] == cells["union"] == cells["clean"]
+
+
+def test_survivors_have_curves_of_their_own(door, run):
+    assert door("evaluate", f"checkpoint={run}", "bounds=[0.5,2]", "mode=survivors", *SMALL).code == 0
+    curves = read_curves(run, "quick-survivors")
+    assert list(curves) == [0.5, 2.0]
+    assert curves[0.5].cells["linf"] is None
+    assert curves[0.5].cells["union"].value >= curves[2.0].cells["union"].value
+    assert list(read_curves(run, "quick")) == [1.0]
+
+
+def test_accuracy_that_rises_with_the_share_has_a_flag(door, run):
+    assert door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", *SMALL).code == 0
+    assert read_curves(run, "quick")[1.0].raised == read_row(run, "quick").raised
+    place = run / json.loads((run / "suites" / "quick.json").read_text())["attacks"]["linf"]["folder"]
+    for file in place.glob("*.parquet"):
+        pl.read_parquet(file).with_columns(robust=pl.lit(True)).write_parquet(file)
+    curves = read_curves(run, "quick")
+    assert ("bound", "linf") in {(flag.name, flag.attack) for flag in curves[1.0].raised}
+    assert curves[1.0].mark("linf") == "†"
+
+
+def test_a_dry_run_has_a_plan_for_every_share(door, run):
+    said = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", "dry_run=true", *SMALL)
+    assert said.code == 0, said.err
+    assert "attack suite quick@0.5 would do" in said.out
+    assert "attack suite quick would do" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("bounds=0.25,0.5,1,2",), "key=[value1,value2]"),
+        (("bounds=[half]",), "bounds=[0.25,0.5,1,2]"),
+        (("bounds=[]",), "bounds=[0.25,0.5,1,2]"),
+        (("bounds=[-1]",), "bounds=[0.25,0.5,1,2]"),
+        (("bounds=[1,20]",), "L∞ bound 2.0 is not in [0, 1]"),
+    ],
+)
+def test_shares_that_cannot_be_are_one_line_before_anything_is_measured(door, run, words, hint):
+    before = measured(run)
+    said = door("evaluate", f"checkpoint={run}", "suite=other", *words, *SMALL)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
+    assert hint in said.err
+    assert measured(run) == before
+
+
+def test_shares_are_sorted_and_said_once():
+    assert shares(None) == [None]
+    assert shares(0.5) == [0.5]
+    assert shares([2, 1, 0.5, 1.0]) == [0.5, 1.0, 2.0]
+    with pytest.raises(UserError, match="bounds=True"):
+        shares(True)

@@ -1,0 +1,91 @@
+"""Several runs in pairs, on the terminal and on a page."""
+
+import shutil
+
+import polars as pl
+import pytest
+
+from gauntlet.evaluation import read_outcomes
+from gauntlet.evaluation.pairs import mcnemar
+from gauntlet.files import read_json, write_atomically
+from gauntlet.reports import compare_runs
+from gauntlet.reports.comparison import compare_all, comparisons_markdown, comparisons_table
+
+
+def folder_of(run, attack, suite="quick"):
+    return run / read_json(run / "suites" / f"{suite}.json")["attacks"][attack]["folder"]
+
+
+def fallen(run, attack, count):
+    """Let the first so many standing examples fall under an attack. How many did."""
+    place = folder_of(run, attack)
+    frame = read_outcomes(place)
+    victims = frame.filter("robust")["example_id"].head(count).to_list()
+    for file in place.glob("*.parquet"):
+        part = pl.read_parquet(file)
+        hit = pl.col("example_id").is_in(victims)
+        part.with_columns(robust=pl.col("robust") & ~hit).write_parquet(file)
+    return len(victims)
+
+
+@pytest.fixture
+def other(run):
+    """The same run under another name, to be spoilt."""
+    place = shutil.copytree(run, run.with_name("other"))
+    card = (place / "card.json").read_text()
+    write_atomically(place / "card.json", card.replace("seed0", "worse"))
+    return place
+
+
+def test_every_run_is_compared_with_the_one(run, other):
+    count = fallen(other, "clean", 6)
+    (found,) = compare_all([run, other], run, "quick")
+    assert (found.run, found.against) == ("normal/small_resnet/worse", "normal/small_resnet/seed0")
+    clean = found.pairs["clean"]
+    assert (clean.only_first, clean.only_second, clean.p_value) == (0, count, mcnemar(0, count))
+    assert clean.difference == -count / 40
+    assert [one.run for one in compare_all([run, other], other, "quick")] == ["normal/small_resnet/seed0"]
+    assert compare_all([run], run, "quick") == []
+
+
+def test_what_cannot_be_compared_says_why_and_the_others_are(run, other):
+    third = shutil.copytree(run, run.with_name("third"))
+    identity = folder_of(third, "l2") / "identity.json"
+    write_atomically(identity, identity.read_text().replace('"seed": 0', '"seed": 7'))
+    found = compare_all([run, other, third], run, "quick")
+    assert [bool(one.pairs) for one in found] == [True, False]
+    assert "l2 was not measured alike, the two runs differ in seed" in found[1].reason
+    assert "is not compared: l2 was not measured alike" in comparisons_markdown(found)
+
+
+def test_runs_on_survivors_are_compared_in_the_union_and_where_they_are_whole(door, run, other):
+    for place in (run, other):
+        said = door(
+            "evaluate", f"checkpoint={place}", "mode=survivors", "evaluation.examples=40", "evaluation.chunk=20"
+        )
+        assert said.code == 0, said.err
+    pairs = compare_runs(run, other, "quick-survivors")
+    assert pairs.keys() == {"clean", "perceptual", "union"}
+    assert pairs["union"] == compare_runs(run, other, "quick")["union"]
+
+
+def test_the_report_compares_runs_with_one_of_them(door, run, other, tmp_path):
+    count = fallen(other, "clean", 10)
+    said = door("report", f"runs=[{run},{other}]", f"against={run}", f"folder={tmp_path / 'report'}")
+    assert said.code == 0, said.err
+    assert "against normal/small_resnet/seed0, on the same examples" in said.out
+    assert f"{-100 * count / 40:+.1f}**" in said.out
+    assert (
+        "normal/small_resnet/worse against normal/small_resnet/seed0, 40 test examples."
+        in (tmp_path / "report" / "table.md").read_text()
+    )
+    said = door("report", f"runs=[{run},{other}]", f"against={other}", "folder=null")
+    assert "against normal/small_resnet/worse, on the same examples" in said.out
+    assert "on the same examples" not in door("report", f"runs=[{run},{other}]", "folder=null").out
+
+
+def test_a_table_has_a_row_for_every_run_that_can_be_compared(run, other):
+    found = compare_all([run, other], run, "quick")
+    table = comparisons_table(found, "pairs")
+    assert table.row_count == 1
+    assert [column.header for column in table.columns] == ["run", "clean", "linf", "l2", "perceptual", "union"]
