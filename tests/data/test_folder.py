@@ -190,7 +190,7 @@ def empty_class(tree):
         (no_train, "has no folder train"),
         (no_test, "has no folder test or val"),
         (flat, "holds 9 pictures and no class folders: move each picture into"),
-        (missing_class, "write dataset.classes=2"),
+        (missing_class, "other classes: missing bee"),
         (other_class, "other classes: missing bee; extra bug"),
         (empty_class, "bee holds no pictures"),
     ],

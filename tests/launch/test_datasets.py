@@ -62,7 +62,12 @@ def test_training_goes_on_wherever_the_same_images_lie(door, mini, tmp_path, mon
 
 def test_where_the_images_are_not_one_line_says_what_to_put_where(door, tmp_path, monkeypatch):
     no_network(monkeypatch)
-    said = door("train", *FAST, "dataset=cifar10", f"dataset.root={tmp_path / 'none'}", f"outputs={tmp_path / 'out'}")
+    words = [*FAST, "dataset=cifar10", f"dataset.root={tmp_path / 'none'}", f"outputs={tmp_path / 'out'}"]
+    said = door("train", *words)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert f"dataset.root={tmp_path / 'none'}: there is no such folder" in said.err
+    (tmp_path / "none").mkdir()
+    said = door("train", *words)
     assert said.code == 2
     assert said.err.startswith("gauntlet: CIFAR-10 is not in ")
     assert "dataset.root=<folder>" in said.err

@@ -63,28 +63,22 @@ class ImageFolder(ImageData):
     def load(self) -> Splits:
         """List the files; none is opened yet."""
         train_folder, test_folder = self._folders()
-        names = self.class_names(train_folder)
-        others = self.class_names(test_folder)
+        names, others = self.class_names(train_folder), self.class_names(test_folder)
         if names != others:
             raise UserError(f"{test_folder} and {train_folder} have other classes: {difference(others, names)}")
+        if len(names) != self.classes:
+            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            raise UserError(
+                f"{train_folder} has {len(names)} class folders ({shown}), dataset.classes is {self.classes}:"
+                f" write dataset.classes={len(names)}"
+            )
         train, test = self._listed(train_folder, names), self._listed(test_folder, names)
         held = held_out(train.ids, self.validation)
         return Splits(train.rows(~held), train.rows(held), test)
 
     def class_names(self, folder: Path) -> list[str]:
-        """The class folders in the order of their labels.
-
-        Raises:
-            UserError: not as many as `classes`.
-        """
-        names = folders_in(folder)
-        if len(names) != self.classes:
-            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            raise UserError(
-                f"{folder} has {len(names)} class folders ({shown}), dataset.classes is {self.classes}:"
-                f" write dataset.classes={len(names)}"
-            )
-        return names
+        """The class folders in the order of their labels."""
+        return folders_in(folder)
 
     def _folders(self) -> tuple[Path, Path]:
         if not self.root.is_dir():

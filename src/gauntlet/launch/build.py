@@ -27,6 +27,8 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
     module = dict(dataset["module"])
     if augmentation := dataset.get("augmentation"):  # as nodes: Hydra turns dataclass objects given to it into dicts
         module["augmentation"] = [node for node in augmentation.values() if node is not None]
+    if dataset["classes"] < 2:
+        raise UserError(f"dataset.classes is {dataset['classes']}: a classifier tells at least 2 apart")
     data = instantiate(module, "dataset.module", **given)
     assert isinstance(data, ImageData)
     try:
@@ -128,10 +130,10 @@ def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
     try:
         with evaluating(network):
             logits: torch.Tensor = network(images)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # a network of somebody else's raises anything
         raise UserError(f"{what} cannot take {list(images.shape[1:])} images: {_short(error)}") from error
     return logits
 
 
 def _short(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -107,6 +108,18 @@ def _gpus_per_node(config: DictConfig) -> int | None:
     """One for each process of a job; none are asked for where it was told to compute on CPUs."""
     device = OmegaConf.select(config, "trainer.accelerator") or OmegaConf.select(config, "evaluation.device")
     return None if str(device).startswith("cpu") else int(OmegaConf.select(config, "trainer.devices") or 1)
+
+
+def check_root(config: Mapping[str, Any]) -> None:
+    """Refuse a `dataset.root` that somebody wrote and that is not there: only the default place is made and filled.
+
+    Raises:
+        UserError: naming it.
+    """
+    root = config["dataset"].get("root")
+    written = any(word.lstrip("+").startswith("dataset.root=") for word in HydraConfig.get().overrides.task)
+    if written and root is not None and not Path(root).exists():
+        raise UserError(f"dataset.root={root}: there is no such folder; make it to have the images fetched into it")
 
 
 def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:

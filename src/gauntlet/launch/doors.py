@@ -129,6 +129,11 @@ def _one_line(error: BaseException) -> str:
     if found := re.search(r"Missing mandatory value: (\w+)", str(error)):
         key = re.search(r"full_key: (\S+)", str(error)) or found
         return f"{key[1]}=… is missing: say which"
+    if found := re.search(r"dataset\.train_bounds\.(\w+)' not found", str(error)):
+        return (
+            f"distance={found[1]} has no bound in dataset.train_bounds: choose one that has (ssim and linf measure, but"
+            f" bound no perceptual training), or give yours with +dataset.train_bounds.{found[1]}=…"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
     return said if said else type(error).__name__

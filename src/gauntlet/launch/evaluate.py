@@ -17,7 +17,7 @@ from gauntlet.files import read_json
 from gauntlet.identity import digest
 from gauntlet.launch.bounds import at_bounds, shares
 from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
-from gauntlet.launch.config import WAYS_TO_DATA, plain, run_of
+from gauntlet.launch.config import WAYS_TO_DATA, check_root, plain, run_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.forecast import forecast
 from gauntlet.launch.gauntlet import (
@@ -30,7 +30,7 @@ from gauntlet.launch.gauntlet import (
 )
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.ranks import ranks
-from gauntlet.launch.references import fitted, fitted_before, with_references, without_weights
+from gauntlet.launch.references import fitted, fitted_before, references, with_references, without_weights
 from gauntlet.loggers import wandb_finished
 from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
@@ -51,6 +51,7 @@ def evaluate(config: DictConfig) -> None:
     if checkpoint.is_dir() and not weights.exists():
         raise UserError(f"{checkpoint} holds no trained weights yet: run its train.py command again to finish it")
     tensors = read_weights(weights)
+    check_root(whole)
     data = build_data(whole)
     classifier = build_classifier(whole, data, 0)
     load_weights(classifier, tensors, weights)
@@ -69,8 +70,12 @@ def evaluate(config: DictConfig) -> None:
     subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated)
     if whole["dry_run"]:
         _forecast(subject, suites, whole["suite"], grid, folder)
+        for network in () if grid.rank else references(whole).keys() - known.keys():
+            epochs = whole["dataset"]["reference_recipe"]["epochs"]
+            print(f"{network} would be fitted first, once, in {epochs} epochs, which is not counted here", flush=True)
         return
     if home != folder.path and not grid.rank:
+        _check_data(folder, data.fingerprint)
         write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
     for share, suite in suites.items():
         run_gauntlet(subject, suite, whole["suite"], grid, folder, share)
@@ -150,6 +155,16 @@ def _take_card(config: DictConfig) -> None:
         config.trained_on = card["trained_on"] if config.trained_on is None else config.trained_on
 
 
+def _check_data(folder: RunFolder, fingerprint: str) -> None:
+    """Refuse to put records of other images beside those that are there."""
+    file = folder.path / "card.json"
+    if file.exists() and (known := read_json(file)["fingerprint"]) != fingerprint:
+        raise UserError(
+            f"{folder.path} holds records on other images (fingerprint {known[:12]}…, these have {fingerprint[:12]}…):"
+            f" choose another outputs=<folder>"
+        )
+
+
 def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> dict[str, Any]:
     trained_on = whole["trained_on"]
     if trained_on is None and home and (home / "card.json").exists():
@@ -160,7 +175,7 @@ def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, 
         "model": whole["names"]["model"],
         "defense": None,
         "seed": None,
-        "trained_on": trained_on or [],
+        "trained_on": trained_on,
         "checkpoint": sha,
         "fingerprint": fingerprint,
     }

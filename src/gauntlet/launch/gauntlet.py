@@ -33,7 +33,7 @@ from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.ranks import ranks
 from gauntlet.reports import details, draw_examples, markdown_table, read_row, run_table
 from gauntlet.reports.curves import at_share, curves_markdown, curves_table, read_curves
-from gauntlet.reports.table import caption, read_card
+from gauntlet.reports.table import caption, read_card, said_of_training
 
 _OF_THE_SUBJECT = ("device", "calibrated_lpips")  # keys of a config's `evaluation` that are not the grid's
 
@@ -212,7 +212,7 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
         parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
     parts += _curves(folder)
     missing = subject.calibrated.missing(subject.examples.shape[1:])
-    parts += ["## What stands behind the numbers\n", f"- trained on: {', '.join(card['trained_on']) or 'clean images'}"]
+    parts += ["## What stands behind the numbers\n", f"- trained on: {said_of_training(card)}"]
     parts += [f"- checkpoint SHA-256 `{card['checkpoint']}`", f"- dataset fingerprint `{card['fingerprint']}`"]
     parts += [f"- calibrated LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"]
     parts += ["- code revision, versions and machine: `provenance.json`; every record: `outcomes/`"]

@@ -110,7 +110,10 @@ def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageDat
             pass
         if not weights.exists():
             print(
-                f"fitting the perceptual network {experiment} on {config['names']['dataset']} first, once: {place}",
+                f"fitting the perceptual network {experiment} on {config['names']['dataset']} first, once, in"
+                f" {config['dataset']['reference_recipe']['epochs']} epochs: {place}\n(instead:"
+                f" dataset.reference.network.weights=<file> for weights you have, dataset.reference=null for no"
+                f" column of distances)",
                 flush=True,
             )
             if subprocess.run(_command(config, experiment, place), env=_own_environment()).returncode:

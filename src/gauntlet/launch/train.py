@@ -32,7 +32,7 @@ from gauntlet.launch.build import (
     build_suite,
     build_training_data,
 )
-from gauntlet.launch.config import check_named_row, digest_of, plain
+from gauntlet.launch.config import check_named_row, check_root, digest_of, plain
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
@@ -55,6 +55,7 @@ def train(config: DictConfig) -> None:
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     if not whole["restart"]:
         folder.check(whole)
+    check_root(whole)
     data = build_training_data(whole, build_data(whole))
     if not whole["restart"]:
         folder.check_data(data.training_fingerprint)

@@ -50,7 +50,12 @@ _UNUSED = (r"^sub_block1\.",)
 
 
 def convert(
-    file: Path, model: str, arguments: Mapping[str, Any], source: str | None, trained_on: Sequence[str], out: Path
+    file: Path,
+    model: str,
+    arguments: Mapping[str, Any],
+    source: str | None,
+    trained_on: Sequence[str] | None,
+    out: Path,
 ) -> dict[str, Any]:
     """Write the weights of a foreign checkpoint under our names, and their card.
 
@@ -60,7 +65,7 @@ def convert(
         arguments: of the constructor. Normalisation that is left out is the file's own if it has one, else the
             constructor's.
         source: where the file comes from, for the card.
-        trained_on: names of the threat models it was trained on.
+        trained_on: names of the threat models it was trained on; none of them is clean images, None is unknown.
         out: a `.safetensors` file; the card goes beside it as `.json`.
 
     Returns:
@@ -71,7 +76,11 @@ def convert(
     """
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out}: expected a name that ends with .safetensors")
+    if arguments.get("classes", 2) < 2:
+        raise UserError(f"--classes {arguments['classes']}: expected at least 2")
     tensors = _foreign_tensors(file)
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise UserError(f"{file} holds NaN or infinity in {broken[0]}: such a network answers nothing; save it anew")
     complete = _with_normalisation(dict(arguments), tensors, file)
     network = _built(model, complete)
     load_weights(network, _translated(tensors, network, file), file)
@@ -81,7 +90,7 @@ def convert(
         "model": model,
         "node": {"_target_": f"gauntlet.models.{model}", **_whole_call(model, complete)},
         "source": {"file": file.name, "sha256": digest_of(file), "from": source},
-        "trained_on": list(trained_on),
+        "trained_on": None if trained_on is None else list(trained_on),
         "gauntlet": __version__,
     }
     write_atomically(card_of(out), json.dumps(card, indent=1) + "\n")
@@ -228,7 +237,7 @@ def _built(model: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise UserError(f"--model {model}: expected one of {', '.join(sorted(known))}")
     try:
         return known[model](**arguments)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"--model {model}: {' '.join(str(error).split())}") from None
 
 
@@ -241,7 +250,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", type=int, required=True, help="how many it tells apart")
     parser.add_argument("--mean", type=float, nargs="+", default=argparse.SUPPRESS, help="of its normalisation")
     parser.add_argument("--std", type=float, nargs="+", default=argparse.SUPPRESS, help="of its normalisation")
-    parser.add_argument("--trained-on", nargs="+", default=[], help="names of threat models: linf, l2, perceptual, …")
+    parser.add_argument("--trained-on", nargs="*", help="threat models: linf l2 …; none for clean images")
     parser.add_argument("--source", help="where the file comes from, for the card")
     parser.add_argument("--out", type=Path, required=True, help="a .safetensors file; the card goes beside it")
     given = vars(parser.parse_intermixed_args(words))
@@ -255,7 +264,10 @@ def main(words: Sequence[str] | None = None) -> None:
     except (UserError, OSError, yaml.YAMLError) as error:
         print(f"gauntlet: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    print(f"{given['out']}: {card['model']}, SHA-256 {card['sha256']}; its card is {card_of(given['out'])}")
+    normalised = f"mean {card['node'].get('mean')}, std {card['node'].get('std')}"
+    print(
+        f"{given['out']}: {card['model']}, {normalised}, SHA-256 {card['sha256']}; its card is {card_of(given['out'])}"
+    )
 
 
 if __name__ == "__main__":

@@ -52,6 +52,6 @@ def _downloaded(name: str) -> Path:
         except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong digest a RuntimeError
             raise UserError(
                 f"ImageNet weights of {name} are not here and {url} cannot be downloaded ({error}): put the file at"
-                f" {file}, or name a file you have with the distance's network.weights=<file>"
+                f" {file}, or name a file you have: dataset.reference.network.weights=<file>, or distance.network.weights=<file>"
             ) from None
     return file

@@ -34,6 +34,8 @@ class Normalise(nn.Module):
         super().__init__()
         if len(mean) != len(std) or not all(deviation > 0 for deviation in std):
             raise ValueError(f"mean {list(mean)}, std {list(std)}: expected one of each per channel, std above 0")
+        if not all(0 <= value <= 1 for value in (*mean, *std)):
+            raise ValueError(f"mean {list(mean)}, std {list(std)}: images are in [0, 1], so are these; divide by 255")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1))
 

@@ -85,7 +85,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | P
         raise UserError(
             f"{source} belongs to another architecture: {len(missing)} tensors of this network are not in it"
             f"{_example(missing)}, {len(unknown)} of its tensors are not in this network{_example(unknown)};"
-            f" choose the model it was trained with; for another project's file see python -m gauntlet.models.convert"
+            f" choose the model it was trained with (another project's file: python -m gauntlet.models.convert)"
         )
     network.load_state_dict(tensors)
 

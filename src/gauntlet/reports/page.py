@@ -22,6 +22,7 @@ from gauntlet.reports.plots import (
 from gauntlet.reports.runs import Run
 from gauntlet.reports.sheet import Sheet
 from gauntlet.reports.stamps import attacks_stamp, code_of, column_stamp, run_stamp, versions
+from gauntlet.reports.table import said_of_training
 
 _PICTURES = 2_000_000  # bytes for the galleries of all runs, so that twelve runs stay under 5 MB
 _PICTURE = 300_000  # for that of one run
@@ -80,6 +81,7 @@ def page(sheets: Sequence[Sheet], made_with: Mapping[str, Any]) -> str:
         loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["training"] = said_of_training
     return environment.get_template("page.html").render(
         sections=sections, count=count, code=code_of(made_with), versions=versions(made_with)
     )

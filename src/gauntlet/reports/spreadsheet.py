@@ -49,7 +49,7 @@ def _rows(sheet: Sheet) -> Iterator[dict[str, Any]]:
             "run": run.row.name,
             "folder": str(run.folder),
             "checkpoint": run.card["checkpoint"],
-            "trained_on": " ".join(run.card["trained_on"]),
+            "trained_on": " ".join(run.card["trained_on"] or []),
         }
         for name, cell in cells.items():
             yield {

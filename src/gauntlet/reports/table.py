@@ -81,7 +81,7 @@ def read_row(folder: Path, suite: str) -> Row:
     }
     cells["union"] = cells["unseen mean"] = None
     threats = {name: entry["threat_model"] for name, entry in plan["attacks"].items()}
-    others = unseen(threats, card["trained_on"])
+    others = unseen(threats, card["trained_on"] or [])
     if complete:
         measurable = others and not set(others) & set(survivors)
         cells["union"] = union_accuracy([outcomes[name] for name in plan["union"]])
@@ -121,6 +121,13 @@ def cell(value: Accuracy | None, mark: str = "") -> str:
 
 def _interval(value: Accuracy) -> str:
     return f"{100 * value.low:.1f}–{100 * value.high:.1f}"
+
+
+def said_of_training(card: Mapping[str, Any]) -> str:
+    """What a classifier was trained on, as far as anybody said."""
+    if card["trained_on"] is None:
+        return "not stated (trained_on=[…] says it); the unseen mean leaves nothing out"
+    return ", ".join(card["trained_on"]) or "clean images"
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
