@@ -26,6 +26,7 @@ from gauntlet.data import (
     TrainingExamples,
 )
 from gauntlet.errors import UserError
+from gauntlet.launch.build import build_data, build_training_data
 from gauntlet.noise import Noise
 from tests.data.test_module import Stop, fit
 
@@ -325,3 +326,14 @@ def test_a_second_source_without_a_place_is_asked_for(door, outputs):
     said = door("train", *SMALL, f"outputs={outputs}", "+extra@dataset.extra=npz")
     assert (said.code, said.err.count("\n")) == (2, 1), said.err
     assert "dataset.extra.root" in said.err
+
+
+def test_a_folder_as_a_second_source_has_the_size_of_the_dataset(tree):
+    from tests.defenses.regimes import composed
+
+    words = ("+extra@dataset.extra=folder", f"dataset.extra.root={tree}", "dataset.extra.workers=0")
+    config = composed("defense=normal", *words)
+    data = build_training_data(config, build_data(config))
+    assert len(data.training_split) == 1320
+    assert data.share == 0.5
+    assert data.training_split.shape == (3, 32, 32)

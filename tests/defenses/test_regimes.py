@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,40 +100,64 @@ import json, sys
 from pathlib import Path
 import torch
 from tests.defenses.regimes import regime, trainer_of
-name, folder = sys.argv[1], Path(sys.argv[2])
-made, data, config = regime(name)
-told = []
-if hasattr(made, "attacks"):
-    kept = made.perturbed
-    def perturbed(attack, batch, chosen):
-        told.append([made.global_step, attack, int(chosen.sum()), batch.ids.tolist()])
-        return kept(attack, batch, chosen)
-    made.perturbed = perturbed
-    if not made.attack_wrong:  # one process has nothing to attack while the other has
-        made.to_attack = lambda right: right & (made.global_rank == made.global_step % 2)
-trainer = trainer_of(config, folder, 3, devices=2, strategy="ddp")
-trainer.fit(made, datamodule=data)
-(folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(told))
-torch.save(dict(made.classifier.named_parameters()), folder / f"rank{trainer.global_rank}.pt")
+for name in sys.argv[2:]:
+    folder = Path(sys.argv[1]) / name
+    made, data, config = regime(name)
+    told = []
+    if hasattr(made, "attacks"):
+        def perturbed(attack, batch, chosen, made=made, told=told, kept=made.perturbed):
+            told.append([made.global_step, attack, int(chosen.sum()), batch.ids.tolist()])
+            return kept(attack, batch, chosen)
+        made.perturbed = perturbed
+        if not made.attack_wrong:  # one process has nothing to attack while the other has
+            made.to_attack = lambda right, made=made: right & (made.global_rank == made.global_step % 2)
+    trainer = trainer_of(config, folder, 3, devices=2, strategy="ddp")
+    trainer.fit(made, datamodule=data)
+    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(told))
+    torch.save(dict(made.classifier.named_parameters()), folder / f"rank{trainer.global_rank}.pt")
 """
 
 
+def on_two_processes(folder, names):
+    """Train each, one after the other, in one pair of processes, as torchrun would start them."""
+    (folder / "two.py").write_text(TWO_RANKS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group |= {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path]), "TORCHELASTIC_RUN_ID": "two"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, folder / "two.py", folder, *names],
+            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in processes:
+            _, err = process.communicate(timeout=550)
+            assert process.returncode == 0, err[-2000:]
+    finally:
+        for process in processes:
+            process.kill()
+
+
 @pytest.mark.parametrize(
-    "name", [name if name == "at_all_random" else pytest.param(name, marks=pytest.mark.slow) for name in DEFENSES]
+    "names", [["at_all_random"], pytest.param([n for n in DEFENSES if n != "at_all_random"], marks=pytest.mark.slow)]
 )
-def test_two_processes_take_the_same_steps_each_on_its_own_examples(tmp_path, name):
+def test_two_processes_take_the_same_steps_each_on_its_own_examples(tmp_path, names):
     """An attack is the same for both, also where one of them has nothing to attack."""
-    (tmp_path / "two.py").write_text(TWO_RANKS)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-    command = [sys.executable, tmp_path / "two.py", name, tmp_path]
-    done = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    weights = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
-    assert same(*weights)
-    told = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    assert [entry[:2] for entry in told[0]] == [entry[:2] for entry in told[1]]
-    for (_, _, first, ids), (_, _, second, others) in zip(*told, strict=True):
-        assert not set(ids) & set(others)
-        assert first + second > 0
-    if name == "at_all_random":
+    on_two_processes(tmp_path, names)
+    for name in names:
+        places = [tmp_path / name / f"rank{rank}" for rank in (0, 1)]
+        assert same(*(torch.load(place.with_suffix(".pt"), weights_only=True) for place in places)), name
+        told = [json.loads(place.with_suffix(".json").read_text()) for place in places]
+        assert [entry[:2] for entry in told[0]] == [entry[:2] for entry in told[1]], name
+        for (_, _, first, ids), (_, _, second, others) in zip(*told, strict=True):
+            assert not set(ids) & set(others)
+            assert first + second > 0
+    if names == ["at_all_random"]:
         assert len({attack for _, attack, _, _ in told[0]}) > 1
