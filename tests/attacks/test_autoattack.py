@@ -14,7 +14,7 @@ from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf
 from gauntlet.threats.l1 import knapsack
 from tests.fixtures import LinearClassifier, random_images
-from tests.networks import CHECKPOINTS, cifar10, resnet32
+from tests.networks import cifar10, resnet32
 
 DOUBLE = torch.float64
 NORMS = {Linf: "Linf", L2: "L2", L1: "L1"}
@@ -78,7 +78,7 @@ def linear(shape, bound, count=6):
 
 @pytest.mark.parametrize(("shape", "bound"), [((3, 7, 5), 0.3), ((3, 7, 5), 10.0), ((3, 16, 16), 6.0)])
 def test_in_the_l1_ball_apgd_comes_to_rest_where_the_packages_does(package, shape, bound):
-    """From the same start, in the ball itself: the same share of the optimum for all but one, parted by rounding."""
+    """From the same start, in the ball itself: the same share of the optimum for all but one, which rounding parts."""
     from pyautoattack.autopgd_base import APGDAttack
 
     classifier, images, labels, best = linear(shape, bound)
@@ -206,49 +206,78 @@ def test_breaks_what_the_package_breaks_at_full_budgets(package, attack, norm):
     assert (ours > -0.5)[(theirs > 0) & (ours <= 0)].all()
 
 
-def in_turn(threat, steps, queries, targets):
-    ranked, apgd = {"goal": RankedTargets(targets=targets)}, SparseAPGD if isinstance(threat, L1) else APGD
+def in_turn(threat, steps=100, queries=5000, targets=9, restarts=1):
+    """The four attacks; the defaults are the standard version's for L∞ and L2."""
+    apgd = SparseAPGD if isinstance(threat, L1) else APGD
+    ranked = RankedTargets(targets=min(targets, 5) if isinstance(threat, L1) else targets)
     return WorstCase(
         threat_model=threat,
         attacks={
-            "apgd": apgd(threat_model=threat, steps=steps),
-            "apgd targeted": apgd(threat_model=threat, steps=steps, **ranked),
+            "apgd": apgd(threat_model=threat, steps=steps, restarts=restarts),
+            "apgd targeted": apgd(threat_model=threat, steps=steps, goal=ranked),
             "fab": FAB(threat_model=threat, steps=steps, goal=RankedTargets(Lead(), targets)),
             "square": Square(threat_model=threat, queries=queries),
         },
     )
 
 
-def against_the_package(name, count, bound, steps, queries, targets):
-    """Who stands, by ours and by theirs, and the leads of ours."""
+def the_packages(classifier, threat):
+    """The standard version as it comes."""
     from pyautoattack import AutoAttack
 
+    return AutoAttack(classifier, norm=NORMS[type(threat)], eps=threat.bound, seed=0, device="cpu")
+
+
+def leads(name, threat, count, ours, theirs):
+    """Of the label's best rival on what either attack made of the same images, `[n]` each; standing is ≤ 0."""
     classifier, images, labels = right(name, count)
-    theirs = AutoAttack(classifier, norm="Linf", eps=bound, seed=0, device="cpu")
-    theirs.apgd.n_iter = theirs.apgd_targeted.n_iter = theirs.fab.n_iter = steps
-    theirs.apgd.n_iter_orig = theirs.apgd_targeted.n_iter_orig = steps
-    theirs.apgd_targeted.n_target_classes = theirs.fab.n_target_classes = targets
-    theirs.square.n_queries = queries
-    other = theirs.run_standard_evaluation(images, labels, batch_size=len(images))[0]
-    found = in_turn(Linf(bound), steps, queries, targets)(classifier, images, labels, seeds=torch.arange(len(images)))
-    return lead(classifier, found.images, labels) <= 0, lead(classifier, other, labels) <= 0
+    found = ours(threat)(classifier, images, labels, seeds=torch.arange(len(images))).images
+    other = theirs(classifier, threat).run_standard_evaluation(images, labels, batch_size=len(images))[0]
+    assert (threat.around(images).size(other - images) <= 1 + 1e-4).all()
+    return lead(classifier, found, labels), lead(classifier, other, labels)
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_autoattack_agrees_with_the_package_with_small_budgets(package, name):
-    bound = 1 / 255 if name == "normal" else 5 / 255
-    ours, theirs = against_the_package(name, 8, bound, steps=8, queries=20, targets=1)
-    assert (ours != theirs).sum() <= 1
+@pytest.mark.parametrize(
+    ("name", "threat"),
+    [
+        ("normal", Linf(1 / 255)),
+        ("delta", Linf(5 / 255)),
+        ("recoloradv_stadv_delta", Linf(5 / 255)),
+        ("delta", L2(0.8)),
+        ("delta", L1(8.0)),
+    ],
+)
+def test_autoattack_agrees_with_the_package_with_small_budgets(package, name, threat):
+    def theirs(classifier, threat):
+        whole = the_packages(classifier, threat)
+        whole.apgd.n_iter = whole.apgd_targeted.n_iter = whole.fab.n_iter = 8
+        whole.apgd.n_iter_orig = whole.apgd_targeted.n_iter_orig = 8
+        whole.apgd_targeted.n_target_classes = whole.fab.n_target_classes = whole.apgd.n_restarts = 1
+        whole.square.n_queries = 20
+        return whole
+
+    ours, package_s = leads(name, threat, 8, lambda threat: in_turn(threat, 8, 20, 1), theirs)
+    assert ((ours > 0) != (package_s > 0)).sum() <= 1
+
+
+STANDARD = {
+    "normal": (Linf(1 / 255), L2(0.2), L1(5.0)),  # at 8/255 nothing is left of it
+    "delta": (Linf(8 / 255), L2(1.5), L1(22.0)),
+    "recoloradv_stadv_delta": (Linf(8 / 255), L2(1.5), L1(22.0)),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_autoattack_agrees_with_the_package(package, name):
-    """The standard version at 8/255 (1/255 for the plain network, which has nothing left at 8/255)."""
-    bound = 1 / 255 if name == "normal" else 8 / 255
-    ours, theirs = against_the_package(name, 30, bound, steps=100, queries=5000, targets=9)
-    assert ours.any() or name == "normal"
-    assert (ours != theirs).sum() <= 1
+@pytest.mark.parametrize(
+    ("name", "threat"), [(name, threat) for name, threats in STANDARD.items() for threat in threats], ids=str
+)
+def test_autoattack_agrees_with_the_package(package, name, threat):
+    """The standard version, whole budget, example by example; who falls to one alone is next to the boundary."""
+    restarts = 5 if isinstance(threat, L1) else 1
+    ours, theirs = leads(name, threat, 22, lambda threat: in_turn(threat, restarts=restarts), the_packages)
+    differ = (ours > 0) != (theirs > 0)
+    assert differ.sum() <= 1
+    assert (torch.minimum(ours, theirs)[differ] > -0.5).all()
 
 
 def test_the_suite_builds_the_standard_version_with_one_threat_model_for_all():
