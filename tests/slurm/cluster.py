@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-_PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/opt/slurm/bin", "/opt/slurm/sbin"])
+_PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # where Debian puts daemons
 _CPUS = 4  # said to be there, whatever is: jobs of the tests mostly wait
 
 _CONF = """

@@ -176,7 +176,7 @@ def test_jobs_of_two_ranks_are_requeued_and_finish(slurm, tmp_path):
     ("start", "devices", "hint"),
     [
         (("srun", "-n1"), 2, "srun --nodes=1 --ntasks-per-node=2"),
-        (("srun", "-n2", "--ntasks-per-node=2"), 1, "devices=2"),
+        (("srun", "-n2", "--ntasks-per-node=2"), 1, "SLURM_NTASKS is 2"),
     ],
 )
 def test_another_number_of_tasks_than_devices_is_refused(slurm, tmp_path, start, devices, hint):

@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
@@ -64,7 +64,8 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
         folder, sweeping = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
         folders.append(folder)
         try:
-            with failures_noted(folder, always=sweeping and config == "train"):
+            noted = failures_noted(folder, always=sweeping and config == "train")
+            with nullcontext() if config == "report" else noted:
                 job(composed)
         except (UserError, OmegaConfBaseException) as error:
             if sweeping:  # a launcher has to learn that the job failed

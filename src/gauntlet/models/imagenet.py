@@ -52,6 +52,7 @@ def _downloaded(name: str) -> Path:
         except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong digest a RuntimeError
             raise UserError(
                 f"ImageNet weights of {name} are not here and {url} cannot be downloaded ({error}): put the file at"
-                f" {file}, or name a file you have: dataset.reference.network.weights=<file>, or distance.network.weights=<file>"
+                f" {file}, or name one you have: dataset.reference.network.weights=<file>, or"
+                f" distance.network.weights=<file>"
             ) from None
     return file

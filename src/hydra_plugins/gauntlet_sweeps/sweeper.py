@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
@@ -46,8 +47,9 @@ class GridSweeper(BasicSweeper):
         kept = [number for number, job in enumerate(jobs) if wanted is None or state_of(*job) in wanted]
         if wanted is not None:
             print(f"{len(kept)} of {len(batch)} jobs are {self.only}; the others are left alone", flush=True)
-        if self.launcher is not None and hasattr(self.launcher, "folders"):
-            self.launcher.folders = [jobs[number].folder for number in kept]
+        launcher: Any = self.launcher
+        if hasattr(launcher, "folders"):  # ours; Hydra's own runs the jobs in this process
+            launcher.folders = [jobs[number].folder for number in kept]
         return [batch[number] for number in kept]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
