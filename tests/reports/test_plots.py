@@ -10,11 +10,12 @@ import pytest
 from gauntlet.reports import make_sheet, read_run
 from gauntlet.reports.families import families
 from gauntlet.reports.plots import (
-    accuracy_plot,
     bound_plots,
     build_up_plot,
+    column_plot,
     distance_plot,
     overlap_plot,
+    row_plot,
     training_plot,
 )
 from gauntlet.reports.plots.build_up import build_up
@@ -60,11 +61,14 @@ def test_overlaps_are_those_of_the_records(run):
 def test_accuracies_of_all_runs_with_their_intervals(run, folder):
     other = make_run(folder / "other", {"clean": first(10, 10), "linf": first(10, 0)}, name="at_l2/small_resnet/seed0")
     sheet = make_sheet([run, read_run(other, "paper")], None)
-    plot = accuracy_plot(sheet, "linf", "a")
+    plot = column_plot(sheet, "linf", "a")
     assert plot.title == "linf, bound 8/255"
     assert "normal 50.0 % (23.7–76.3); at_l2 0.0 % (0.0–27.8)" in described(plot)
-    assert "normal" in described(accuracy_plot(sheet, "l2", "a"))
-    assert "at_l2" not in described(accuracy_plot(sheet, "l2", "a")).split(":")[1]
+    assert "normal" in described(column_plot(sheet, "l2", "a"))
+    assert "at_l2" not in described(column_plot(sheet, "l2", "a")).split(":")[1]
+    said = described(row_plot(sheet, 0, "a"))
+    assert "union 40.0 %" in said
+    assert "linf, bound 8/255 50.0 %" in said
 
 
 def test_distances_are_of_images_that_fool_it(run):

@@ -12,11 +12,12 @@ from gauntlet.evaluation.flags import Flag
 from gauntlet.reports.gallery import Gallery, gallery
 from gauntlet.reports.plots import (
     Plot,
-    accuracy_plot,
     bound_plots,
     build_up_plot,
+    column_plot,
     distance_plot,
     overlap_plot,
+    row_plot,
     training_plot,
 )
 from gauntlet.reports.runs import Run
@@ -96,7 +97,6 @@ def _breakable(name: str) -> str:
 
 def _sheet_section(index: int, sheet: Sheet, budget: int, unfolded: bool) -> SheetSection:
     anchor = f"table-{index}"
-    accuracies = [(column, accuracy_plot(sheet, column, f"{anchor}-{i}")) for i, column in enumerate(sheet.columns)]
     runs = [
         _run_section(f"run-{index}-{i}", label, run, budget)
         for i, (label, run) in enumerate(zip(sheet.labels, sheet.runs, strict=True))
@@ -104,11 +104,20 @@ def _sheet_section(index: int, sheet: Sheet, budget: int, unfolded: bool) -> She
     return SheetSection(
         anchor,
         sheet,
-        [Figure(plot, column_stamp(sheet, column)) for column, plot in accuracies if plot],
+        _accuracies(sheet, anchor),
         [Figure(plot, attacks_stamp(sheet, names)) for plot, names in bound_plots(sheet, f"{anchor}-bound")],
         runs,
         unfolded,
     )
+
+
+def _accuracies(sheet: Sheet, anchor: str) -> list[Figure]:
+    """A plot per column; of one run all columns in one."""
+    if len(sheet.runs) == 1:
+        plot = row_plot(sheet, 0, anchor)
+        return [Figure(plot, run_stamp(sheet.runs[0]))] if plot else []
+    plots = [(column, column_plot(sheet, column, f"{anchor}-{i}")) for i, column in enumerate(sheet.columns)]
+    return [Figure(plot, column_stamp(sheet, column)) for column, plot in plots if plot]
 
 
 def _run_section(anchor: str, label: str, run: Run, budget: int) -> RunSection:

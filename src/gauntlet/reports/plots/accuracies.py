@@ -1,24 +1,48 @@
-"""One column of the table as a picture: every run with its interval, the published number beside it."""
+"""A column or a row of the table as a picture: numbers with their intervals, the published ones beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
-from gauntlet.reports.sheet import Sheet
+from gauntlet.reports.sheet import Cell, Sheet
 
 
-def accuracy_plot(sheet: Sheet, column: str, name: str) -> Plot | None:
-    """A run per line; None where no run has a number.
+def column_plot(sheet: Sheet, column: str, name: str) -> Plot | None:
+    """One column: a run per line; None where no run has a number.
 
     Args:
         sheet: the table.
         column: of the table.
         name: of the drawing on its page.
     """
-    rows = [(label, cells[column]) for label, cells in zip(sheet.labels, sheet.cells, strict=True)]
+    return _plot(
+        [(label, cells[column]) for label, cells in zip(sheet.labels, sheet.cells, strict=True)],
+        _head(sheet, column),
+        name,
+    )
+
+
+def row_plot(sheet: Sheet, index: int, name: str) -> Plot | None:
+    """One run: a column per line.
+
+    Args:
+        sheet: the table.
+        index: of the run.
+        name: of the drawing on its page.
+    """
+    rows = [(_head(sheet, column), sheet.cells[index][column]) for column in sheet.columns]
+    return _plot(rows, sheet.labels[index], name)
+
+
+def _head(sheet: Sheet, column: str) -> str:
+    bound = sheet.bound(column)
+    return f"{column}, bound {bound}" if bound else column
+
+
+def _plot(rows: Sequence[tuple[str, Cell]], title: str, name: str) -> Plot | None:
     if all(cell.ours is None for _, cell in rows):
         return None
-    bound = sheet.bound(column)
-    title = f"{column}, bound {bound}" if bound else column
     with drawing(0.55 + 0.26 * len(rows)) as (figure, grid):
         axes = grid[0, 0]
         for place, (_, cell) in enumerate(rows):
