@@ -115,7 +115,7 @@ def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(bare, expecte
 def test_a_restart_is_one_for_all_ranks(run):
     """A rank that saw the old weights and went on, while the other trained, would leave both waiting for ever."""
     old = load_file(run / "checkpoints" / "final.safetensors")
-    pair = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=1")
+    pair = ("trainer.devices=2", "trainer.max_epochs=1")
     where = (f"outputs={run.parents[2]}", f"hydra.run.dir={run}")
     command = (*TORCHRUN, "train.py", "defense=normal", *QUICK, *pair, *where, "restart=true")
     for times in (1, 2):
