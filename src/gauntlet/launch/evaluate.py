@@ -83,9 +83,9 @@ def evaluate(config: DictConfig) -> None:
         show_curves(whole["suite"], grid, folder)
     if not grid.rank:
         with wandb_finished():
+            loggers = _loggers(whole, folder, sha)
             for share in suites:
-                name = at_share(whole["suite"] + grid.mode.suffix, share)
-                send_evaluation(_loggers(whole, folder, sha), folder.path, name)
+                send_evaluation(loggers, folder.path, at_share(whole["suite"] + grid.mode.suffix, share))
 
 
 def _ready(config: dict[str, Any], known: Mapping[str, Path]) -> dict[str, Any]:
