@@ -57,12 +57,12 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
     _name_sweep(sys.argv)
     register_resolvers()
     refused: list[Exception] = []
-    folders: list[Path] = []
+    folders: dict[Path, Path] = {}
 
     def task(composed: DictConfig) -> None:
         _quiet()  # the task may run in a process of its own
         folder, sweeping = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
-        folders.append(folder)
+        folders[folder] = Path(composed.get("outputs") or "outputs").absolute()
         try:
             noted = failures_noted(folder, always=sweeping and config == "train")
             with nullcontext() if config == "report" else noted:
@@ -76,16 +76,16 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
         for error in refused:
             raise error
-        for folder in folders:
-            _remove_if_empty(folder)
+        for folder, outputs in folders.items():
+            _remove_if_empty(folder, outputs)
     except KeyboardInterrupt:
         print("gauntlet: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         if _ASKED_FOR_TRACES:
             raise
-        for folder in folders:
-            _remove_if_empty(folder)
+        for folder, outputs in folders.items():
+            _remove_if_empty(folder, outputs)
         print(f"gauntlet: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -111,15 +111,15 @@ def _name_sweep(words: Sequence[str]) -> None:
         os.environ.setdefault("WANDB_RUN_GROUP", f"sweep-{name}")
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Hydra makes the run folder before anything is checked: take it back where nothing was written."""
+def _remove_if_empty(folder: Path, outputs: Path) -> None:
+    """Hydra makes the run folder before anything is checked: take it back, up to `outputs`, where it stayed empty."""
     if not folder.is_dir() or any(file.name != ".lock" for file in folder.iterdir()):
         return
     with suppress(OSError, Timeout):  # a lock that somebody holds is his folder, and rmdir stops at what is not empty
         with FileLock(folder / ".lock", timeout=0):
             (folder / ".lock").unlink()
         for place in (folder, *folder.parents):
-            if place != Path.cwd():
+            if place == folder or place.is_relative_to(outputs):
                 place.rmdir()
 
 
@@ -128,8 +128,8 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; choose a place you can read and write (outputs=<folder>)"
     if found := re.search(r"Missing mandatory value: (\w+)", str(error)):
-        key = re.search(r"full_key: (\S+)", str(error)) or found
-        return f"{key[1]}=… is missing: say which"
+        whole = re.search(rf"full_key: (\S+\.{found[1]})\b", str(error)) or found  # not the key that asked for it
+        return f"{whole[1]}=… is missing: say which"
     if found := re.search(r"dataset\.train_bounds\.(\w+)' not found", str(error)):
         return (
             f"distance={found[1]} has no bound in dataset.train_bounds: choose one that has (ssim and linf measure, but"
