@@ -87,6 +87,7 @@ def test_its_threat_model_keeps_its_promises(folder):
     assert "largest size" in run([sys.executable, "-c", script], folder)
 
 
+@pytest.mark.slow
 def test_its_commands_train_against_it_measure_it_and_put_it_in_one_table(folder):
     """Own files only: nothing under Gauntlet's conf knows the name."""
     commands = [block.text for block in blocks() if block.language == "sh"]

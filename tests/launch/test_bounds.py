@@ -57,6 +57,7 @@ def test_curves_are_read_and_shown_on_the_terminal_and_in_the_report(door, run):
     assert "## Attack suite quick@0.5" not in page
 
 
+@pytest.mark.slow
 def test_a_sweep_of_shares_gives_what_a_list_gives(door, run):
     said = door("evaluate", "-m", f"checkpoint={run}", "bounds=0.5,2", *SMALL)
     assert said.code == 0, said.err
@@ -66,6 +67,7 @@ def test_a_sweep_of_shares_gives_what_a_list_gives(door, run):
     assert measured(run) == before
 
 
+@pytest.mark.slow
 def test_at_no_bound_all_attacks_leave_the_clean_accuracy(door, run):
     assert door("evaluate", f"checkpoint={run}", "bounds=[0]", *SMALL).code == 0
     cells = read_curves(run, "quick")[0.0].cells
@@ -81,6 +83,7 @@ def test_survivors_have_curves_of_their_own(door, run):
     assert list(read_curves(run, "quick")) == [1.0]
 
 
+@pytest.mark.slow
 def test_accuracy_that_rises_with_the_share_has_a_flag(door, run):
     assert door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", *SMALL).code == 0
     assert read_curves(run, "quick")[1.0].raised == read_row(run, "quick").raised

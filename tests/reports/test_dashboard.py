@@ -31,6 +31,7 @@ def inspected(place, environment, *words):
     return read.stdout
 
 
+@pytest.mark.slow
 def test_an_offline_run_holds_numbers_tables_and_pictures_once(evaluated, tmp_path):
     script = textwrap.dedent(
         f"""

@@ -22,6 +22,9 @@ def written(folders, file):
     return file
 
 
+TWELVE = pytest.param("twelve_runs", marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def twelve_runs(twelve, tmp_path_factory):
     return written(sorted(twelve.iterdir()), tmp_path_factory.mktemp("page") / "report.html")
@@ -56,12 +59,14 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_twelve_runs_are_less_than_five_megabytes(twelve_runs):
     assert twelve_runs.stat().st_size < 5_000_000
 
 
-def test_it_is_well_formed_and_needs_nothing_but_itself(twelve_runs):
-    text = twelve_runs.read_text()
+@pytest.mark.parametrize("runs", ["one_run", TWELVE])
+def test_it_is_well_formed_and_needs_nothing_but_itself(request, runs):
+    text = request.getfixturevalue(runs).read_text()
     outline = Outline(text)
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
@@ -75,6 +80,7 @@ def test_it_is_well_formed_and_needs_nothing_but_itself(twelve_runs):
     assert not re.search(r"url\((?!#)", text)
 
 
+@pytest.mark.slow
 def test_every_drawing_has_words_for_those_who_do_not_see_it(twelve_runs):
     tags = Outline(twelve_runs.read_text()).tags
     drawings = [attributes for tag, attributes in tags if tag == "svg"]
@@ -110,7 +116,7 @@ def test_names_are_no_html(tmp_path):
 
 
 @pytest.mark.parametrize("width", [1400, 400])
-@pytest.mark.parametrize("runs", ["one_run", "twelve_runs"])
+@pytest.mark.parametrize("runs", ["one_run", TWELVE])
 def test_a_browser_shows_it_without_a_network(request, tmp_path, runs, width):
     file = request.getfixturevalue(runs)
     seen = look(file, tmp_path, width)
