@@ -19,3 +19,8 @@ class ThreatModelViolation(RuntimeError):  # noqa: N818  (the word of the design
 
 class AttackFailed(RuntimeError):  # noqa: N818
     """An attack raised an error of its own, or gave back no batch of images. The other attacks can go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its type where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -15,6 +15,7 @@ import torch
 from gauntlet.callbacks import KeepResumable
 from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialDefense
+from gauntlet.reports.plots.training import _ACCURACIES, _LOSSES
 from tests.defenses.regimes import DEFENSES, STEPS, regime, trainer_of
 from tests.launch.test_resume import PullThePlug
 
@@ -51,6 +52,8 @@ def test_it_trains_in_half_precision_and_logs_what_matters(tmp_path, name):
         shown = {column for column in logged.columns if column.startswith("train/size")}
         assert len(shown) == expected or name == "at_all_random"
         assert all(logged[column].max() > 0 for column in shown)
+        if expected == 1:  # what a report draws is what is logged
+            assert {*_LOSSES, *_ACCURACIES} <= set(logged.columns)
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -101,7 +101,7 @@ def make_run(folder, robust, *, name="normal/small_resnet/seed0", trained_on=(),
     write(folder / "provenance.json", [provenance])
     write_flags(folder, suite, checkpoint, [])
     steps = pl.int_range(9, 4000, 10, eager=True)
-    loss = {"step": steps, "train/loss": 2 / (1 + steps / 500), "train/accuracy": 1 - 1 / (1 + steps / 500)}
+    loss = {"step": steps, "train/loss": 2 / (1 + steps / 500), "train/adversarial_accuracy": 1 - 1 / (1 + steps / 500)}
     pl.DataFrame(loss).write_csv(folder / "metrics.csv")
     return folder
 

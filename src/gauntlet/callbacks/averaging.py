@@ -32,10 +32,10 @@ def followed(average: Tensor, current: Tensor, count: Tensor | int, decay: float
 class ExponentialAveraging(WeightAveraging):
     """Lightning's callback with an exponential moving average after every step, first weights soon forgotten.
 
-    As in Gowal et al., "Uncovering the limits of adversarial training", 2020. Attacks and steps go on with the trained
-    weights; validation, `final.safetensors` and every evaluation have the average. Its BatchNorm statistics are the
-    same average of the running statistics, and not measured anew with the averaged weights. Average and counters are
-    in the checkpoint, so that a run that was stopped goes on to the same.
+    The decay is that of Gowal et al., "Uncovering the limits of adversarial training", 2020; how it begins is ours.
+    Attacks and steps go on with the trained weights; validation, `final.safetensors` and every evaluation have the
+    average. Its BatchNorm statistics are the same average of the running statistics, and not measured anew with the
+    averaged weights. Average and counters are in the checkpoint, so that a run that was stopped goes on to the same.
 
     Args:
         decay: of the average, a step; 0.995 there.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gauntlet.data.examples import Examples, Split
 from gauntlet.data.folder import folders_in, pictures_in
 from gauntlet.data.views import View
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ class ArrayFile:
                     raise UserError(f"{self.root} has no {' and no '.join(sorted(missing))}, but {found}")
                 return arrays["image"], arrays["label"]
         except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            reason = first_line(error)[:100]
             raise UserError(f"{self.root} is damaged or no .npz of plain arrays ({reason}): fetch it again") from None
 
     def _check(self, image: NDArray[Any], label: NDArray[Any], shape: Sequence[int], classes: int) -> None:

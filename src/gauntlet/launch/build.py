@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from gauntlet.data import ImageData, Mixed, Source, Step, TrainingExamples
 from gauntlet.defenses import AdversarialDefense, Defense
 from gauntlet.distances import LPIPS
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import AttackSuite
 from gauntlet.launch.config import WAYS_TO_DATA
 from gauntlet.launch.instantiate import instantiate
@@ -34,7 +36,7 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
     try:
         shape = list(data.splits.test.shape)
     except ValueError as error:
-        raise UserError(f"dataset: {_short(error)}") from error
+        raise UserError(f"dataset: {first_line(error)}") from error
     if shape != list(dataset["shape"]):
         raise UserError(f"dataset.shape is {dataset['shape']}, its images are {shape}: write that")
     _rehearse_augmentation(data, 0)
@@ -56,7 +58,7 @@ def build_training_data(config: Mapping[str, Any], data: ImageData) -> ImageData
         others = source.load(data.splits.train.shape, config["dataset"]["classes"])
         mixed = Mixed(data, others, extra["share"], extra.get("workers") or 0)
     except (ValueError, TypeError) as error:
-        raise UserError(f"dataset.extra: {_short(error)}") from error
+        raise UserError(f"dataset.extra: {first_line(error)}") from error
     _rehearse_augmentation(mixed, len(data.splits.train))
     return mixed
 
@@ -66,7 +68,7 @@ def _rehearse_augmentation(data: ImageData, row: int) -> None:
     try:
         TrainingExamples(data.training_split, data.augmentation, data.seed).__getitems__(Step(0, [row]))
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"dataset.augmentation: {_short(error)}") from error
+        raise UserError(f"dataset.augmentation: {first_line(error)}") from error
 
 
 def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> nn.Module:
@@ -91,7 +93,7 @@ def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageD
     try:
         defense.optimizer_of(classifier.parameters())
     except (ValueError, TypeError) as error:
-        raise UserError(f"optimizer: {_short(error)}") from error
+        raise UserError(f"optimizer: {first_line(error)}") from error
     if isinstance(defense, AdversarialDefense):
         for name, attack, batch in defense.rehearsals(data.splits.test[0]):
             rehearse_attack(attack, classifier, batch, f"defense attacks with {name}")
@@ -119,7 +121,9 @@ def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
     try:
         reference.embed(images)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"dataset.reference cannot take {list(images.shape[1:])} images: {_short(error)}") from error
+        raise UserError(
+            f"dataset.reference cannot take {list(images.shape[1:])} images: {first_line(error)}"
+        ) from error
     return reference
 
 
@@ -131,9 +135,17 @@ def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
         with evaluating(network):
             logits: torch.Tensor = network(images)
     except Exception as error:  # a network of somebody else's raises anything
-        raise UserError(f"{what} cannot take {list(images.shape[1:])} images: {_short(error)}") from error
+        raise UserError(f"{what} cannot take {list(images.shape[1:])} images: {first_line(error)}") from error
     return logits
 
 
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def build_loggers(config: Mapping[str, Any], folder: Path, identity: Mapping[str, str]) -> list[Logger]:
+    """The loggers of the config.
+
+    Args:
+        config: resolved.
+        folder: of the run.
+        identity: what the run is called there, as in `gauntlet.loggers.wandb_logger`.
+    """
+    nodes = (config["logger"] or {}).items()
+    return [instantiate(node, f"logger.{name}", folder=folder, **identity) for name, node in nodes]

@@ -119,7 +119,9 @@ def check_root(config: Mapping[str, Any]) -> None:
     root = config["dataset"].get("root")
     written = any(word.lstrip("+").startswith("dataset.root=") for word in HydraConfig.get().overrides.task)
     if written and root is not None and not Path(root).exists():
-        raise UserError(f"dataset.root={root}: there is no such folder; make it to have the images fetched into it")
+        raise UserError(
+            f"dataset.root={root}: there is no such folder; what can be fetched is fetched into an empty one"
+        )
 
 
 def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:

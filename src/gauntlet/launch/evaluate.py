@@ -16,7 +16,7 @@ from gauntlet.evaluation import AttackSuite, Grid, Subject
 from gauntlet.files import read_json
 from gauntlet.identity import digest
 from gauntlet.launch.bounds import at_bounds, shares
-from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
+from gauntlet.launch.build import build_classifier, build_data, build_loggers, build_reference, build_suite
 from gauntlet.launch.config import WAYS_TO_DATA, check_root, plain, run_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.forecast import forecast
@@ -28,7 +28,7 @@ from gauntlet.launch.gauntlet import (
     show_curves,
     write_card,
 )
-from gauntlet.launch.instantiate import check_targets, instantiate
+from gauntlet.launch.instantiate import check_targets
 from gauntlet.launch.ranks import ranks
 from gauntlet.launch.references import fitted, fitted_before, references, with_references, without_weights
 from gauntlet.loggers import wandb_finished
@@ -74,9 +74,10 @@ def evaluate(config: DictConfig) -> None:
             epochs = whole["dataset"]["reference_recipe"]["epochs"]
             print(f"{network} would be fitted first, once, in {epochs} epochs, which is not counted here", flush=True)
         return
-    if home != folder.path and not grid.rank:
+    if home != folder.path:
         _check_data(folder, data.fingerprint)
-        write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
+        if not grid.rank:
+            write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
     for share, suite in suites.items():
         run_gauntlet(subject, suite, whole["suite"], grid, folder, share)
     if whole["bounds"] is not None:
@@ -109,10 +110,7 @@ def _loggers(whole: dict[str, Any], folder: RunFolder, sha: str) -> list[Logger]
     names, suite = whole["names"], whole["suite"]
     name = f"{read_card(folder.path)['name'].replace('/', '-')}-{suite}"
     identity = {"name": name, "group": names["dataset"], "run_id": digest([sha, suite])[:16], "job_type": "evaluate"}
-    return [
-        instantiate(node, f"logger.{key}", folder=folder.path, **identity)
-        for key, node in (whole["logger"] or {}).items()
-    ]
+    return build_loggers(whole, folder.path, identity)
 
 
 def _take_over(config: DictConfig, run: RunFolder | None) -> None:

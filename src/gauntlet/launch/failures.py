@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gauntlet.errors import InUse
+from gauntlet.errors import InUse, first_line
 from gauntlet.files import read_json, write_atomically
 from gauntlet.launch.ranks import ranks
 
@@ -32,7 +32,7 @@ def failures_noted(folder: Path, always: bool) -> Iterator[None]:
         raise
     except Exception as error:
         if always or begun(folder):
-            note_failure(folder, f"{type(error).__name__}: {_first_line(error)}")
+            note_failure(folder, f"{type(error).__name__}: {first_line(error)}")
         raise
 
 
@@ -52,7 +52,3 @@ def begun(folder: Path) -> bool:
 def failure_of(folder: Path) -> str | None:
     """The line, if the run failed the last time."""
     return str(read_json(folder / _FILE)["error"]) if (folder / _FILE).exists() else None
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -11,7 +11,7 @@ from torch import nn
 
 from gauntlet.attacks import Attack
 from gauntlet.data import Batch
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 from gauntlet.scopes import evaluating
 
 _LENGTHS = ("steps", "queries", "searches", "restarts", "iterations")
@@ -35,7 +35,7 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
             if (short := shortened(attack)) is not None:
                 short(classifier, batch.images, predictions, seeds=batch.ids)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"{what}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise UserError(f"{what}: {first_line(error)}") from error
 
 
 def shortened(attack: Any) -> Any:

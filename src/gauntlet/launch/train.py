@@ -22,12 +22,13 @@ from omegaconf import DictConfig
 from gauntlet.callbacks import KeepResumable
 from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Subject
 from gauntlet.launch.build import (
     build_classifier,
     build_data,
     build_defense,
+    build_loggers,
     build_reference,
     build_suite,
     build_training_data,
@@ -136,11 +137,7 @@ def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[L
     names = whole["names"]
     title = f"{names['defense']}-{names['model']}-seed{whole['seed']}"
     identity = {"name": title, "group": names["dataset"], "run_id": digest[:16]}
-    others = [
-        instantiate(node, f"logger.{name}", folder=folder.path, **identity)
-        for name, node in (whole["logger"] or {}).items()
-    ]
-    return [MetricsCSV(folder.path), *others]
+    return [MetricsCSV(folder.path), *build_loggers(whole, folder.path, identity)]
 
 
 def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder, resume: Path | None) -> None:
@@ -178,7 +175,7 @@ def _check_whole(checkpoint: Path) -> None:
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle raises anything
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        reason = first_line(error)[:120]
         raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import gauntlet.models
 from gauntlet import __version__
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 from gauntlet.files import write_atomically
 from gauntlet.models.weights import digest_of, load_weights, read_weights, save_weights
 
@@ -115,7 +115,7 @@ def _foreign_tensors(file: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(strangers):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        reason = first_line(error)[:120]
         raise UserError(f"{file} is damaged or holds more than tensors ({reason}): nothing of it was run") from None
     while inner := [name for name in _HOLDERS if isinstance(content, dict) and isinstance(content.get(name), dict)]:
         if len(inner) > 1:

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 from gauntlet.files import write_atomically
 
 _PREFIX = "classifier."  # where a defense keeps its network
@@ -43,7 +43,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             f"no checkpoint at {file}: give a run folder or a .safetensors, .npz, .ckpt or .pt file"
         ) from None
     except Exception as error:  # a damaged pickle raises anything
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        reason = first_line(error)[:120]
         raise UserError(
             f"{file} is damaged or no checkpoint of plain tensors ({reason}): fetch or write it again"
         ) from None

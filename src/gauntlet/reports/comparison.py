@@ -15,9 +15,9 @@ from gauntlet.evaluation.measures import check_same_examples, standing
 from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
 from gauntlet.evaluation.pairs import Paired, compare, paired
 from gauntlet.files import read_json
+from gauntlet.reports.runs import OF_THE_CHECKPOINT
 from gauntlet.reports.table import read_card, read_plan
 
-_OF_THE_CHECKPOINT = {"checkpoint", "classifier", "survivors_of"}  # in an identity; all the rest must be the same
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -88,7 +88,7 @@ def _outcomes(places: Mapping[str, Path], plan: Mapping[str, Any]) -> dict[str, 
 
 
 def _check_alike(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    differ = sorted(key for key in {*one, *other} - _OF_THE_CHECKPOINT if one.get(key) != other.get(key))
+    differ = sorted(key for key in {*one, *other} - OF_THE_CHECKPOINT if one.get(key) != other.get(key))
     if differ:
         raise UserError(
             f"{name} was not measured alike, the two runs differ in {', '.join(differ)}: evaluate both with the same"

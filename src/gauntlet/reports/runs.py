@@ -16,7 +16,7 @@ from gauntlet.files import read_json
 from gauntlet.identity import digest
 from gauntlet.reports.table import Row, read_card, read_plan, read_row
 
-_OF_THE_CHECKPOINT = {"checkpoint", "classifier", "survivors_of"}  # in an identity; all the rest is what was measured
+OF_THE_CHECKPOINT = {"checkpoint", "classifier", "survivors_of"}  # in an identity; all the rest is what was measured
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Run:
     def measured(self, column: str) -> str:
         """A digest of what was measured in a column, on which examples: equal where two runs may be compared."""
         names = self.plan["union"] if column == "union" else [column]
-        parts = [{k: v for k, v in self.identities[name].items() if k not in _OF_THE_CHECKPOINT} for name in names]
+        parts = [{k: v for k, v in self.identities[name].items() if k not in OF_THE_CHECKPOINT} for name in names]
         return digest([self.plan["examples"], parts])
 
     def _with_fallen(self, name: str) -> pl.DataFrame:

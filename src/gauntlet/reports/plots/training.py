@@ -13,7 +13,7 @@ _POINTS = 200  # of a curve; more are averaged in groups
 _LOSSES = {"train/loss": "training"}
 _ACCURACIES = {
     "train/clean_accuracy": "training, clean",
-    "train/accuracy": "training, attacked",
+    "train/adversarial_accuracy": "training, attacked",
     "val/accuracy": "validation, clean",
     "val/adversarial_accuracy": "validation, attacked",
 }
@@ -24,8 +24,6 @@ def training_plot(folder: Path, name: str) -> Plot | None:
     file = folder / "metrics.csv"
     table = pl.read_csv(file, infer_schema_length=None) if file.exists() else pl.DataFrame()
     losses, accuracies = (_measured(table, kinds) for kinds in (_LOSSES, _ACCURACIES))
-    if "train/accuracy" in accuracies and "train/clean_accuracy" not in accuracies:  # nobody attacks
-        accuracies["train/accuracy"] = "training"
     if not losses and not accuracies:
         return None
     with drawing(2.9, 2, sharex=True, height_ratios=[1, 1.3]) as (figure, grid):
