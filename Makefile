@@ -1,10 +1,13 @@
 # make train   the main job, from nothing: environment, training, evaluation, table
 # make table   the rows of the paper's CIFAR-10 table in miniature, on digits: about half an hour on two cores
 #              on CIFAR-10, or a part of it: make table TABLE=cifar10 WITH=dataset.root=<folder>
-# make test    the test suite (make test-slow: everything)
+# make test    the test suite, on up to four cores (make test-slow: everything)
 PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.installed
+
+# tests of one module share what they set up, and stay together
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadscope
 
 TABLE  := digits
 WITH   :=
@@ -32,10 +35,10 @@ table: setup
 		suite=miniature folder=outputs/table/$(TABLE)-report
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 test-slow: setup
-	$(VENV)/bin/python -m pytest -m 'slow or not slow'
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m 'slow or not slow'
 
 lint: setup
 	$(VENV)/bin/ruff check .

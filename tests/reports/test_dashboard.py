@@ -88,6 +88,7 @@ def test_the_jobs_of_a_sweep_share_a_group_and_the_user_has_the_last_word(monkey
     sweep = group("-m", "seed=0,1")
     assert sweep.startswith("sweep-")
     assert group("-m", "seed=0,1") == sweep != group("-m", "seed=0,2")
+    assert group("hydra/launcher=slurm", "seed=0,1", "-m", "hydra.sweeper.only=failed") == sweep
     assert group("seed=0") is None
     assert group("-m", "seed=0,1", given="mine") == "mine"
     monkeypatch.delenv("WANDB_RUN_GROUP")

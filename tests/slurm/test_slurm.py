@@ -18,6 +18,7 @@ from tests.slurm.cluster import Cluster, missing
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
+WANDB_HEADER = 7  # bytes of its file that say what it is
 STEP = 9  # where the gate stands, in the second of three epochs of 7 steps
 WORDS = (
     *("defense=normal", "dataset.recipe.batch_size=200", "trainer.max_epochs=3", "model.width=4", "trainer=cpu"),
@@ -97,9 +98,12 @@ def weights(run):
 
 
 def wandb_runs(run, env):
-    """Id and group of every offline W&B run in a run folder."""
+    """Id and group of every offline W&B run in a run folder, but of those killed before W&B wrote a first record."""
     found = []
     for place in run.glob("wandb/offline-run-*"):
+        (file,) = place.glob("run-*.wandb")
+        if file.stat().st_size <= WANDB_HEADER:
+            continue
         read = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(place)]
         lines = subprocess.run(read, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
         (record,) = (entry["run"] for entry in map(json.loads, lines) if entry["type"] == "run")
@@ -109,10 +113,14 @@ def wandb_runs(run, env):
 
 def assert_a_wandb_run_per_job(outputs, seeds, env):
     """A job that was killed has two offline folders, both of one run: `wandb sync` puts them together."""
+    names = [
+        {place.name.split("-")[-1] for place in folder(outputs, seed).glob("wandb/offline-run-*")} for seed in seeds
+    ]
     runs = [set(wandb_runs(folder(outputs, seed), env)) for seed in seeds]
-    assert all(len(each) == 1 for each in runs), runs
+    assert [len(each) for each in runs] == [len(each) for each in names] == [1] * len(runs), (runs, names)
     assert len(set.union(*runs)) == len(seeds)
-    assert {group for each in runs for _, group in each} == {"digits"}
+    (group,) = {group for each in runs for _, group in each}
+    assert group.startswith("sweep-")
 
 
 def test_a_sweep_survives_a_notice_and_a_kill(slurm, tmp_path):

@@ -104,10 +104,12 @@ def _quiet() -> None:
 def _name_sweep(words: Sequence[str]) -> None:
     """Put the jobs of a sweep into one W&B group, the same for the same command, unless `WANDB_RUN_GROUP` says which.
 
-    The jobs find it in their environment, on whatever machine they run.
+    The jobs find it in their environment, on whatever machine they run. How they get there (`hydra/launcher=…`) and
+    which of them are run again (`hydra.sweeper.only=failed`) is no part of the name.
     """
     if {"-m", "--multirun"} & set(words):
-        name = hashlib.sha256(" ".join(words[1:]).encode()).hexdigest()[:8]
+        said = sorted(word for word in words[1:] if not word.lstrip("+~").startswith(("hydra.", "hydra/")))
+        name = hashlib.sha256(" ".join(said).encode()).hexdigest()[:8]
         os.environ.setdefault("WANDB_RUN_GROUP", f"sweep-{name}")
 
 
