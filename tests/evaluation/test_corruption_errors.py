@@ -61,7 +61,7 @@ def test_nothing_is_divided_by_nothing():
 
 
 def test_alexnet_is_what_others_have():
-    alexnet = read_errors(CONF / "baseline" / "alexnet.yaml")
+    alexnet = read_errors(CONF / "published" / "errors" / "alexnet.yaml")
     assert tuple(alexnet.types) == TYPES
     means = {kind: 100 * sum(cells) / 5 for kind, cells in alexnet.types.items()}
     assert means["gaussian_noise"] == pytest.approx(88.6428)

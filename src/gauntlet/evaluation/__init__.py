@@ -3,7 +3,7 @@
 from gauntlet.evaluation.bootstrap import Mean, bootstrap_means
 from gauntlet.evaluation.changes import distance_statistics
 from gauntlet.evaluation.corruption_errors import Errors, Relative, errors_of, read_errors, relative_to
-from gauntlet.evaluation.corruption_suite import corruption_suite
+from gauntlet.evaluation.corruption_suite import cifar10_c, corruption_suite, imagenet_c
 from gauntlet.evaluation.examination import Subject, examine
 from gauntlet.evaluation.first_look import FirstLook, first_look
 from gauntlet.evaluation.flags import Flag, read_flags, recorded, write_flags
@@ -36,6 +36,7 @@ __all__ = [
     "Survivors",
     "accuracy",
     "bootstrap_means",
+    "cifar10_c",
     "compare",
     "corruption_suite",
     "coverage",
@@ -44,6 +45,7 @@ __all__ = [
     "evaluate",
     "examine",
     "first_look",
+    "imagenet_c",
     "mcnemar",
     "mean_accuracy",
     "overlaps",

@@ -115,7 +115,7 @@ def _bootstrapped(columns: Mapping[tuple[int, str], pl.Series | None]) -> dict[t
 
 
 def read_errors(file: Path) -> Errors:
-    """A baseline's errors from YAML: `name`, `clean` and `errors` by type, in percent; as `conf/baseline/alexnet.yaml`.
+    """A baseline's errors from YAML: `name`, `clean` and `errors` by type, in percent; as `conf/published/errors` has.
 
     Raises:
         UserError: it is no such file.

@@ -42,8 +42,8 @@ def keep_baseline(
 
 
 def _errors(given: str, name: str, config: Mapping[str, Any], suite: AttackSuite, fingerprint: str) -> Errors:
-    """Of a file by its name in `conf/baseline`, a YAML, or a network that was evaluated before."""
-    known = CONF / "baseline" / f"{given}.yaml"
+    """Of a file by its name in `conf/published/errors`, a YAML, or a network that was evaluated before."""
+    known = CONF / "published" / "errors" / f"{given}.yaml"
     if known.is_file() or given.endswith((".yaml", ".yml")):
         return read_errors(known if known.is_file() else Path(given))
     if not Path(given).exists():
