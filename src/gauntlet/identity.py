@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+PLACE: Mapping[str, bool] = {"identity": False}
+"""Metadata of a dataclass field that says where something lies: no part of what it is."""
+
 
 def describe(thing: Any) -> Any:
     """The thing as plain JSON values: class names and field values, all the way down."""
@@ -26,7 +29,8 @@ def describe(thing: Any) -> Any:
         shapes = {name: list(tensor.shape) for name, tensor in thing.state_dict().items()}
         return {"network": type(thing).__qualname__, "architecture": digest([str(thing), shapes])}
     if is_dataclass(thing) and not isinstance(thing, type):
-        values = {field.name: describe(getattr(thing, field.name)) for field in fields(thing)}
+        kept = (field for field in fields(thing) if field.metadata.get("identity", True))
+        values = {field.name: describe(getattr(thing, field.name)) for field in kept}
         return {"class": f"{type(thing).__module__}.{type(thing).__qualname__}", **values}
     if isinstance(thing, Mapping):
         return [[str(key), describe(value)] for key, value in thing.items()]  # attacks in turn: the order counts

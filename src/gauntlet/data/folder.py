@@ -123,9 +123,9 @@ def pictures_in(
             raise UserError(f"{folder / name} holds no pictures: fill the class, or remove its folder everywhere")
         place = (folder / name).relative_to(root).as_posix()
         found += [(f"{place}/{file}", size, label) for file, size in files]
-    found.sort(key=lambda entry: _id(entry[0]))
+    found.sort(key=lambda entry: id_of(entry[0]))
     paths, sizes, labels = zip(*found, strict=True)
-    ids = torch.tensor([_id(path) for path in paths])
+    ids = torch.tensor([id_of(path) for path in paths])
     return ImageFiles(root, paths, torch.tensor(sizes), torch.tensor(labels), ids, view, training_view, channels)
 
 
@@ -162,6 +162,6 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
     return entry.name.lower().endswith(_PICTURES) and not entry.name.startswith(".") and entry.is_file()
 
 
-def _id(path: str) -> int:
+def id_of(path: str) -> int:
     """63 bits of a hash of the path below the root: the same on every machine."""
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1

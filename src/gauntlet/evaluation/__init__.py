@@ -2,6 +2,8 @@
 
 from gauntlet.evaluation.bootstrap import Mean, bootstrap_means
 from gauntlet.evaluation.changes import distance_statistics
+from gauntlet.evaluation.corruption_errors import Errors, Relative, errors_of, read_errors, relative_to
+from gauntlet.evaluation.corruption_suite import cifar10_c, corruption_suite, imagenet_c
 from gauntlet.evaluation.examination import Subject, examine
 from gauntlet.evaluation.first_look import FirstLook, first_look
 from gauntlet.evaluation.flags import Flag, read_flags, recorded, write_flags
@@ -19,6 +21,7 @@ from gauntlet.evaluation.work import Progress
 __all__ = [
     "Accuracy",
     "AttackSuite",
+    "Errors",
     "FirstLook",
     "Flag",
     "Full",
@@ -28,24 +31,31 @@ __all__ = [
     "Overlap",
     "Paired",
     "Progress",
+    "Relative",
     "Subject",
     "Survivors",
     "accuracy",
     "bootstrap_means",
+    "cifar10_c",
     "compare",
+    "corruption_suite",
     "coverage",
     "distance_statistics",
+    "errors_of",
     "evaluate",
     "examine",
     "first_look",
+    "imagenet_c",
     "mcnemar",
     "mean_accuracy",
     "overlaps",
     "paired",
     "probe",
+    "read_errors",
     "read_flags",
     "read_outcomes",
     "recorded",
+    "relative_to",
     "union_accuracy",
     "unseen",
     "wilson",

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from gauntlet.attacks import Attack
+from gauntlet.corruptions import LookedUp
 from gauntlet.data import Batch
 from gauntlet.evaluation.examination import Subject, attacked, device_of, examine
 from gauntlet.evaluation.modes import Full, Mode
@@ -102,7 +103,9 @@ class Grid:
         return work.folders
 
     def seeds(self, attack: Attack, batch: Batch) -> Tensor:
-        """`[N]`: from (seed, attack, example id)."""
+        """`[N]`: from (seed, attack, example id); the ids themselves for what is looked up by example."""
+        if isinstance(attack, LookedUp):
+            return batch.ids
         return mix(self.seed, int(digest(describe(attack))[:15], 16), batch.ids)
 
 

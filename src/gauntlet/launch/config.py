@@ -41,7 +41,7 @@ def register_resolvers() -> None:
     """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${evaluations:}`; a job's `${gpus:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
-    OmegaConf.register_new_resolver("run_of", _folder_of_checkpoint, replace=True)
+    OmegaConf.register_new_resolver("run_of", folder_of_checkpoint, replace=True)
     OmegaConf.register_new_resolver("gpus", lambda *, _root_: _gpus_per_node(_root_), replace=True)
     OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
 
@@ -124,7 +124,7 @@ def check_root(config: Mapping[str, Any]) -> None:
         )
 
 
-def _folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
+def folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
     """The run folder whose result a checkpoint is; for any other file a folder named after it and its content."""
     path = Path(checkpoint).absolute()
     home = run_of(path)

@@ -15,6 +15,7 @@ from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Grid, Subject
 from gauntlet.files import read_json
 from gauntlet.identity import digest
+from gauntlet.launch.baseline import keep_baseline
 from gauntlet.launch.bounds import at_bounds, shares
 from gauntlet.launch.build import build_classifier, build_data, build_loggers, build_reference, build_suite
 from gauntlet.launch.config import WAYS_TO_DATA, check_root, plain, run_of
@@ -78,6 +79,8 @@ def evaluate(config: DictConfig) -> None:
         _check_data(folder, data.fingerprint)
         if not grid.rank:
             write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
+    if whole["baseline"] is not None and not grid.rank:
+        keep_baseline(folder, whole, grid, next(iter(suites.values())), data.fingerprint)
     for share, suite in suites.items():
         run_gauntlet(subject, suite, whole["suite"], grid, folder, share)
     if whole["bounds"] is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from gauntlet.corruptions import Corruption
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import (
@@ -32,8 +33,10 @@ from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.ranks import ranks
 from gauntlet.reports import details, draw_examples, markdown_table, read_row, run_table
+from gauntlet.reports.corrupted import corruption_markdown, corruption_table
 from gauntlet.reports.curves import at_share, curves_markdown, curves_table, read_curves
-from gauntlet.reports.table import caption, read_card, said_of_training
+from gauntlet.reports.table import Row, caption, flag_lines, read_card, said_of_training
+from gauntlet.threats import ThreatModel
 
 _OF_THE_SUBJECT = ("device", "calibrated_lpips")  # keys of a config's `evaluation` that are not the grid's
 
@@ -110,7 +113,9 @@ def run_gauntlet(
         draw_examples(subject, suite, grid, picture)
     row = read_row(folder.path, name)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(run_table(row, f"{row.name} through attack suite {name}"))
+    title = f"{row.name} through attack suite {name}"
+    corrupted = row.corrupted
+    console.print(corruption_table(corrupted, title, flag_lines(row)) if corrupted else run_table(row, title))
     print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
 
 
@@ -165,11 +170,19 @@ def _plan(
             "threat_model": suite.attacks[name].threat_model.name,
             "bound": suite.attacks[name].threat_model.bound,
             "survivors_of": grid.mode.earlier(suite, name),
+            **_corruption(suite.attacks[name].threat_model),
         }
         for name, place in places.items()
     }
     total = grid.chunks(subject)[-1].stop
     return {"checkpoint": subject.checkpoint, "attacks": entries, "union": list(suite.union), "examples": total}
+
+
+def _corruption(threat: ThreatModel) -> dict[str, Any]:
+    """Which corruption a threat model is, if it is one."""
+    if not isinstance(threat, Corruption):
+        return {}
+    return {"corruption": {"type": threat.type, "severity": threat.severity, "source": threat.source}}
 
 
 def _check_plan(folder: RunFolder, name: str, plan: Mapping[str, Any]) -> None:
@@ -206,8 +219,7 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
             parts += [f"## Attack suite {suite}\n", f"{error}\n"]
             continue
         bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
-        parts += [f"## Attack suite {suite}\n", markdown_table([row]), caption([row])]
-        parts += [] if row.survivors else [details(folder.path, suite)]
+        parts += [f"## Attack suite {suite}\n", *_tables(folder, suite, row)]
         parts += [f"Bounds: {bounds or 'none'}.\n"]
         parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
     parts += _curves(folder)
@@ -217,6 +229,13 @@ def _write_report(folder: RunFolder, subject: Subject) -> None:
     parts += [f"- calibrated LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"]
     parts += ["- code revision, versions and machine: `provenance.json`; every record: `outcomes/`"]
     write_atomically(folder.path / "report.md", "\n".join(parts) + "\n")
+
+
+def _tables(folder: RunFolder, suite: str, row: Row) -> list[str]:
+    """What a suite came to; of corruptions a table of their own."""
+    if row.corrupted:
+        return [corruption_markdown(row.corrupted, flag_lines(row))]
+    return [markdown_table([row]), caption([row]), *([] if row.survivors else [details(folder.path, suite)])]
 
 
 def _curves(folder: RunFolder) -> list[str]:

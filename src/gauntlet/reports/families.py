@@ -57,7 +57,9 @@ def _points(run: Run) -> Iterator[tuple[Family, Point]]:
             continue
         for name, entry in plan["attacks"].items():
             place = run.folder / entry["folder"]
-            if entry["threat_model"] == "clean" or entry.get("survivors_of") or not (place / "identity.json").exists():
+            if entry["threat_model"] == "clean" or entry.get("survivors_of") or "corruption" in entry:
+                continue
+            if not (place / "identity.json").exists():
                 continue
             identity, frame = read_json(place / "identity.json"), read_outcomes(place)
             if len(frame) == plan["examples"]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from gauntlet.corruptions import Corruption
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed
 from gauntlet.evaluation import AttackSuite, Grid, Subject
@@ -18,13 +20,14 @@ from gauntlet.scopes import evaluating, exact
 
 Row = tuple[str, Tensor, list[str]]
 _CELL, _LEFT, _TOP = 96, 150, 16
+_SEVERITY = 3
 
 
 def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, count: int = 8) -> None:
     """A sheet of the first test examples the classifier gets right, attacked by every attack that changes them."""
     batch = _right_ones(subject, count)
     rows: list[Row] = []
-    for name in suite.attacks:
+    for name in filter(partial(_worth_a_picture, suite), suite.attacks):
         try:
             images, predictions = _under(subject, grid, name, suite, batch)
         except AttackFailed:  # said when it was measured; a picture is no reason to end
@@ -32,6 +35,12 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
         captions = captions_of(batch.labels, predictions)
         rows += attacked_rows(name, batch.images, images, captions)
     write_atomically(file, sheet(rows))
+
+
+def _worth_a_picture(suite: AttackSuite, name: str) -> bool:
+    """Of the severities of a corruption the middle one shows enough."""
+    threat = suite.attacks[name].threat_model
+    return not isinstance(threat, Corruption) or threat.severity == _SEVERITY
 
 
 def attacked_rows(name: str, clean: Tensor, images: Tensor, captions: list[str]) -> list[Row]:

@@ -52,8 +52,15 @@ class Run:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """Twelve hexadecimal digits of every attack, the same for every checkpoint."""
-        return {name: digest(identity["attack"])[:12] for name, identity in self.identities.items()}
+        """Twelve hexadecimal digits of every attack, and of a corruption's severities together.
+
+        They are the same for every checkpoint.
+        """
+        parts: dict[str, list[Any]] = {}
+        for name, identity in self.identities.items():
+            place = self.plan["attacks"][name].get("corruption")
+            parts.setdefault(place["type"] if place else name, []).append(identity["attack"])
+        return {name: digest(part[0] if len(part) == 1 else part)[:12] for name, part in parts.items()}
 
     def robust(self, column: str) -> pl.Series | None:
         """Who is still right under an attack or the `union`, `[N]`; None where that is not known of every example."""

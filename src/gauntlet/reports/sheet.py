@@ -11,10 +11,9 @@ from gauntlet.reports.beside import beside, published_row
 from gauntlet.reports.published import PublishedTable
 from gauntlet.reports.runs import Run, labels_of
 from gauntlet.reports.significance import Verdict, verdicts
-from gauntlet.reports.table import caption
+from gauntlet.reports.table import caption, columns
 
 WORSE = "*"
-AGGREGATES = ("union", "unseen mean")
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,8 @@ def make_sheet(runs: Sequence[Run], published: PublishedTable | None) -> Sheet:
     if len({(run.card["fingerprint"], run.suite) for run in runs}) != 1:
         raise UserError("a table is of one dataset and one attack suite: give the others tables of their own")
     labels, common = labels_of([run.row.name for run in runs])
-    columns = paper_columns(runs)
-    judged = {column: verdicts(runs, column) for column in columns if column != "unseen mean"}
+    names = paper_columns(runs)
+    judged = {name: verdicts(runs, name) for name in names if name != "unseen mean"}
     cells = []
     for i, run in enumerate(runs):
         theirs = beside(run, published)
@@ -168,10 +167,10 @@ def make_sheet(runs: Sequence[Run], published: PublishedTable | None) -> Sheet:
                     judged[name][i] if name in judged else None,
                     theirs.get(name),
                 )
-                for name in columns
+                for name in names
             }
         )
-    return Sheet(runs, labels, common, columns, cells, published)
+    return Sheet(runs, labels, common, names, cells, published)
 
 
 def make_sheets(runs: Sequence[Run], published: Mapping[str, PublishedTable]) -> list[Sheet]:
@@ -190,8 +189,8 @@ def make_sheets(runs: Sequence[Run], published: Mapping[str, PublishedTable]) ->
 def paper_columns(runs: Sequence[Run]) -> list[str]:
     """The columns of table 2 of Laidlaw et al. 2021: aggregates, clean images, narrow threats, perceptual ones."""
     threats = {name: threat for run in runs for name, threat in run.threat_models.items()}
-    order = {"clean": 0, "perceptual": 2}
-    return [*AGGREGATES, *sorted(threats, key=lambda name: order.get(threats[name], 1))]
+    order = {"union": -2, "unseen mean": -1, "clean": 0, "perceptual": 2}
+    return sorted(columns([run.row for run in runs]), key=lambda name: order.get(threats.get(name) or name, 1))
 
 
 def bound_text(bound: float) -> str:

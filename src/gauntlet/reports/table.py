@@ -15,6 +15,7 @@ from gauntlet.evaluation.flags import Flag, read_flags
 from gauntlet.evaluation.measures import Accuracy, accuracy, mean_accuracy, union_accuracy, unseen
 from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
 from gauntlet.files import read_json
+from gauntlet.reports.corrupted import Corruptions, corrupted, said_of_corruptions
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Row:
     """The attacks of the unseen mean."""
     survivors: Sequence[str] = ()
     """Attacks that were run only on examples still standing, and have no accuracy of their own."""
+    corrupted: Corruptions | None = None
+    """Common corruptions, of which a type has one cell."""
 
     def mark(self, column: str) -> str:
         """A dagger where a raised flag touches the cell; an aggregate has the daggers of its attacks."""
@@ -51,6 +54,7 @@ class Row:
 
 
 MARK = "†"
+AGGREGATES = ("union", "unseen mean")
 
 
 def read_row(folder: Path, suite: str) -> Row:
@@ -76,20 +80,23 @@ def read_row(folder: Path, suite: str) -> Row:
         empty = next(name for name, frame in outcomes.items() if not len(frame))
         raise UserError(f"{folder} has no outcomes of {empty} yet: finish it with evaluate.py checkpoint={folder}")
     complete = all(len(frame) == plan["examples"] for frame in outcomes.values())
+    threats = {name: entry["threat_model"] for name, entry in plan["attacks"].items() if "corruption" not in entry}
     cells: dict[str, Accuracy | None] = {
-        name: None if name in survivors else accuracy(frame) for name, frame in outcomes.items()
+        name: None if name in survivors else accuracy(outcomes[name]) for name in threats
     }
-    cells["union"] = cells["unseen mean"] = None
-    threats = {name: entry["threat_model"] for name, entry in plan["attacks"].items()}
-    others = unseen(threats, card["trained_on"] or [])
-    if complete:
+    corruptions = corrupted(folder, suite, plan, records) if complete else None
+    cells |= corruptions.cells if corruptions else {}
+    others = unseen(threats, card["trained_on"] or []) if plan["union"] else []
+    if plan["union"]:
+        cells["union"] = cells["unseen mean"] = None
+    if plan["union"] and complete:
         measurable = others and not set(others) & set(survivors)
         cells["union"] = union_accuracy([outcomes[name] for name in plan["union"]])
         cells["unseen mean"] = mean_accuracy([outcomes[name] for name in others]) if measurable else None
     violations = sum(int((~frame["inside"]).sum()) for frame in records.values())
-    bounds = {name: float(entry["bound"]) for name, entry in plan["attacks"].items()}
+    bounds = {name: float(plan["attacks"][name]["bound"]) for name in threats}
     flags = read_flags(folder, suite, card["checkpoint"])
-    return Row(card["name"], cells, bounds, plan["union"], complete, violations, flags, others, survivors)
+    return Row(card["name"], cells, bounds, plan["union"], complete, violations, flags, others, survivors, corruptions)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -132,7 +139,8 @@ def said_of_training(card: Mapping[str, Any]) -> str:
 
 def columns(rows: Sequence[Row]) -> list[str]:
     """All columns of all rows: the aggregates as in the paper's tables, then attacks in order of first appearance."""
-    return list(dict.fromkeys(["union", "unseen mean", *(name for row in rows for name in row.cells)]))
+    found = dict.fromkeys(name for row in rows for name in row.cells)
+    return [*(name for name in AGGREGATES if name in found), *(name for name in found if name not in AGGREGATES)]
 
 
 def run_table(row: Row, title: str) -> Table:
@@ -167,11 +175,12 @@ def caption(rows: Sequence[Row]) -> str:
     """What the numbers are, and what a reader must know before trusting them."""
     counts = sorted({value.examples for row in rows for value in row.cells.values() if value})
     said = [f"Accuracy in %, 95 % Wilson intervals, {' / '.join(map(str, counts))} test examples."]
-    said += [f"Union of {', '.join(union)}." for union in sorted({tuple(row.union) for row in rows})]
+    said += [f"Union of {', '.join(union)}." for union in sorted({tuple(row.union) for row in rows}) if union]
     said += [f"{row.name}: unfinished, no union yet." for row in rows if not row.complete]
     said += [f"{row.name}: {', '.join(row.survivors)} ran on survivors only." for row in rows if row.survivors]
     said += [f"{row.name}: {row.violations} records outside their threat model." for row in rows if row.violations]
     said += [f"{row.name}: no sanity checks on record." for row in rows if row.flags is None]
+    said += [f"{row.name}: {said_of_corruptions(row.corrupted)}" for row in rows if row.corrupted]
     return "  \n".join([" ".join(said), *(line for row in rows for line in flag_lines(row))])
 
 

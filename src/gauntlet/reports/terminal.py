@@ -6,11 +6,30 @@ from rich.table import Table
 
 from gauntlet.reports.sheet import Cell, Sheet
 
+_COLUMNS = 14  # of a dozen characters each
+
 
 def terminal_table(sheet: Sheet) -> Table:
-    """A run per row; under every number its interval, and the published one where there is one."""
+    """A run per row; under every number its interval, and the published one where there is one.
+
+    More columns than go on a terminal are rows, and the runs columns.
+    """
     notes = "\n".join(sheet.notes())
     table = Table(title=sheet.title, title_justify="left", caption=notes, caption_justify="left", show_lines=True)
+    return _upright(sheet, table) if len(sheet.columns) > _COLUMNS else _lying(sheet, table)
+
+
+def _upright(sheet: Sheet, table: Table) -> Table:
+    table.show_lines = False
+    for name in ("", *sheet.labels):
+        table.add_column(name, justify="right" if name else "left")
+    for name in sheet.columns:
+        shown = [_shown(cells[name]).replace("\n", "  ") for cells in sheet.cells]
+        table.add_row(f"{name} {sheet.bound(name)}".strip(), *shown)
+    return table
+
+
+def _lying(sheet: Sheet, table: Table) -> Table:
     table.add_column("run", no_wrap=True)
     for name in sheet.columns:
         bound = sheet.bound(name)
