@@ -45,6 +45,7 @@ PROGRAMS = {
     "python -m gauntlet.status": "run",
     "python -m gauntlet.models.convert": "run",
     "python scripts/wandb_workspace.py": "help",
+    "python scripts/configuration_reference.py": "help",
     "make": "dry",
     "pip install": "never",
     "export PYTHONPATH=$PWD": "never",
@@ -191,9 +192,10 @@ def test_make_knows_its_targets(command):
     assert "python" in shown.stdout
 
 
-@pytest.mark.parametrize(
-    "command", [each for each in ALL if begins(each, ["python scripts/wandb_workspace.py"])], ids=str
-)
+SCRIPTS = [command for command in ALL if command.text.startswith("python scripts/")]
+
+
+@pytest.mark.parametrize("command", SCRIPTS, ids=str)
 def test_scripts_have_the_options(command):
     script, *words = shlex.split(spoken(command))[1:]
     told = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True).stdout
