@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from gauntlet.errors import UserError
 from gauntlet.launch.config import CONF, check_named_row, plain, register_resolvers
 from gauntlet.launch.instantiate import check_targets
 from gauntlet.models import small_resnet
 from gauntlet.models.weights import save_weights
-from tests.docs.pages import PAGES, ROOT, blocks, commands, commands_of, write_files
+from tests.docs.pages import PAGES, ROOT, Command, blocks, commands, commands_of, write_files
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs in this installation")
 
@@ -59,6 +59,11 @@ SMALL = {
     "report": (),
 }
 """Words behind a command that keep it to seconds; `logger=csv` too, unless the command says something about it."""
+
+SHORTER = {
+    "defense=normal,at_linf,at_l2,pat_alexnet seed=0,1,2": "defense=normal,at_linf seed=0,1",
+}
+"""Sweeps of which fewer jobs show the same."""
 
 STANDS_FOR = {
     "<run>": "outputs/digits/finished/seed0",
@@ -129,7 +134,7 @@ def test_every_command_is_known(command):
 def test_what_is_not_run_is_there_and_what_stands_for_something_is_used():
     text = "\n".join(command.text for command in ALL)
     assert not [fragment for fragment in COMPOSED if fragment not in text]
-    assert not [placeholder for placeholder in STANDS_FOR if placeholder not in text]
+    assert not [thing for thing in (*STANDS_FOR, *SHORTER) if thing not in text]
     assert not [door for door in (*DOORS, *PROGRAMS) if not re.search(rf"^{re.escape(door)}( |$)", text, re.M)]
 
 
@@ -149,13 +154,13 @@ def compose_command(command, door, folder):
         words = [word for word in words if word not in ("--config-dir", "conf")]
         words.append(f"hydra.searchpath=[file://{folder / 'conf'}]")
     if door == "evaluate":  # what the run folder or the card would say
-        said = " ".join(words)
-        words += ["dataset=digits"] * ("dataset=" not in said.split("@")[0] and "experiment" not in said)
-        words += ["model=small_resnet"] * (" model=" not in f" {said}" and "experiment" not in said)
+        given = {word.lstrip("+").partition("=")[0].partition("/")[0] for word in words}
+        card = {"dataset": "dataset=digits", "model": "model=small_resnet"}
+        words += [] if "experiment" in given else [word for key, word in card.items() if key not in given]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         register_resolvers()
         for job in jobs_of(words) if " -m " in f" {command.text} " else [words]:
-            compose_job(door, tuple(job), str(command), str(folder) if own else "")
+            compose_job(door, job, command)
 
 
 def jobs_of(words):
@@ -170,10 +175,9 @@ def jobs_of(words):
     return [[values[number % len(values)] for values in choices] for number in range(count)]
 
 
-@cache
-def compose_job(door, words, command, _folder):
+def compose_job(door, words, command):
     try:
-        config = compose(door, list(words), return_hydra_config=True)
+        config = compose(door, words, return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         whole = plain(config)
     except Exception as error:
@@ -181,6 +185,28 @@ def compose_job(door, words, command, _folder):
     check_targets(whole, whole.get("allow", ()))
     if door == "train":
         check_named_row(whole)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python train.py defense=norml",
+        "python train.py defense=normal optimizer.lrr=1",
+        "python train.py -m defense=normal,nonsense",
+        "python train.py defense=at_linf threat_model=l2",
+        "python train.py defense=normal model=custom model.network._target_=os.system",
+        "python evaluate.py checkpoint=<run> attack_suit=quick",
+        "python report.py run=outputs",
+        "python tran.py defense=normal",
+        "python evaluate.py checkpoint=<something>",
+        "python evaluate.py checkpoint=…",
+    ],
+)
+def test_a_command_that_cannot_be_right_is_noticed(text, tmp_path):
+    command = Command("page.md", text)
+    with pytest.raises((pytest.fail.Exception, AssertionError, UserError)):  # noqa: PT012
+        test_every_command_is_known(command)
+        compose_command(command, DOORS[begins(command, DOORS)], tmp_path)
 
 
 @pytest.mark.parametrize("command", [command for command in ALL if begins(command, ["make"])], ids=str)
@@ -245,7 +271,9 @@ def run_command(command, door):
     if is_composed_only(command):
         return ""
     if known := begins(command, DOORS):
-        words = [found for word in words_of(command) for found in found_by_ls(word)]
+        for all_jobs, some in SHORTER.items():
+            command = command._replace(text=command.text.replace(all_jobs, some))
+        words = [found_by_ls(word) for word in words_of(command)]
         logger = () if DOORS[known] == "report" or any(word.startswith("logger") for word in words) else ("logger=csv",)
         said = door(DOORS[known], *words, *SMALL[DOORS[known]], *logger)
         assert said.code == 0, f"{command}\n{said.err}"
@@ -262,10 +290,10 @@ def run_command(command, door):
 def found_by_ls(word):
     """A word with a pattern, with the one path that it finds."""
     key, equals, pattern = word.partition("=")
-    if (key != "checkpoint" and key != "against") or "*" not in pattern:
-        return [word]
+    if key not in ("checkpoint", "against") or "*" not in pattern:
+        return word
     (path,) = sorted(Path().glob(pattern))
-    return [f"{key}{equals}{path}"]
+    return f"{key}{equals}{path}"
 
 
 def test_training_ends_in_a_table(door, reader, monkeypatch):
@@ -288,6 +316,7 @@ def given(text):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: page.stem)
 def test_a_page_is_gone_through_from_top_to_bottom(page, door, reader, monkeypatch):
     """What a command needs, a command above it made."""
