@@ -127,11 +127,7 @@ class Option:
 
 
 def page() -> str:
-    """The whole page.
-
-    Raises:
-        SystemExit: a key has no meaning anywhere.
-    """
+    """The whole page."""
     parts = [HEAD, _contents()]
     parts += [_door(name) for name in DOORS]
     parts += [_group(group) for group in _groups()]
@@ -212,7 +208,7 @@ def _table(keys: Sequence[Key]) -> list[str]:
 
 
 def _built(option: Option, group: str) -> str:
-    """The class, its docstring's first line, and the arguments the file leaves at their defaults."""
+    """The class, and the arguments that the file leaves at their defaults."""
     if option.target is None:
         return ""
     said = [f"Builds `{option.target}`."]
@@ -244,10 +240,7 @@ def _parts(option: Option, group: str) -> list[str]:
             rows.append((place, f"{group}/{taken}") if "." in place else ("", f"{group}/{taken}"))
     if not rows:
         return []
-    lines = [
-        f"| {_code(choice) or 'everything of'} | {_code('null' if value is None else value)} |"
-        for choice, value in rows
-    ]
+    lines = [f"| {_code(choice) or 'everything of'} | {_code(value)} |" for choice, value in rows]
     return ["", "| part | |", "| --- | --- |", *lines]
 
 
@@ -268,8 +261,8 @@ def _keys(option: Option) -> list[Key]:
     """Every key with its value as written and what it means."""
     group = str(option.file.parent.relative_to(CONF))
     default = _default_of(group)
-    model = _read(CONF / group / f"{default}.yaml") if default and default != option.name else None
-    known = {key.path: key.meaning for key in _walk(model, model.node, "")} if model else {}
+    usual = _read(CONF / group / f"{default}.yaml") if default and default != option.name else None
+    known = {key.path: key.meaning for key in _walk(usual, usual.node, "")} if usual else {}
     return [replace(key, meaning=key.meaning or known.get(key.path, "")) for key in _walk(option, option.node, "")]
 
 
@@ -306,8 +299,7 @@ def _comment(option: Option, key: yaml.Node, value: yaml.Node) -> str:
         line, column = key.end_mark.line, key.end_mark.column
     rest = option.lines[line][column:].lstrip(": ")
     if rest.startswith("#"):
-        said = [rest.removeprefix("#").strip()]
-        return " ".join(said)
+        return rest.removeprefix("#").strip()
     above = []
     for text in reversed(option.lines[: key.start_mark.line]):
         if not text.strip().startswith("#") or len(text) - len(text.lstrip()) != key.start_mark.column:
@@ -427,8 +419,9 @@ def _read(file: Path) -> Option:
 
 
 def _code(value: Any) -> str:
-    """As code in a table."""
-    return "`" + str(value).replace("|", "\\|") + "`" if value != "" else ""
+    """As code in a table; what YAML calls null is None here."""
+    text = "null" if value is None else str(value).replace("|", "\\|")
+    return f"`{text}`" if text else ""
 
 
 def _cell(text: str) -> str:
