@@ -5,13 +5,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import gauntlet
 from gauntlet.evaluation import read_outcomes
 from gauntlet.reports import read_row
+from tests.docs import pages
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own_threat_model.md"
 FEW = ("evaluation.examples=20", "evaluation.chunk=20")
@@ -32,17 +32,8 @@ SOURCES = Path(gauntlet.__file__).parents[1]
 pytestmark = pytest.mark.skipif(not GUIDE.exists(), reason="no docs in this installation")
 
 
-class Block(NamedTuple):
-    """A fenced block, and the file it is, where the line before it names one."""
-
-    file: str | None
-    language: str
-    text: str
-
-
 def blocks():
-    fenced = re.compile(r"(?:^`(?P<file>[\w./]+)`\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
-    return [Block(*found.group("file", "language", "text")) for found in fenced.finditer(GUIDE.read_text())]
+    return pages.blocks(GUIDE)
 
 
 def run(command, folder):

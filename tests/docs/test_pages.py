@@ -1,0 +1,55 @@
+"""What the pages say beside their commands: links that lead somewhere, flags and thresholds as in the code."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import gauntlet
+from tests.docs.pages import PAGES, ROOT
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs in this installation")
+SOURCES = Path(gauntlet.__file__).parent / "evaluation"
+
+
+def anchors(page):
+    """Of its headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        place = (page.parent / file).resolve() if file else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), target
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text()
+    assert not [page.name for page in PAGES[1:] if page.name != "README.md" and f"({page.name}" not in index]
+
+
+def rows_of_flags():
+    page = ROOT / "docs" / "flags.md"
+    return dict(re.findall(r"^\| \[`([\w ]+)`\].*?\|.*?\|.*?\| (.*?) \|", page.read_text(), re.M))
+
+
+def test_the_flags_are_those_of_the_code():
+    code = "".join((SOURCES / name).read_text() for name in ("flags.py", "probe.py"))
+    assert rows_of_flags().keys() == set(re.findall(r'Flag\("([\w ]+)"', code))
+
+
+def test_their_thresholds_are_those_of_the_code(trained):
+    measured = json.loads((trained / "suites" / "flags" / "quick.json").read_text())["flags"]
+    rows = rows_of_flags()
+    assert {flag["name"] for flag in measured} == rows.keys()
+    for flag in measured:
+        assert re.search(rf"(^|\s){100 * flag['threshold']:g}( %|$)", rows[flag["name"]]), flag
