@@ -118,6 +118,7 @@ def test_a_damaged_imagenet_c_is_refused_in_one_line(imagenet_c, tmp_path_factor
     broken.unlink()
     with pytest.raises(UserError, match=r"fog/5 and fog/1 hold other pictures \(n01/b\.JPEG and 0 more"):
         ImageNetC(str(imagenet_c))
+    Image.new("RGB", (8, 8)).save(broken, "JPEG")
     for file in (imagenet_c / "contrast" / "2").rglob("*.JPEG"):
         file.unlink()
     with pytest.raises(UserError, match="contrast/2 holds no <wnid>"):

@@ -99,6 +99,17 @@ def test_every_form_of_the_report_has_types_for_columns(evaluated):
     assert table["accuracy"].null_count() == 0
 
 
+def test_a_flag_of_one_severity_marks_the_type_and_the_mean(evaluated):
+    run, _ = evaluated
+    file = run / "suites" / "flags" / "corruptions.json"
+    content = json.loads(file.read_text())
+    next(flag for flag in content["flags"] if flag["attack"] == "contrast_4")["value"] = 0.5
+    file.write_text(json.dumps(content))
+    row = read_run(run, "corruptions").row
+    assert {name for name in row.cells if row.mark(name)} == {"contrast", "corruption mean"}
+    assert [flag.attack for flag in row.raised] == ["contrast"]
+
+
 def test_frost_with_photographs(door, run):
     frost = shared_data("frost")
     only = [f"attack_suite.types.{kind}=null" for kind in TYPES if kind != "frost"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from gauntlet.corruptions import SEVERITIES, TYPES
 from gauntlet.evaluation.bootstrap import Mean
 from gauntlet.evaluation.corruption_errors import Errors, Relative, relative_to, wrong
+from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.measures import Accuracy, mean_accuracy
 from gauntlet.evaluation.outcomes import read_outcomes
 from gauntlet.files import read_json
@@ -78,6 +79,19 @@ def by_type(plan: Mapping[str, Any]) -> dict[str, list[str]]:
         if place := entry.get("corruption"):
             found.setdefault(place["type"], {})[place["severity"]] = name
     return {kind: [names[severity] for severity in sorted(names)] for kind, names in found.items()}
+
+
+def by_type_flags(flags: Sequence[Flag] | None, plan: Mapping[str, Any]) -> list[Flag] | None:
+    """Flags with those of a corruption's severities under its type: of each check the one that measured most."""
+    if flags is None:
+        return None
+    types = {name: kind for kind, names in by_type(plan).items() for name in names}
+    found: dict[tuple[str, str | None], Flag] = {}
+    for flag in (replace(flag, attack=types.get(flag.attack or "", flag.attack)) for flag in flags):
+        known = found.get((flag.name, flag.attack))
+        if known is None or flag.value > known.value:
+            found[flag.name, flag.attack] = flag
+    return list(found.values())
 
 
 def corrupted_records(folder: Path, plan: Mapping[str, Any]) -> dict[str, list[pl.DataFrame]]:

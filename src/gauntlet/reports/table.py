@@ -15,7 +15,7 @@ from gauntlet.evaluation.flags import Flag, read_flags
 from gauntlet.evaluation.measures import Accuracy, accuracy, mean_accuracy, union_accuracy, unseen
 from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
 from gauntlet.files import read_json
-from gauntlet.reports.corrupted import Corruptions, corrupted, said_of_corruptions
+from gauntlet.reports.corrupted import MEAN, Corruptions, by_type_flags, corrupted, said_of_corruptions
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Row:
 
     def mark(self, column: str) -> str:
         """A dagger where a raised flag touches the cell; an aggregate has the daggers of its attacks."""
-        members = {"union": self.union, "unseen mean": self.unseen}.get(column, [column])
+        types = [*self.corrupted.means] if self.corrupted else []
+        members = {"union": self.union, "unseen mean": self.unseen, MEAN: types}.get(column, [column])
         return MARK if any(flag.attack is None or flag.attack in members for flag in self.raised) else ""
 
     @property
@@ -95,7 +96,7 @@ def read_row(folder: Path, suite: str) -> Row:
         cells["unseen mean"] = mean_accuracy([outcomes[name] for name in others]) if measurable else None
     violations = sum(int((~frame["inside"]).sum()) for frame in records.values())
     bounds = {name: float(plan["attacks"][name]["bound"]) for name in threats}
-    flags = read_flags(folder, suite, card["checkpoint"])
+    flags = by_type_flags(read_flags(folder, suite, card["checkpoint"]), plan)
     return Row(card["name"], cells, bounds, plan["union"], complete, violations, flags, others, survivors, corruptions)
 
 
