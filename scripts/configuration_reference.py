@@ -279,7 +279,8 @@ def _walk(option: Option, node: yaml.MappingNode, above: str, within: bool = Fal
                 yield Key(path, target or "", meaning or _first_line(target), within)
             yield from _walk(option, value, path, not target and (within or bool(meaning)))
         else:
-            yield Key(path, _written(option, value), meaning or _first_line(_target(value)), within)
+            kind = value.value[0] if isinstance(value, yaml.SequenceNode) and value.value else value
+            yield Key(path, _written(option, value), meaning or _first_line(_target(kind)), within)
 
 
 def _inherited_target(option: Option) -> str | None:
@@ -316,6 +317,8 @@ def _written(option: Option, node: yaml.Node) -> str:
             arguments = [f"{name}={_written(option, value)}" for name, _, value in _entries(node) if name != "_target_"]
             return f"{target.rpartition('.')[2]}({', '.join(arguments)})"
         return "{" + ", ".join(f"{name}: {_written(option, value)}" for name, _, value in _entries(node)) + "}"
+    if isinstance(node, yaml.SequenceNode) and not node.flow_style:
+        return f"[{', '.join(_written(option, value) for value in node.value)}]"
     return " ".join(option.text[node.start_mark.index : node.end_mark.index].split()).strip('"')
 
 
@@ -363,7 +366,7 @@ def _arguments(docstring: str) -> dict[str, str]:
 
 
 def _first_line(target: str | None) -> str:
-    """Of a docstring of ours."""
+    """Of a docstring of ours: what the thing is."""
     if target is None or not target.startswith("gauntlet."):
         return ""
     return (inspect.getdoc(_object(target)) or "").split("\n\n")[0].replace("\n", " ")

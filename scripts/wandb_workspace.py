@@ -129,6 +129,8 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     given = parser.parse_args()
     attacks = given.attacks or attacks_of(given.suite.partition("@")[0])
+    if not attacks:
+        sys.exit(f"--suite {given.suite}: its file names no attacks; say which columns with --attacks")
     workspace = build(given.entity, given.project, given.suite, attacks)
     if given.dry_run:
         print(json.dumps(workspace._spec, indent=1))

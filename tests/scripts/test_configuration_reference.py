@@ -68,6 +68,7 @@ def test_what_an_option_leaves_unsaid_is_as_in_the_one_chosen_by_default(conf):
         ("a: # whole\n  b: 1\n  c: 2 # own", [("a", "", "whole"), ("a.b", "1", ""), ("a.c", "2", "own")]),
         ("a: {_target_: x.Y, b: {c: 1}} # d", [("a", "Y(b={c: 1})", "d")]),
         ("a: [1,\n  2] # d", [("a", "[1, 2]", "d")]),
+        ("a: # d\n  - {_target_: x.Y, b: 1}\n  - {_target_: x.Y, b: 2}", [("a", "[Y(b=1), Y(b=2)]", "d")]),
     ],
 )
 def test_comments_find_their_keys(tmp_path, monkeypatch, text, said):
