@@ -22,8 +22,8 @@ from gauntlet.noise import Noise
 from tests.corruptions.tables import CIFAR, operations, with_frost
 from tests.fixtures import photographs, shared_data
 
+cv2 = pytest.importorskip("cv2", reason="OpenCV cannot be loaded (Debian: libgl1 libglib2.0-0)", exc_type=ImportError)
 oracle = pytest.importorskip("imagecorruptions.corruptions", reason="no imagecorruptions-imaug (extra: test)")
-cv2 = pytest.importorskip("cv2")
 
 SEED = torch.tensor([5])
 
