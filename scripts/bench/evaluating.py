@@ -219,7 +219,8 @@ def active(setting: Setting) -> Iterator[Row]:
     subject = setting.subjects["normal"]
     images, labels = subject.first(setting.images)
     bounds = subject.bounds
-    searches: dict[str, Any] = published(subject, setting) | {
+    early = {name: stopped(attack) for name, attack in published(subject, setting).items()}
+    searches: dict[str, Attack] = early | {
         "pgd-40": PGD(threat_model=Linf(bounds.linf), steps=40, goal=Untargeted(CrossEntropy())),
         "fast-lpa": FastLagrangianPerceptualAttack(
             threat_model=NeuralPerceptual(subject.distance, bounds.perceptual), iterate=Stopped()
@@ -227,9 +228,8 @@ def active(setting: Setting) -> Iterator[Row]:
     }
     worst = _AlwaysRight(subject.classifier, labels[:_FEW])
     for name, attack in searches.items():
-        early = stopped(attack)
-        spent = _passes(early, subject.classifier, subject.classifier, images, labels)
-        most = _passes(early, worst, subject.classifier, images[:_FEW], labels[:_FEW])
+        spent = _passes(attack, subject.classifier, subject.classifier, images, labels)
+        most = _passes(attack, worst, subject.classifier, images[:_FEW], labels[:_FEW])
         figures = {"passes": spent, "worst case": most, "share": spent / most}
         yield Row("active", f"{name}, {len(images)} images, {subject.name}", "passes per image", [], "", figures)
 

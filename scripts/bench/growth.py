@@ -51,6 +51,8 @@ def draw(rows: list[Row], file: Path) -> None:
         proportional = [seconds[-1] * (value / values[-1]) ** power for value in values]
         if axis != "classes":
             panel.loglog(values, proportional, ":", color="grey", label="pixels" if power == 2 else "proportional")
+        panel.set_xticks(values, [str(value) for value in values], fontsize="x-small")
+        panel.minorticks_off()
         panel.set_xlabel({"size": "image height and width", "batch": "images"}.get(axis, axis))
         panel.legend(fontsize="x-small")
     panels_first = panels[0] if len(axes) > 1 else panels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from itertools import chain, islice, repeat
 from statistics import median
 from typing import Any
 
@@ -79,7 +80,7 @@ def loader(setting: Setting) -> Iterator[Row]:
     batches = EpochBatches(len(images), setting.batch, 0, lambda: 0, 0, 1)
     for name, regime in {"normal step": _normal(subject), "PAT step": pat(subject, "self")}.items():
         waited, worked = [], []
-        for rows, _ in zip(batches, range(2 + 2 * setting.turns), strict=False):
+        for rows in islice(chain.from_iterable(repeat(batches)), 2 + 2 * setting.turns):
             start = clock(setting.device)
             batch = seen.__getitems__(rows)
             middle = clock(setting.device)

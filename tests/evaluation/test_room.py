@@ -1,4 +1,4 @@
-"""Where a chunk does not fit into the device's memory it is done in parts, and memory never runs out twice at a size."""
+"""A chunk that does not fit into memory is done in parts, and memory never runs out twice at the same size."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
