@@ -2,9 +2,12 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
 from gauntlet.attacks import (
     PGD,
@@ -16,6 +19,10 @@ from gauntlet.attacks import (
     Stopped,
 )
 from gauntlet.distances import LPIPS, SelfLPIPS
+from gauntlet.identity import describe
+from gauntlet.launch.config import CONF, plain, register_resolvers
+from gauntlet.launch.instantiate import instantiate
+from gauntlet.launch.references import without_weights
 from gauntlet.noise import Noise
 from gauntlet.threats import NeuralPerceptual, ReColorAdv, StAdv
 from scripts.bench import evaluating, training
@@ -184,3 +191,20 @@ def test_without_data_the_networks_are_trained_on_digits():
         assert subject.robust(subject.images) > 0.9
     bound = found["robust"].half_robust_bound(50)
     assert bound > found["normal"].half_robust_bound(50)
+
+
+@pytest.mark.parametrize("name", ["paper", "paper_stopped"])
+def test_the_suites_that_are_timed_are_those_of_the_configs(name):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["+experiment/cifar10=normal", f"attack_suite={name}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    suite = instantiate(without_weights(plain(config))["attack_suite"], "attack_suite")
+    distance = suite.attacks["lpa"].threat_model.distance
+    subject = replace(tiny(), distance=distance, bounds=Bounds(8 / 255, 1.0, 0.05, 0.06, 0.5))
+    setting = Setting({}, CPU, images=1, few=1, batch=1, turns=1)
+    timed = evaluating.published(subject, setting)
+    if name == "paper_stopped":
+        timed = {key: evaluating.stopped(attack) for key, attack in timed.items()}
+    for key, attack in timed.items():
+        assert describe(attack) == describe(suite.attacks[key])
