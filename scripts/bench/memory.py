@@ -25,13 +25,12 @@ from scripts.bench.naive import Naive
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row
 
-IMAGES = {"cpu": 2, "cuda": 32}
 SIZE = 224
 
 
 def memory(setting: Setting) -> Iterator[Row]:
     """MiB per image beyond what network and images take; a step or two have the peak of all."""
-    count = IMAGES[setting.device.type]
+    count = 32 if setting.device.type == "cuda" else 2
     figures = {name: _in_a_process(name, setting.device, count) for name in _JOBS}
     job = f"φ of ResNet-50 itself, {count} images of {SIZE}×{SIZE}"
     yield Row("memory", job, "MiB per image at the peak", [], "", figures)
@@ -69,6 +68,8 @@ def _in_a_process(name: str, device: torch.device, count: int) -> float:
     there.close()
     try:
         peak: float = here.recv()
+    except EOFError:
+        raise SystemExit(f"{name} on {count} images: its process ended without a word, for want of memory") from None
     finally:
         process.join()
     return peak / count
