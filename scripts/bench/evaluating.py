@@ -88,8 +88,10 @@ def suite(setting: Setting) -> Iterator[Row]:
     """The published CIFAR-10 suite, attack by attack and in all, on a normal and on a robust network."""
     for name, target in (("normal", "≥ 8"), ("robust", "≥ 3")):
         subject = setting.subjects[name]
-        rows = [_against_naive(setting, subject, attack, key) for key, attack in published(subject, setting).items()]
-        yield from rows
+        rows = []
+        for key, attack in published(subject, setting).items():
+            rows.append(_against_naive(setting, subject, attack, key))
+            yield rows[-1]
         turns = len(rows[0].sides[0].seconds)
         total = [
             replace(
