@@ -2,6 +2,8 @@
 # make table   the rows of the paper's CIFAR-10 table in miniature, on digits: about half an hour on two cores
 #              on CIFAR-10, or a part of it: make table TABLE=cifar10 WITH=dataset.root=<folder>
 # make test    the test suite, on up to four cores (make test-slow: everything)
+# make bench   how fast everything is, beside other packages: docs/performance.md
+#              BENCH="pgd step --data <folder>" for some rows, or on real networks
 PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.installed
@@ -16,7 +18,9 @@ comma  := ,
 space  := $(subst ,, )
 listed  = $(subst $(space),$(comma),$(1))
 
-.PHONY: setup train table test test-slow lint clean
+BENCH  := --few 4 --images 32 --turns 3 --queries 500 --targets 3
+
+.PHONY: setup train table test test-slow bench lint clean
 
 setup: $(STAMP)
 
@@ -39,6 +43,15 @@ test: setup
 
 test-slow: setup
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m 'slow or not slow'
+
+# torchattacks asks for an old release of requests, which it does not use to attack anything: without its dependencies
+$(VENV)/.bench: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1
+	@touch $@
+
+bench: $(VENV)/.bench
+	$(VENV)/bin/python -m scripts.bench $(BENCH)
 
 lint: setup
 	$(VENV)/bin/ruff check .

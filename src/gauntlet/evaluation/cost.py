@@ -70,28 +70,42 @@ def _timed(subject: Subject, attack: Attack, batch: Batch, grid: Grid) -> tuple[
 
 
 @contextmanager
-def _counted(subject: Subject, attack: Attack, batch: Batch) -> Iterator[list[_Count]]:
+def _counted(subject: Subject, attack: Attack, batch: Batch) -> Iterator[list[Passes]]:
     """Passes of the classifier, then of every other network in the attack."""
     classifier, device = subject.classifier, device_of(subject.classifier)
     others = [network for network in _networks(attack) if network is not classifier]
-    with exact(), evaluating(classifier):
-        doors = [_first_layer(network, batch.images[:1].to(device)) for network in (classifier, *others)]
+    with counted_passes((classifier, *others), batch.images[:1].to(device)) as counts:
+        yield counts
+
+
+@contextmanager
+def counted_passes(networks: Sequence[nn.Module], images: Tensor) -> Iterator[list[Passes]]:
+    """What goes through each network while the context is open.
+
+    Args:
+        networks: whose passes.
+        images: `[1, C, H, W]`, one forward of which shows what every pass goes through.
+    """
+    with exact():
+        doors = [_first_layer(network, images) for network in networks]
     with _counting(doors) as counts:
         yield counts
 
 
 @dataclass
-class _Count:
+class Passes:
+    """Of one network, in examples: a pass of a batch counts for each of them."""
+
     forwards: int = 0
     backwards: int = 0
 
 
 @contextmanager
-def _counting(layers: Sequence[nn.Module]) -> Iterator[list[_Count]]:
+def _counting(layers: Sequence[nn.Module]) -> Iterator[list[Passes]]:
     """Rows that pass each layer forwards and, as gradients, backwards."""
-    counts = [_Count() for _ in layers]
+    counts = [Passes() for _ in layers]
 
-    def watch(count: _Count) -> Any:
+    def watch(count: Passes) -> Any:
         def hook(_layer: nn.Module, _given: Any, output: Any) -> None:
             count.forwards += len(output)
             if output.requires_grad:

@@ -15,6 +15,8 @@ from gauntlet.data import Batch, Split
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError
+from gauntlet.evaluation.room import Room, Rows
+from gauntlet.identity import describe, digest
 from gauntlet.losses import margin
 from gauntlet.scopes import evaluating, exact
 from gauntlet.threats.l2 import norm
@@ -31,6 +33,7 @@ class Subject:
         fingerprint: of the dataset.
         reference: the dataset's own perceptual distance, for the column `lpips`; None leaves it empty.
         calibrated: the distance of the column `lpips_calibrated`, which stays empty where its weights are missing.
+        room: how many examples each attack has memory for.
     """
 
     classifier: nn.Module
@@ -39,6 +42,7 @@ class Subject:
     fingerprint: str
     reference: LPIPS | None = None
     calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
+    room: Room = field(default_factory=Room)
 
 
 def device_of(classifier: nn.Module) -> torch.device:
@@ -46,13 +50,23 @@ def device_of(classifier: nn.Module) -> torch.device:
     return next((tensor.device for tensor in classifier.state_dict().values()), torch.device("cpu"))
 
 
-def examine(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> dict[str, Any]:
+def examine(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> Rows:
     """Attack a chunk and measure what came back: one list per column of the schema.
 
+    All at once, or in as many parts as the device's memory asks for.
+
     Raises:
-        AttackFailed: the attack raised an error, or gave back what is no batch of images.
+        AttackFailed: the attack raised an error, gave back what is no batch of images, or has no memory for even one.
         NotFiniteError: the classifier answered NaN.
     """
+
+    def measure(rows: slice) -> Rows:
+        return _examined(subject, attack, Batch(*(part[rows] for part in batch)), seeds[rows])
+
+    return subject.room.fitted(digest(describe(attack)), batch, measure)
+
+
+def _examined(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> Rows:
     start = time.perf_counter()
     classifier = subject.classifier
     device = device_of(classifier)
@@ -79,7 +93,7 @@ def examine(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> di
         "margin": margin(logits, labels),
         **measured,
     }
-    plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in columns.items()}
+    plain: Rows = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in columns.items()}
     seconds = (time.perf_counter() - start) / max(1, count)
     return plain | {
         "kind": ["attack"] * count,
@@ -113,7 +127,7 @@ def attacked(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tens
         print(f"violation: {violation}; this example counts as not attacked", flush=True)
         region = attack.threat_model.around(images, classifier)
         return Adversarial(images, region.identity(), images.new_full((len(images),), torch.inf))
-    except UserError:
+    except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise AttackFailed(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '…'}") from error

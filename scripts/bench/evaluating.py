@@ -1,0 +1,256 @@
+"""Rows about attacks: PGD and AutoAttack beside other packages, the published suite beside the naive way."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.attacks import (
+    APGD,
+    FAB,
+    PGD,
+    Adam,
+    Attack,
+    FastLagrangianPerceptualAttack,
+    LagrangianPerceptualAttack,
+    Last,
+    OvershootingNewton,
+    PerceptualPGD,
+    Square,
+    Stopped,
+    WorstCase,
+)
+from gauntlet.attacks.multipliers import Tenfold
+from gauntlet.attacks.steps import Constant
+from gauntlet.evaluation.cost import counted_passes
+from gauntlet.goals import RankedTargets, Untargeted
+from gauntlet.losses import CrossEntropy, Lead, TargetedDLR
+from gauntlet.threats import L2, Linf, NeuralPerceptual, ReColorAdv, StAdv, ThreatModel
+from scripts.bench.naive import Naive, adam
+from scripts.bench.setting import Setting
+from scripts.bench.sides import Row, Side, take_turns
+from scripts.bench.subjects import Subject
+
+_ROBUST = "right after the attack"
+_FEW = 2  # images of a count that is the same for each
+
+
+def pgd(setting: Setting) -> Iterator[Row]:
+    """PGD-40 on a network of which about half stays right, beside torchattacks and foolbox."""
+    import foolbox
+    import torchattacks
+
+    subject = setting.subjects["robust"]
+    images, labels = subject.first(setting.images)
+    bound = subject.half_robust_bound(len(images))
+    attack = PGD(threat_model=Linf(bound), steps=40, step_size=0.1, goal=Untargeted(CrossEntropy()))
+    seeds = torch.arange(len(images), device=images.device)
+
+    def torchattacked(network: nn.Module) -> Tensor:
+        return torchattacks.PGD(network, eps=bound, alpha=0.1 * bound, steps=40)(images, labels)
+
+    def foolboxed(network: nn.Module) -> Tensor:
+        model = foolbox.PyTorchModel(network, bounds=(0, 1), device=images.device)
+        attacker = foolbox.attacks.LinfPGD(rel_stepsize=0.1, steps=40)
+        return attacker(model, images, labels, epsilons=bound)[1]
+
+    sides = [Side("Gauntlet", lambda: attack(subject.classifier, images, labels, seeds=seeds).images, subject.robust)]
+    for form, network in (("", subject.plain), (", channels last", subject.classifier)):
+        sides.append(Side(f"torchattacks{form}", partial(torchattacked, network), subject.robust))
+        sides.append(Side(f"foolbox{form}", partial(foolboxed, network), subject.robust))
+    job = f"PGD-40, L∞ {255 * bound:.0f}/255, {len(images)} images, {subject.name}"
+    yield Row("pgd", job, _ROBUST, take_turns(sides, setting.turns, setting.device, warm=False), "≥ 2")
+
+
+def autoattack(setting: Setting) -> Iterator[Row]:
+    """AutoAttack L∞ beside its authors' package, both as published: on whoever still stands."""
+    subject = setting.subjects["robust"]
+    images, labels = subject.first(setting.few)
+    bound = subject.half_robust_bound(setting.images)
+    ours, seeds = _autoattack(Linf(bound), setting), torch.arange(len(images), device=images.device)
+    sides = [Side("Gauntlet", lambda: ours(subject.classifier, images, labels, seeds=seeds).images, subject.robust)]
+    for form, network in (("", subject.plain), (", channels last", subject.classifier)):
+        theirs = _package(network, "Linf", bound, setting)
+        run = partial(theirs.run_standard_evaluation, images, labels, batch_size=len(images))
+        sides.append(Side(f"pyautoattack{form}", run, lambda found: subject.robust(found[0])))
+    job = f"AutoAttack, L∞ {255 * bound:.0f}/255{_reduced(setting)}, {len(images)} images, {subject.name}"
+    yield Row("autoattack", job, _ROBUST, take_turns(sides, max(1, setting.turns // 3), setting.device, False), "≥ 1.5")
+
+
+def suite(setting: Setting) -> Iterator[Row]:
+    """The published CIFAR-10 suite, attack by attack and in all, on a normal and on a robust network."""
+    for name, target in (("normal", "≥ 8"), ("robust", "≥ 3")):
+        subject = setting.subjects[name]
+        rows = []
+        for key, attack in published(subject, setting).items():
+            rows.append(_against_naive(setting, subject, attack, key))
+            yield rows[-1]
+        turns = len(rows[0].sides[0].seconds)
+        total = [
+            replace(
+                rows[0].sides[place],
+                seconds=[sum(row.sides[place].seconds[turn] for row in rows) for turn in range(turns)],
+                strength=None,
+            )
+            for place in range(len(rows[0].sides))
+        ]
+        count = min(setting.few, len(subject.images))
+        yield Row("suite", f"the published suite{_reduced(setting)}, {count} images, {subject.name}", "", total, target)
+
+
+def published(subject: Subject, setting: Setting) -> dict[str, Attack]:
+    """The attacks of `attack_suite=paper`."""
+    bounds, ball = subject.bounds, NeuralPerceptual(subject.distance, subject.bounds.perceptual)
+    last: dict[str, Any] = {"iterate": Last(), "step": Adam(), "steps": 100}
+    return {
+        "linf": _autoattack(Linf(bounds.linf), setting),
+        "l2": _autoattack(L2(bounds.l2), setting),
+        "stadv": PGD(threat_model=StAdv(bounds.stadv), step_size=0.2, **last),
+        "recoloradv": PGD(threat_model=ReColorAdv(bounds.recoloradv), step_size=0.016667, **last),
+        "ppgd": PerceptualPGD(
+            threat_model=ball,
+            steps=40,
+            step_size=0.05,
+            schedule=Constant(),
+            projection=OvershootingNewton(),
+            iterate=Last(),
+        ),
+        "lpa": LagrangianPerceptualAttack(
+            threat_model=ball,
+            searches=5,
+            steps=40,
+            multipliers=Tenfold(0.01, 10),
+            projection=OvershootingNewton(),
+            iterate=Stopped(),
+        ),
+    }
+
+
+def stopped(attack: Attack) -> Attack:
+    """The same attack, which leaves an example alone once it is wrong inside the bound."""
+    return replace(attack, iterate=Stopped()) if isinstance(attack, PGD | PerceptualPGD) else attack
+
+
+def _against_naive(setting: Setting, subject: Subject, attack: Attack, key: str) -> Row:
+    images, labels = subject.first(setting.few)
+    seeds = torch.arange(len(images), device=images.device)
+
+    def run(ours: Attack) -> Tensor:
+        return ours(subject.classifier, images, labels, seeds=seeds).images
+
+    sides = [
+        Side("Gauntlet, stopped", partial(run, stopped(attack)), subject.robust),
+        Side("Gauntlet, as published", partial(run, attack), subject.robust),
+        _naive(setting, subject, attack, key),
+    ]
+    turns = max(1, setting.turns // 3)
+    job = f"{key}, {len(images)} images, {subject.name}"
+    return Row("suite", job, _ROBUST, take_turns(sides, turns, setting.device, warm=False))
+
+
+def _naive(setting: Setting, subject: Subject, attack: Attack, key: str) -> Side:
+    """The same attack without an active set: of AutoAttack, each of the package's four on everybody."""
+    images, labels = subject.first(setting.few)
+    bound = attack.threat_model.bound
+    if key in ("linf", "l2"):
+        package = _package(subject.plain, {"linf": "Linf", "l2": "L2"}[key], bound, setting)
+        run = partial(package.run_standard_evaluation_individual, images, labels, batch_size=len(images))
+        return Side("naive", run, lambda found: _worst(subject, [adversarial for adversarial, _ in found.values()]))
+    network, eyes = trainable(subject.plain), trainable(subject.distance.network)
+    if isinstance(attack, PGD):
+        region, rate, steps = attack.threat_model.around(images), attack.step_size * bound, attack.steps
+        return Side("naive", lambda: adam(network, region, labels, rate, steps), subject.robust)
+    naive = Naive(network, eyes)
+    if key == "ppgd":
+        return Side("naive", lambda: naive.ppgd(images, labels, bound, 40), subject.robust)
+    return Side("naive", lambda: naive.lpa(images, labels, bound, 5, 40), subject.robust)
+
+
+def trainable(network: nn.Module) -> nn.Module:
+    """A copy in torch's own memory layout whose parameters all want gradients."""
+    return copy.deepcopy(network).to(memory_format=torch.contiguous_format).requires_grad_(True)
+
+
+def _worst(subject: Subject, found: list[Tensor]) -> float:
+    with torch.no_grad():
+        labels = subject.labels[: len(found[0])]
+        right = torch.stack([subject.plain(images).argmax(1) == labels for images in found])
+    return right.all(0).float().mean().item()
+
+
+def _autoattack(threat: ThreatModel, setting: Setting) -> WorstCase:
+    count = setting.targets
+    return WorstCase(
+        threat_model=threat,
+        attacks={
+            "apgd": APGD(threat_model=threat, goal=Untargeted(CrossEntropy())),
+            "apgd_targeted": APGD(threat_model=threat, goal=RankedTargets(TargetedDLR(), count)),
+            "fab": FAB(threat_model=threat, goal=RankedTargets(Lead(), count), steps=100),
+            "square": Square(threat_model=threat, queries=setting.queries),
+        },
+    )
+
+
+def _package(network: nn.Module, norm: str, bound: float, setting: Setting) -> Any:
+    from pyautoattack import AutoAttack
+
+    logging.getLogger("pyautoattack").setLevel(logging.ERROR)
+    package = AutoAttack(network, norm=norm, eps=bound, seed=0, device=setting.device)  # type: ignore[arg-type]
+    package.verbose = False
+    package.square.n_queries = setting.queries
+    package.apgd_targeted.n_target_classes = setting.targets
+    package.fab.n_target_classes = setting.targets
+    return package
+
+
+def _reduced(setting: Setting) -> str:
+    if setting.queries == 5000 and setting.targets == 9:
+        return ""
+    return f" (Square of {setting.queries} queries, {setting.targets} target classes)"
+
+
+def active(setting: Setting) -> Iterator[Row]:
+    """Passes that the active set leaves of the worst case, in which nobody falls, on the normal network."""
+    subject = setting.subjects["normal"]
+    images, labels = subject.first(setting.images)
+    bounds = subject.bounds
+    early = {name: stopped(attack) for name, attack in published(subject, setting).items()}
+    searches: dict[str, Attack] = early | {
+        "pgd-40": PGD(threat_model=Linf(bounds.linf), steps=40, goal=Untargeted(CrossEntropy())),
+        "fast-lpa": FastLagrangianPerceptualAttack(
+            threat_model=NeuralPerceptual(subject.distance, bounds.perceptual), iterate=Stopped()
+        ),
+    }
+    worst = _AlwaysRight(subject.classifier, labels[:_FEW])
+    for name, attack in searches.items():
+        spent = _passes(attack, subject.classifier, subject.classifier, images, labels)
+        most = _passes(attack, worst, subject.classifier, images[:_FEW], labels[:_FEW])
+        figures = {"passes": spent, "worst case": most, "share": spent / most}
+        yield Row("active", f"{name}, {len(images)} images, {subject.name}", "passes per image", [], "", figures)
+
+
+def _passes(attack: Attack, shown: nn.Module, counted: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Forwards and backwards per image."""
+    seeds = torch.arange(len(images), device=images.device)
+    with counted_passes([counted], images[:1]) as (passes,):
+        attack(shown, images, labels, seeds=seeds)
+    return (passes.forwards + passes.backwards) / len(images)
+
+
+class _AlwaysRight(nn.Module):
+    """The classifier, whose label always leads by far: nobody falls, and all passes are made."""
+
+    def __init__(self, classifier: nn.Module, labels: Tensor) -> None:
+        super().__init__()
+        self.classifier, self.labels = classifier, labels
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(images)
+        return logits + 1e3 * nn.functional.one_hot(self.labels[: len(images)], logits.shape[1])

@@ -1,0 +1,54 @@
+"""How many examples of a chunk are attacked at once: all of them, or as many as the device has memory for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gauntlet.data import Batch
+from gauntlet.errors import AttackFailed
+
+Rows = dict[str, list[Any]]
+"""One list per column, of as many values as there are examples."""
+
+
+@dataclass
+class Room:
+    """What has turned out to fit, by attack.
+
+    A batch for which there is no memory is begun anew in halves, all of it, so that the size of its parts depends on
+    the device alone and not on when memory ran out; the same attack never asks for as much again.
+    """
+
+    _most: dict[str, int] = field(default_factory=dict)
+
+    def fitted(self, attack: str, batch: Batch, measure: Callable[[slice], Rows]) -> Rows:
+        """What `measure` says of the parts of a batch, put together.
+
+        Args:
+            attack: whose memory it is; a digest.
+            batch: N examples.
+            measure: of the examples of a slice.
+
+        Raises:
+            AttackFailed: there is no memory for a single example.
+        """
+        count = len(batch.labels)
+        while True:
+            size = min(self._most.get(attack, count), count)
+            try:
+                parts = [measure(slice(start, min(start + size, count))) for start in range(0, count, max(1, size))]
+                return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+            except torch.OutOfMemoryError as error:
+                if size <= 1:
+                    needed = str(error).splitlines()[0]
+                    raise AttackFailed(f"no memory for a single example ({needed})") from None
+            self._most[attack] = size // 2
+            gc.collect()  # outside of the handler, whose traceback holds what the attack had made
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            print(f"no memory for {size} examples at once: from now on {size // 2}", flush=True)

@@ -1,0 +1,210 @@
+"""The benchmark is fair: its naive sides follow the same rules, its sides take turns, and strengths are measured."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from gauntlet.attacks import (
+    PGD,
+    Adam,
+    FastLagrangianPerceptualAttack,
+    LagrangianPerceptualAttack,
+    Last,
+    NoProjection,
+    Stopped,
+)
+from gauntlet.distances import LPIPS, SelfLPIPS
+from gauntlet.identity import describe
+from gauntlet.launch.config import CONF, plain, register_resolvers
+from gauntlet.launch.instantiate import instantiate
+from gauntlet.launch.references import without_weights
+from gauntlet.noise import Noise
+from gauntlet.threats import NeuralPerceptual, ReColorAdv, StAdv
+from scripts.bench import evaluating, training
+from scripts.bench.growth import draw, growth
+from scripts.bench.naive import Naive, adam
+from scripts.bench.setting import Setting
+from scripts.bench.sides import Row, Side, Timed, take_turns
+from scripts.bench.subjects import Bounds, Subject, subjects
+from tests.fixtures import predictions, random_images, tapped
+
+CPU = torch.device("cpu")
+COUNT = 4
+
+
+def tiny(dtype=torch.float32):
+    network, images = tapped(dtype=dtype), random_images(COUNT, 3, 8, 8, dtype=dtype)
+    labels = predictions(network, images)
+    fast = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    bounds = Bounds(0.1, 1.0, 0.1, 0.1, 0.3)
+    return Subject("tiny", fast, network, images, labels, LPIPS(tapped(seed=3, dtype=dtype)), bounds)
+
+
+@pytest.fixture
+def setting():
+    subject = tiny()
+    both = {"normal": subject, "robust": subject}
+    return Setting(both, CPU, images=COUNT, few=COUNT, batch=COUNT, turns=1, queries=20, targets=3)
+
+
+@pytest.fixture
+def same_start(monkeypatch):
+    """Both sides begin from the library's noise."""
+
+    def start_of(seeds):
+        drawn = lambda images: Noise(seeds).normal(images.shape).to(images)  # noqa: E731
+        monkeypatch.setattr(torch, "randn_like", drawn)
+
+    return start_of
+
+
+@pytest.mark.parametrize("bounded", ["self", "external"])
+def test_the_naive_fast_lpa_goes_where_the_librarys_goes(bounded, same_start):
+    subject = tiny(torch.float64)
+    images, labels, seeds = subject.images, subject.labels, torch.arange(COUNT)
+    eyes = subject.plain if bounded == "self" else subject.distance.network
+    distance = SelfLPIPS() if bounded == "self" else subject.distance
+    attack = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(distance, 0.3), steps=6, iterate=Last())
+    ours = attack(subject.plain, images, labels, seeds=seeds).images
+    same_start(seeds)
+    theirs = Naive(subject.plain, eyes).fast_lpa(images, labels, 0.3, 6)
+    assert (ours - images).abs().amax() > 0.01
+    assert theirs.allclose(ours, rtol=0, atol=1e-5)
+
+
+class OnTheWay(Naive):
+    """LPA before its way back."""
+
+    def projected(self, images, others, clean, bound):
+        return others
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.3])
+def test_the_naive_lpa_climbs_and_stops_where_the_librarys_does(bound, same_start):
+    subject = tiny(torch.float64)
+    images, labels, seeds = subject.images, subject.labels, torch.arange(COUNT)
+    threat = NeuralPerceptual(subject.distance, bound)
+    attack = LagrangianPerceptualAttack(
+        threat_model=threat, searches=3, steps=4, iterate=Stopped(), projection=NoProjection()
+    )
+    ours = attack(subject.plain, images, labels, seeds=seeds).images
+    same_start(seeds)
+    theirs = OnTheWay(subject.plain, subject.distance.network).lpa(images, labels, bound, 3, 4)
+    assert theirs.allclose(ours, rtol=0, atol=1e-4)
+
+
+def test_the_naive_way_back_ends_inside():
+    subject = tiny(torch.float64)
+    others = random_images(COUNT, 3, 8, 8, seed=5, dtype=torch.float64)
+    naive = Naive(subject.plain, subject.distance.network)
+    back = naive.projected(subject.images, others, naive.phi(subject.images).detach(), 0.3)
+    assert (subject.distance(subject.images, others) > 0.3).all()
+    assert (subject.distance(subject.images, back) <= 0.3).all()
+
+
+@pytest.mark.parametrize("threat", [StAdv(0.1), ReColorAdv(0.1)])
+def test_the_naive_adam_goes_where_the_librarys_goes(threat):
+    subject = tiny(torch.float64)
+    attack = PGD(threat_model=threat, iterate=Last(), step=Adam(), steps=6, step_size=0.2)
+    ours = attack(subject.plain, subject.images, subject.labels, seeds=torch.arange(COUNT)).images
+    region = threat.around(subject.images)
+    theirs = adam(subject.plain, region, subject.labels, 0.2 * threat.bound, 6)
+    assert theirs.allclose(ours, rtol=0, atol=1e-6)
+
+
+def test_the_naive_ppgd_stays_in_the_ball_and_lowers_the_margin():
+    subject = tiny(torch.float64)
+    naive = Naive(subject.plain, subject.distance.network)
+    found = naive.ppgd(subject.images, subject.labels, 0.3, 5)
+    assert (subject.distance(subject.images, found) <= 0.3 * (1 + 1e-6)).all()
+    with torch.no_grad():
+        before, after = (subject.plain(x).gather(1, subject.labels[:, None]) for x in (subject.images, found))
+    assert (after < before).all()
+
+
+def test_sides_take_turns_and_ratios_are_by_turn():
+    log = []
+    sides = [Side(name, lambda name=name: log.append(name), lambda _: 0.5) for name in "ab"]
+    timed = take_turns(sides, 3, CPU)
+    assert "".join(log) == "ba" + "ab" + "ba" + "ab"  # the first two are warm-up
+    assert [len(side.seconds) for side in timed] == [3, 3]
+    row = Row("k", "job", "", [Timed("ours", [1.0, 10.0, 2.0], None), Timed("theirs", [3.0, 20.0, 8.0], None)])
+    assert row.ratio(row.sides[1]) == 3.0
+    assert json.loads(json.dumps(row.plain()))["ratios"] == {"theirs": 3.0}
+
+
+@pytest.mark.slow
+def test_stopping_early_is_never_weaker_than_the_published_attack(setting):
+    rows = list(evaluating.suite(setting))
+    assert [row.job.split(",")[0] for row in rows[:6]] == ["linf", "l2", "stadv", "recoloradv", "ppgd", "lpa"]
+    for row in rows[:6]:
+        stopped, published, naive = row.sides
+        assert stopped.strength <= published.strength
+        assert abs(published.strength - naive.strength) <= 1 / COUNT
+    assert [side.seconds for side in rows[6].sides] == [
+        [sum(row.sides[place].seconds[0] for row in rows[:6])] for place in range(3)
+    ]
+
+
+def test_attacks_of_other_packages_are_as_strong(setting):
+    pytest.importorskip("foolbox")
+    pytest.importorskip("torchattacks")
+    (row,) = evaluating.pgd(setting)
+    assert len(row.sides) == 5
+    assert {side.strength for side in row.sides} == {row.sides[0].strength}
+
+
+def test_the_active_set_leaves_a_part_of_the_worst_case(setting):
+    rows = {row.job.split(",")[0]: row.figures for row in evaluating.active(setting)}
+    assert rows["lpa"]["worst case"] == 5 * 40 * 2
+    assert rows["pgd-40"]["worst case"] == 40 * 2 + 1
+    assert all(0 < figures["share"] <= 1 for figures in rows.values())
+
+
+def test_a_step_is_timed_on_both_sides_and_changes_no_weights(setting):
+    subject = setting.subjects["robust"]
+    before = {name: tensor.clone() for name, tensor in subject.classifier.state_dict().items()}
+    rows = [*training.step(setting), *training.flops(setting), *training.loader(setting)]
+    assert len(rows) == 2 + 2 + 2
+    for row in rows[:2]:
+        assert {side.name for side in row.sides} == {"Gauntlet", "Gauntlet, bf16-mixed", "naive"}
+        assert all(0 <= side.strength <= 1 for side in row.sides)
+    assert all(tensor.equal(before[name]) for name, tensor in subject.classifier.state_dict().items())
+
+
+def test_growth_is_measured_and_drawn(setting, tmp_path):
+    rows = list(growth(setting, {"batch": (1, 2), "size": (16, 20)}))
+    assert [row.job for row in rows][:2] == ["PGD against batch", "PGD against size"]
+    draw(rows, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_without_data_the_networks_are_trained_on_digits():
+    found = subjects(None, CPU)
+    for subject in found.values():
+        assert subject.robust(subject.images) > 0.9
+    bound = found["robust"].half_robust_bound(50)
+    assert bound > found["normal"].half_robust_bound(50)
+
+
+@pytest.mark.parametrize("name", ["paper", "paper_stopped"])
+def test_the_suites_that_are_timed_are_those_of_the_configs(name):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["+experiment/cifar10=normal", f"attack_suite={name}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    suite = instantiate(without_weights(plain(config))["attack_suite"], "attack_suite")
+    distance = suite.attacks["lpa"].threat_model.distance
+    subject = replace(tiny(), distance=distance, bounds=Bounds(8 / 255, 1.0, 0.05, 0.06, 0.5))
+    setting = Setting({}, CPU, images=1, few=1, batch=1, turns=1)
+    timed = evaluating.published(subject, setting)
+    if name == "paper_stopped":
+        timed = {key: evaluating.stopped(attack) for key, attack in timed.items()}
+    for key, attack in timed.items():
+        assert describe(attack) == describe(suite.attacks[key])
