@@ -26,6 +26,15 @@ def read_json(file: Path) -> Any:
         ) from None
 
 
+def beginning(file: Path) -> str:
+    """What there is instead of what should be: `it is empty`, `it is a web page`, `it begins with b'PK'`."""
+    with file.open("rb") as stream:
+        head = stream.read(256).lstrip()
+    if head.lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page"
+    return f"it begins with {head[:12]!r}" if head else "it is empty"
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
