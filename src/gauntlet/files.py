@@ -42,16 +42,14 @@ def write_atomically(file: Path, content: bytes | str) -> None:
     """Write to a temporary name beside the file, flush to disk, rename; creates the folder.
 
     Raises:
-        UserError: the disk is full.
+        UserError: the disk is full, or nothing can be written there.
     """
     try:
         _write(file, content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise UserError(
-            f"{file} could not be written ({error.strerror}): make room, the same command goes on from here"
-        ) from None
+        reason = f"{error.filename} is a file" if isinstance(error, FileExistsError) else error.strerror
+        way = "make room, the same command goes on from here" if error.errno in _FULL else "choose another place"
+        raise UserError(f"{file} could not be written ({reason}): {way}") from None
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from gauntlet.callbacks import KeepResumable
 from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
-from gauntlet.errors import UserError, first_line
+from gauntlet.errors import UserError
 from gauntlet.evaluation import Subject
 from gauntlet.launch.build import (
     build_classifier,
@@ -41,7 +41,7 @@ from gauntlet.launch.ranks import check_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
-from gauntlet.models.weights import load_weights, read_weights, save_weights
+from gauntlet.models.weights import load_weights, read_weights, reason_of, save_weights
 from gauntlet.reports.dashboard import send_evaluation
 
 
@@ -175,7 +175,7 @@ def _check_whole(checkpoint: Path) -> None:
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle raises anything
-        reason = first_line(error)[:120]
+        reason = reason_of(error, checkpoint)
         raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None
 
 
