@@ -14,7 +14,7 @@ from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch, Split
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
-from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError
+from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
 from gauntlet.losses import margin
 from gauntlet.scopes import evaluating, exact
 from gauntlet.threats.l2 import norm
@@ -116,7 +116,7 @@ def attacked(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tens
     except UserError:
         raise
     except Exception as error:
-        raise AttackFailed(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '…'}") from error
+        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
     return found
 
 

@@ -33,7 +33,7 @@ from gauntlet.launch.build import (
     build_suite,
     build_training_data,
 )
-from gauntlet.launch.config import check_named_row, check_root, digest_of, plain
+from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
@@ -49,8 +49,7 @@ def train(config: DictConfig) -> None:
     """Check everything, train or go on training, evaluate what is missing."""
     whole = plain(config)
     whole["outputs"] = str(Path(whole["outputs"]).absolute())
-    if not isinstance(whole["seed"], int):
-        raise UserError(f"seed={whole['seed']}: expected an integer")
+    check_plain_words(whole)
     check_named_row(whole)
     check_targets(whole, whole["allow"])
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
@@ -63,6 +62,7 @@ def train(config: DictConfig) -> None:
     classifier = build_classifier(whole, data, whole["seed"])
     with folder.locked() if _leads() else contextlib.nullcontext(), wandb_finished():
         trainer = _trainer(whole, folder, digest_of(config))
+        _check_steps(data, trainer.world_size)
         bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
         build_defense(bare, classifier, data)
         build_suite(bare, classifier, data)
@@ -129,6 +129,15 @@ def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
         raise UserError(
             f"a sweep of {trainer.world_size} processes a job would start the whole sweep in each of them:"
             f" add hydra/launcher=local or hydra/launcher=slurm, which start them one by one, or use trainer.devices=1"
+        )
+
+
+def _check_steps(data: ImageData, world: int) -> None:
+    """Refuse so many processes that no step has an example for each."""
+    if not len(data.batches(lambda: 0, 0, world)):
+        raise UserError(
+            f"{len(data.splits.train)} training images for {world} processes: expected at least one for each;"
+            f" use fewer with trainer.devices=… and trainer.num_nodes=…"
         )
 
 
