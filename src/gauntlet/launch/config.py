@@ -63,6 +63,14 @@ def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
     return part
 
 
+def regime_of(config: Mapping[str, Any]) -> str:
+    """What made the weights, as a table calls it: `at_linf`, `at_linf+averaged`, `normal+mixed0.7`."""
+    averaged = any(_averages(node) for node in (config.get("callbacks") or {}).values())
+    extra = config["dataset"].get("extra")
+    parts = [config["names"]["defense"], *(["averaged"] if averaged else [])]
+    return "+".join([*parts, *([f"mixed{extra['share']}"] if extra else [])])
+
+
 def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a source of data is, without the ways to it."""
     return {key: value for key, value in data.items() if key not in WAYS_TO_DATA}

@@ -101,6 +101,7 @@ def _quiet() -> None:
         ".*`srun` command is available.*",  # whoever looks at a machine that submits jobs has not forgotten srun
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the first step is logged all the same
     warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
 
 

@@ -33,7 +33,7 @@ from gauntlet.launch.build import (
     build_suite,
     build_training_data,
 )
-from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain
+from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain, regime_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
@@ -144,7 +144,7 @@ def _check_steps(data: ImageData, world: int) -> None:
 def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[Logger]:
     """The CSV file always; others know the run by the digest of its config."""
     names = whole["names"]
-    title = f"{names['defense']}-{names['model']}-seed{whole['seed']}"
+    title = f"{regime_of(whole)}-{names['model']}-seed{whole['seed']}"
     identity = {"name": title, "group": names["dataset"], "run_id": digest[:16]}
     return [MetricsCSV(folder.path), *build_loggers(whole, folder.path, identity)]
 
@@ -191,7 +191,7 @@ def _check_whole(checkpoint: Path) -> None:
 def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> dict[str, Any]:
     names = whole["names"]
     return {
-        "name": f"{names['defense']}/{names['model']}/seed{whole['seed']}",
+        "name": f"{regime_of(whole)}/{names['model']}/seed{whole['seed']}",
         "dataset": names["dataset"],
         "model": names["model"],
         "defense": names["defense"],
