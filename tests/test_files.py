@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from gauntlet.files import write_atomically
+from gauntlet.errors import UserError
+from gauntlet.files import beginning, write_atomically
 
 
 @pytest.mark.parametrize(
@@ -42,10 +43,30 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_failure_while_renaming_leaves_nothing_behind(tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match="folder"):
+    with pytest.raises(UserError, match=r"folder could not be written \(Is a directory\): choose another place"):
         write_atomically(tmp_path / "folder", "x")
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_place_below_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"below could not be written \(.*/file is a file\): choose another place"):
+        write_atomically(tmp_path / "file" / "below", "y")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"\n  <!DOCTYPE HTML><html>", "it is a web page"),
+        (b"<html lang='en'>", "it is a web page"),
+        (b"\x1f\x8b\x08 and the rest of it", r"it begins with b'\x1f\x8b\x08 and the '"),
+    ],
+)
+def test_what_a_file_begins_with_in_words(tmp_path, content, words):
+    (tmp_path / "file").write_bytes(content)
+    assert beginning(tmp_path / "file") == words
 
 
 def test_a_reader_never_sees_half_of_what_several_writers_write(tmp_path):

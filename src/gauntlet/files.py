@@ -26,6 +26,15 @@ def read_json(file: Path) -> Any:
         ) from None
 
 
+def beginning(file: Path) -> str:
+    """What there is instead of what should be: `it is empty`, `it is a web page`, `it begins with b'PK'`."""
+    with file.open("rb") as stream:
+        head = stream.read(256).lstrip()
+    if head.lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page"
+    return f"it begins with {head[:12]!r}" if head else "it is empty"
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -33,16 +42,14 @@ def write_atomically(file: Path, content: bytes | str) -> None:
     """Write to a temporary name beside the file, flush to disk, rename; creates the folder.
 
     Raises:
-        UserError: the disk is full.
+        UserError: the disk is full, or nothing can be written there.
     """
     try:
         _write(file, content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise UserError(
-            f"{file} could not be written ({error.strerror}): make room, the same command goes on from here"
-        ) from None
+        reason = f"{error.filename} is a file" if isinstance(error, FileExistsError) else error.strerror
+        way = "make room, the same command goes on from here" if error.errno in _FULL else "choose another place"
+        raise UserError(f"{file} could not be written ({reason}): {way}") from None
 
 
 def _write(file: Path, data: bytes) -> None:

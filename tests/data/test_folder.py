@@ -8,8 +8,16 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gauntlet.data import CentreCrop, ImageFolder, ImageNet100, RandomFlip, RandomResizedCrop, Step, TrainingExamples
-from gauntlet.data.files import UnreadablePicture
+from gauntlet.data import (
+    CentreCrop,
+    ImageFolder,
+    ImageNet100,
+    RandomFlip,
+    RandomResizedCrop,
+    Step,
+    TrainingExamples,
+    pictures,
+)
 from gauntlet.data.imagenet100 import WNIDS
 from gauntlet.errors import UserError
 from gauntlet.noise import Noise
@@ -133,22 +141,68 @@ def test_training_looks_through_its_own_view(tree):
     assert not train.draw(rows, Noise(rows)).images.equal(train[rows].images)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_picture_is_one_line_also_from_a_worker(tree, workers):
-    file = tree / "test" / "bee" / "1.png"
-    file.write_bytes(file.read_bytes()[:100])
-    test = folder(tree).splits.test
-    with pytest.raises(UnreadablePicture) as refusal:
-        list(DataLoader(test, batch_size=4, collate_fn=lambda batch: batch, num_workers=workers))
-    assert str(refusal.value).startswith(f"{file} cannot be read (")
-    assert str(refusal.value).endswith("repair or remove it")
+def cut_off(file):
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def no_head(file):
+    file.write_bytes(file.read_bytes()[:20])
+
+
+def web_page(file):
+    file.write_text("<!DOCTYPE html><html>404</html>")
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def sixteen_bit(file):
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(file)
+
+
+HARMED = {
+    cut_off: "is damaged or cut off (",
+    no_head: "is damaged or cut off (",
+    web_page: "is no picture, it is a web page: fetch it again, or remove it",
+    empty: "is no picture, it is empty: fetch it again, or remove it",
+    sixteen_bit: "has I;16 pixels: expected 8 bits a channel; convert or remove it",
+}
+
+
+@pytest.mark.parametrize("harm", HARMED)
+@pytest.mark.parametrize("place", ["train/cow/7.png", "test/bee/1.png"])
+def test_what_is_no_picture_is_refused_before_anything_begins(tree, harm, place):
+    harm(tree / place)
+    with pytest.raises(UserError) as refusal:
+        _ = folder(tree).splits
+    assert str(refusal.value).startswith(f"{tree / place} {HARMED[harm]}")
     assert "\n" not in str(refusal.value)
 
 
-def test_sixteen_bit_pictures_are_refused(tree):
-    Image.fromarray(np.zeros((20, 20), np.uint16)).save(tree / "test" / "ant" / "0.png")
-    with pytest.raises(UserError, match="8 bits a channel"):
-        folder(tree).splits.test[slice(0, 9)]
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("harm", HARMED)
+def test_beyond_those_looked_at_it_is_refused_when_it_is_read(tree, workers, harm, monkeypatch):
+    monkeypatch.setattr(pictures, "LOOKED_AT", 0)
+    file = tree / "test" / "bee" / "1.png"
+    harm(file)
+    test = folder(tree).splits.test
+    with pytest.raises(pictures.UnreadablePicture) as refusal:
+        list(DataLoader(test, batch_size=4, collate_fn=lambda batch: batch, num_workers=workers))
+    assert str(refusal.value).startswith(f"{file} {HARMED[harm]}")
+    assert "\n" not in str(refusal.value)
+
+
+def test_pictures_of_every_kind_seem_whole(tmp_path):
+    """Whatever programs write behind the end of a picture: what can be decoded is never refused."""
+    for number, kind in enumerate(("png", "jpg", "bmp", "webp", "tif", "ppm", "pgm")):
+        for split in ("train", "test"):
+            for name in ("a", "b"):
+                paint(tmp_path / split / name / f"{number}.{kind}", number, mode="L" if kind == "pgm" else "RGB")
+    for file in tmp_path.rglob("*.jpg"):
+        file.write_bytes(file.read_bytes() + b"\0" * 5000)
+    splits = folder(tmp_path, classes=2).splits
+    assert len(splits.test[slice(0, 14)].images) == len(splits.test) == 14
 
 
 def no_root(tree):
@@ -223,12 +277,14 @@ def test_arguments_that_cannot_be_are_refused(tree, wrong, words):
 
 
 def ilsvrc(root, wnids, splits=("train", "val")):
-    """A tree of empty files with these classes: nothing is opened when it is listed."""
+    """A tree of tiny pictures with these classes."""
+    paint(root / "tiny.jpg", size=(2, 2))
+    tiny = (root / "tiny.jpg").read_bytes()
     for split in splits:
         for wnid in wnids:
             (root / split / wnid).mkdir(parents=True)
             for number in range(2):
-                (root / split / wnid / f"{wnid}_{split}_{number}.JPEG").touch()
+                (root / split / wnid / f"{wnid}_{split}_{number}.JPEG").write_bytes(tiny)
     return root
 
 

@@ -252,15 +252,18 @@ def test_a_folder_of_pictures_is_read_as_it_is_needed(tree, tmp_path):
     watching, _ = fit(tmp_path, mixed(share=0.05, others=others, workers=1), 1)
     alone, _ = fit(tmp_path, mixed(share=0.05, others=others), 1)
     assert watching.shown == alone.shown
-    (tree / "3" / "1.png").write_bytes(b"no picture at all")
+    (tree / "3" / "1.png").write_bytes((tree / "3" / "1.png").read_bytes() + b"behind its end")
     assert source.load((3, 32, 32), 10).digest() != others.digest()
 
 
 def test_a_folder_of_other_classes_is_refused(tree):
-    with pytest.raises(UserError, match=r"10 class folders \(0, 1, 2, …\): expected the dataset's 4 classes"):
+    with pytest.raises(UserError, match=r"10 class folders \(0, 1, 2 and 7 more\): expected the dataset's 4 classes"):
         PictureFolder(tree, CentreCrop(32, 32)).load((3, 32, 32), 4)
     with pytest.raises(UserError, match="there is no folder"):
         PictureFolder(tree / "none", CentreCrop(32, 32)).load((3, 32, 32), 4)
+    (tree / "3" / "1.png").write_bytes(b"no picture at all")
+    with pytest.raises(UserError, match=r"1.png is no picture, it begins with b'no picture a'"):
+        PictureFolder(tree, CentreCrop(32, 32)).load((3, 32, 32), 10)
     for picture in (tree / "7").iterdir():
         picture.unlink()
     with pytest.raises(UserError, match="holds no pictures"):

@@ -84,13 +84,32 @@ def no_gzip(folder):
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"other")
 
 
+def web_page(folder):
+    (folder / "train-labels-idx1-ubyte.gz").write_text("\n<!DOCTYPE html><html>404</html>")
+
+
+def plain_web_page(folder):
+    (folder / "train-labels-idx1-ubyte.gz").unlink()
+    (folder / "train-labels-idx1-ubyte").write_text("<html>sign in first</html>")
+
+
+def swapped(folder):
+    shutil.copy(folder / "t10k-images-idx3-ubyte.gz", folder / "train-images-idx3-ubyte.gz")
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
         (missing, "is MNIST without t10k-labels-idx1-ubyte.gz"),
         (truncated, "train-images-idx3-ubyte.gz is damaged"),
-        (other_content, "train-labels-idx1-ubyte.gz is not MNIST's: its content of 5 bytes has md5"),
-        (no_gzip, "train-labels-idx1-ubyte.gz is damaged"),
+        (
+            other_content,
+            "train-labels-idx1-ubyte.gz is not MNIST's train-labels-idx1-ubyte: its content of 5 bytes has",
+        ),
+        (no_gzip, "train-labels-idx1-ubyte.gz is damaged or no gzip archive (it begins with b'other')"),
+        (web_page, "train-labels-idx1-ubyte.gz is damaged or no gzip archive (it is a web page): remove it"),
+        (plain_web_page, "train-labels-idx1-ubyte is not MNIST's train-labels-idx1-ubyte: it is a web page; remove"),
+        (swapped, "it is MNIST's t10k-images-idx3-ubyte; choose dataset.root=<folder of MNIST>, or put"),
     ],
 )
 def test_a_harmed_copy_is_refused_by_name(digits, harm, words):
@@ -108,6 +127,9 @@ def test_where_nothing_is_one_line_says_what_to_put_where(digits, tmp_path):
     (tmp_path / "else" / "holiday.txt").write_text("sun")
     with pytest.raises(UserError, match=r"holds no MNIST, but holiday.txt"):
         _ = MNIST(tmp_path / "else").splits
+    assert [file.name for file in (tmp_path / "else").iterdir()] == ["holiday.txt"], "no lock is left behind"
+    with pytest.raises(UserError, match=r"holiday.txt is a file: expected the folder it lies in"):
+        _ = MNIST(tmp_path / "else" / "holiday.txt").splits
 
 
 @pytest.mark.parametrize(("wrong", "words"), [({"size": 27}, "at least 28"), ({"channels": 2}, "channels 2")])
@@ -136,5 +158,5 @@ def test_debians_package_is_found():
 
 def test_a_fashion_folder_is_not_mnist(digits, tmp_path, monkeypatch):
     shutil.copytree(digits, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
-    with pytest.raises(UserError, match="is not Fashion-MNIST's"):
+    with pytest.raises(UserError, match=r"is not Fashion-MNIST's .* it is MNIST's train.*of Fashion-MNIST"):
         _ = FashionMNIST(tmp_path / "copy").splits

@@ -83,3 +83,8 @@ def test_the_same_bits_whenever_memory_runs_out(tmp_path):
     first.unlink()
     again = run(tmp_path / "twice", grid, suite_=parted())
     assert same(records(at_once), records(again))
+
+
+def test_a_batch_of_nobody_has_room():
+    rows = examine(subject(), hungry(3), subject().examples[slice(0, 0)], torch.arange(0))
+    assert all(values == [] for values in rows.values())

@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
 from gauntlet.identity import describe, differences
-from gauntlet.launch.config import CONF, check_named_row, digest_of, plain, register_resolvers
+from gauntlet.launch.config import CONF, check_named_row, digest_of, plain, regime_of, register_resolvers
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.threats import RGB, ReColorAdv, StAdv
 
@@ -175,3 +175,13 @@ def test_option_files_say_what_they_are():
     """Every defense and suite begins with a comment or a row that says what it is."""
     for file in [*Path(CONF / "attack_suite").glob("*.yaml"), *Path(CONF / "experiment").rglob("*.yaml")]:
         assert "# " in file.read_text().splitlines()[0], file
+
+
+def test_a_row_is_called_by_all_that_made_its_weights(composed):
+    extra = ("+extra@dataset.extra=npz", "dataset.extra.root=1m.npz", "dataset.extra.share=0.7")
+    assert regime_of(plain(composed("defense=normal"))) == "normal"
+    assert regime_of(plain(composed("defense=normal", *extra))) == "normal+mixed0.7"
+    both = plain(composed("defense=at_linf", "callbacks=averaging"))
+    assert regime_of(both) == "at_linf+averaged"
+    both["dataset"]["extra"] = {"share": 0.3}
+    assert regime_of(both) == "at_linf+averaged+mixed0.3"

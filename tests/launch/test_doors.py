@@ -258,6 +258,27 @@ REFUSED = {
     "no epoch": (("defense=normal", "trainer.max_epochs=-1"), "max_epochs"),
     "steps of several batches": (("defense=normal", "+trainer.accumulate_grad_batches=2"), "accumulate"),
     "a device that is none": (("defense=normal", "evaluation.device=gpu"), "evaluation.device=gpu"),
+    "classes in words": (("defense=normal", "dataset.classes=ten"), "dataset.classes is ten: expected how many"),
+    "too few classes": (("defense=normal", "dataset.classes=5"), "run up to 9: write 10"),
+    "half an example": (("defense=normal", "dataset.recipe.batch_size=2.5"), "batch_size is 2.5: expected an integer"),
+    "a mean of no channel": (("defense=normal", "dataset.mean=0.5"), "model.mean is 0.5: expected a list"),
+    "steps in words": (("defense=at_linf", "defense.attack.steps=few"), "defense.attack.steps is few: expected an int"),
+    "a seed of 100 bits": (("defense=normal", f"seed={2**100}"), "integer of 64 bits"),
+    "a switch between on and off": (("defense=normal", "restart=maybe"), "restart=maybe: expected true or false"),
+    "a suite's name that leaves its folder": (("defense=normal", "suite=../x"), "suite=../x: expected a name"),
+    "a package that is no list": (("defense=normal", "allow=os"), "allow=[os]"),
+    "a perceptual attack without a distance": (("defense=normal", "dataset.reference=null"), "there is no distance"),
+    "a network for larger images": (
+        ("defense=normal", "model=torchvision", "model.name=alexnet"),
+        "cannot take the dataset's [3, 32, 32] images (but takes [3, 64, 64]): choose one that does",
+    ),
+    "a network for grey images": (
+        ("defense=normal", "model=linear", "model.mean=[0.5]", "model.std=[0.5]", "model.shape=[1,32,32]"),
+        "cannot take the dataset's [3, 32, 32] images (but takes [1, 32, 32])",
+    ),
+    "a model of a library without its name": (("defense=normal", "model=torchvision"), "model.name=… is missing"),
+    "outputs without a folder": (("defense=normal", "outputs="), "outputs= is empty"),
+    "a path in other letters": (("defense=normal", "dataset.root=/ü"), "quotes of its own"),
     "no steps": (("defense=pat_self", "defense.attack.steps=0"), "steps"),
 }
 
@@ -271,9 +292,67 @@ def test_a_request_that_cannot_be_met_is_one_line_and_leaves_nothing(door, outpu
     small = [word for word in small if not (word.startswith("model.") and any("model" in w for w in words))]
     said = door("train", *words, f"outputs={outputs}", *small)
     assert said.code == 2
-    assert hint in said.err
+    assert hint in said.err, said.err
     assert len(said.err.strip().splitlines()) == 1, said.err
     assert [place.name for place in outputs.iterdir()] == ["references"]
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_needs_no_defense(door, word):
+    said = door("train", word)
+    assert (said.code, said.err) == (0, "")
+    assert "pat_self" in said.out, "the choices of every group"
+    assert "max_epochs" in said.out, "a whole config"
+    said = door("train", word, "defense=trades_linf")
+    assert "beta" in said.out
+
+
+EVALUATED = {
+    "a name that nothing has": (("trained_on=banana",), "trained_on banana: expected names of threat models (linf,"),
+    "one of several": (("trained_on=[linf,fog]",), "trained_on fog: expected"),
+    "examples in words": (("evaluation.examples=all",), "evaluation.examples is all: expected an integer or null"),
+    "a suite without a name": (("suite=",), "suite=: expected a name"),
+    "a switch between on and off": (("dry_run=maybe",), "dry_run=maybe: expected true or false"),
+}
+
+
+@pytest.mark.parametrize("case", EVALUATED)
+def test_an_evaluation_that_cannot_be_is_one_line_and_leaves_nothing(door, run, tmp_path, case):
+    words, hint = EVALUATED[case]
+    file = shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
+    foreign = ("dataset=digits", "model=small_resnet", "model.width=4", "dataset.reference=null", "logger=csv")
+    place = tmp_path / "new"
+    said = door("evaluate", f"checkpoint={file}", *foreign, "attack_suite=clean", f"outputs={place}", *words)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
+    assert hint in said.err
+    assert not place.exists()
+
+
+def test_one_name_of_a_threat_model_is_a_list_of_one(door, run, tmp_path):
+    file = shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
+    foreign = ("dataset=digits", "model=small_resnet", "model.width=4", "dataset.reference=null", "logger=csv")
+    words = ("attack_suite=clean", "trained_on=linf", f"outputs={tmp_path / 'new'}", "evaluation.examples=5")
+    assert door("evaluate", f"checkpoint={file}", *foreign, *words).code == 0
+    (card,) = (tmp_path / "new").rglob("card.json")
+    assert json.loads(card.read_text())["trained_on"] == ["linf"]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("runs=[]",), "runs=[]: expected a run folder"),
+        (("runs=",), "runs=: expected a run folder"),
+        (("folder=file",), "file/table.md could not be written (file is a file): choose another place"),
+        (("against=nowhere",), "nowhere has no card.json"),
+    ],
+)
+def test_a_report_that_cannot_be_is_one_line(door, run, tmp_path, monkeypatch, words, hint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    said = door("report", *([] if words[0].startswith("runs") else [f"runs={run}"]), *words)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
+    assert hint in said.err
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_an_output_folder_that_cannot_be_is_one_line(door, tmp_path):

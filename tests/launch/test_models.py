@@ -59,7 +59,7 @@ REFUSED = {
     ),
     "a model that is not there": (("defense=normal", "model=torchvision", "model.name=resnet19"), "resnet19"),
     "no name": (("defense=normal", "model=torchvision"), "name"),
-    "too small images": (("defense=normal", "model=alexnet"), "cannot take [3, 32, 32] images"),
+    "too small images": (("defense=normal", "model=alexnet"), "cannot take the dataset's [3, 32, 32] images"),
     "another number of classes": (("defense=normal", "model=resnet20", "model.classes=7"), "[1, 7]"),
     "a normalisation of grayscale images": (
         ("defense=normal", "model=resnet20", "model.mean=[0.5]", "model.std=[0.5]"),

@@ -5,6 +5,7 @@ import importlib
 import itertools
 import json
 import os
+import pickle
 import re
 import sys
 import tarfile
@@ -241,7 +242,21 @@ REFUSED = {
     "no tensors": ({"epoch": 3}, {}, "holds no state dict"),
     "a list": ([torch.ones(2)], {}, "holds no state dict"),
     "a whole network": (nn.Linear(2, 2), {}, "holds no state dict"),
-    "a normalisation of other images": (bare(RESNET), {"mean": [0.5], "std": [0.5]}, "conv1.weight is"),
+    "a normalisation of other images": (
+        bare(RESNET),
+        {"mean": [0.5], "std": [0.5]},
+        r"--mean and --std are of 1 channels, and .*foreign.pt is of images of 3 \(network.conv1.weight is \[64, 3",
+    ),
+    "a sparse tensor": (
+        bare(RESNET) | {"conv1.weight": torch.ones(2, 3).to_sparse()},
+        {},
+        "conv1.weight as float32, sparse_coo: expected dense",
+    ),
+    "complex numbers": (
+        bare(RESNET) | {"conv1.weight": bare(RESNET)["conv1.weight"].to(torch.complex64)},
+        {},
+        "conv1.weight as complex64, strided: expected dense tensors of real numbers",
+    ),
     "a normalisation that cannot be": (bare(RESNET), {"std": [0.0] * 3}, "std above 0"),
 }
 
@@ -290,14 +305,28 @@ def test_a_model_of_torchvision_by_name(tmp_path):
     ("words", "says"),
     [
         (["nowhere.pt", *WORDS, "a.safetensors"], "no checkpoint at nowhere.pt"),
-        (["page.pt", *WORDS, "a.safetensors"], "page.pt is damaged"),
-        (["empty.pt", *WORDS, "a.safetensors"], "empty.pt is damaged"),
-        (["zip.pt", *WORDS, "a.safetensors"], "zip.pt is damaged"),
+        ([".", *WORDS, "a.safetensors"], r"\. is a folder: give a .pt"),
+        (["page.pt", *WORDS, "a.safetensors"], r"page.pt is damaged .*\(it is a web page\): nothing of it was run"),
+        (["empty.pt", *WORDS, "a.safetensors"], r"empty.pt is damaged .*\(it is empty\)"),
+        (["zip.pt", *WORDS, "a.safetensors"], r"zip.pt is damaged .*\(it is a zip archive without tensors\)"),
+        (["cut.pt", *WORDS, "a.safetensors"], r"cut.pt is damaged .*\(it is cut off\)"),
+        (["trap.pt", *WORDS, "a.safetensors"], r"trap.pt .* \(it asks for (\w+\.)?exec\): nothing of it was run"),
+        (["old.pt", *WORDS, "a.safetensors"], r"old.pt .* \(it asks for (\w+\.)?exec\): nothing of it was run"),
+        (["new.pt", *WORDS, "a.safetensors"], r"new.pt .* \(it is a pickle of more than tensors\): nothing"),
+        (["trap.pkl", *WORDS, "a.safetensors"], r"trap.pkl .* \(it is a pickle that torch.save has not written"),
+        (["good.pt", *WORDS, "page.pt/a.safetensors"], r"a.safetensors could not be written \(page.pt is a file\)"),
+        (["good.pt", *WORDS, "folder.safetensors"], r"folder.safetensors could not be written \(Is a directory\)"),
+        (["good.pt", *WORDS, "a.safetensors", "classes=5"], "classes=5: that is the option --classes; say it there"),
+        (["good.pt", *WORDS, "a.safetensors", "std=[1]"], r"std=\[1\]: that is the option --std"),
+        (["good.pt", *WORDS, "a.safetensors", "--mean", "0.5", "0.5"], "expected one of each per channel"),
+        (["good.pt", *WORDS, "a.safetensors", "--trained-on", "linf", "banana"], r"--trained-on banana: .*\(linf, l2,"),
+        (["good.pt", *WORDS, "a.safetensors", "--trained-on", "linf+fog"], r"--trained-on linf\+fog: expected"),
         (["page.pt", *WORDS, "a.pt"], "ends with .safetensors"),
         (["good.pt", *WORDS, "a.safetensors", "depth"], "depth: expected arguments of the model as key=value"),
-        (["good.pt", *WORDS, "a.safetensors", "depth=18"], "--model resnet18: .*depth"),
+        (["good.pt", *WORDS, "a.safetensors", "depth=18"], "--model resnet18 takes no depth: expected --classes …, --"),
         (["good.pt", "--model", "resnet", *WORDS[2:], "a.safetensors"], "--model resnet: expected one of alexnet"),
-        (["good.pt", "--model", "small_resnet", *WORDS[2:], "a.safetensors"], "mean"),
+        (["good.pt", "--model", "small_resnet", *WORDS[2:], "a.safetensors"], "small_resnet has no mean and no std"),
+        (["good.pt", "--model", "torchvision", *WORDS[2:], "a.safetensors"], "add name=…, --mean …, --std …"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, words, says):
@@ -306,6 +335,13 @@ def test_what_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, words, says):
     (tmp_path / "empty.pt").touch()
     (tmp_path / "zip.pt").write_bytes(b"PK\x05\x06" + bytes(18))
     torch.save(bare(RESNET), tmp_path / "good.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:-500])
+    trap = {"state_dict": bare(RESNET), "args": Trap(exec, "raise SystemExit('unpickled')")}
+    torch.save(trap, tmp_path / "trap.pt")
+    torch.save(trap, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save(trap, tmp_path / "new.pt", pickle_protocol=4)
+    (tmp_path / "trap.pkl").write_bytes(pickle.dumps(trap["args"], protocol=4))
+    (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(SystemExit) as stop:
         main(words)
     said = capsys.readouterr().err

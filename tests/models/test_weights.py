@@ -117,6 +117,25 @@ def test_a_damaged_file_is_one_line(tmp_path, content, suffix):
     refused(tapped(), file, "damaged or no checkpoint")
 
 
+REASONS = {
+    "an empty file": "it is empty",
+    "a page of HTML": "it is a web page",
+    "plain text": "it begins with b'not a checkp'",
+    "a truncated checkpoint": "it is cut off",
+    "the first bytes of a checkpoint": "it is cut off",
+    "a pickle of code": "it is a pickle that torch.save has not written, or has not finished",
+    "a checkpoint with code": r"it asks for (\w+\.)?exec",
+    "a checkpoint with an object": r"it asks for tests\.models\.test_weights\.Custom",
+    "a whole network": r"it asks for torch\.nn\.modules\.linear\.Linear",
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_why_is_said_in_our_words(tmp_path, case):
+    (tmp_path / "weights.ckpt").write_bytes(DAMAGED[case])
+    refused(tapped(), tmp_path / "weights.ckpt", rf"\({REASONS[case]}\): fetch or write it again$")
+
+
 def test_the_line_is_all_there_is_to_read(tmp_path, recwarn):
     (tmp_path / "weights.ckpt").write_bytes(pickle.dumps({"state_dict": 1}, protocol=4))
     refused(tapped(), tmp_path / "weights.ckpt", "damaged or no checkpoint")
@@ -150,7 +169,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 def test_a_folder_is_one_line(tmp_path):
     for name in ("run", "run.safetensors"):
         (tmp_path / name).mkdir()
-        refused(tapped(), tmp_path / name, "damaged or no checkpoint")
+        refused(tapped(), tmp_path / name, r"damaged or no checkpoint .*\(it is a folder\)")
 
 
 @settings(deadline=None, max_examples=100)

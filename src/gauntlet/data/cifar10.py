@@ -80,8 +80,6 @@ def _examples(records: Records, ids: NDArray[np.int64]) -> Examples:
 
 def _found(root: Path) -> Found:
     """What the folder holds, fetched into it where it holds nothing."""
-    if root.exists() and not root.is_dir():
-        raise UserError(f"dataset.root={root} is a file: expected the folder it lies in")
     found = _in(root) or _archived(root)
     if found is None:
         with sole(root):

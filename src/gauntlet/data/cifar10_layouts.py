@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 
 Records = NDArray[np.uint8]
 """`[N, 3073]`: label, then the 32×32 red, green and blue pixels, row by row."""
@@ -228,9 +228,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _brief(error: Exception) -> str:
-    return (
-        f"no {error} in it" if isinstance(error, KeyError) else str(error).splitlines()[0][:100] if str(error) else ""
-    )
+    return f"no {error} in it" if isinstance(error, KeyError) else first_line(error)[:100]
 
 
 LAYOUTS = (

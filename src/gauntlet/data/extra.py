@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gauntlet.data.examples import Examples, Split
-from gauntlet.data.folder import folders_in, pictures_in
+from gauntlet.data.folder import counted, folders_in, pictures_in
 from gauntlet.data.views import View
 from gauntlet.errors import UserError, first_line
 
@@ -104,9 +104,7 @@ class PictureFolder:
             raise UserError(f"there is no folder {root}: say where <class>/* lie with dataset.extra.root=<folder>")
         names = folders_in(root)
         if len(names) != classes:
-            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise UserError(
-                f"{root} has {len(names)} class folders ({shown}): expected the dataset's {classes} classes,"
-                f" in the order of their labels"
+                f"{counted(root, names)}: expected the dataset's {classes} classes, in the order of their labels"
             )
         return pictures_in(root, names, root, self.view, self.view, shape[0])

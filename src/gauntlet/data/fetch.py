@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gauntlet.errors import UserError
+from gauntlet.files import beginning
 
 _TIMEOUT = 30.0  # seconds without an answer
 _LOCK = ".gauntlet.lock"
@@ -139,8 +140,9 @@ def unpacked(archive: Path) -> Iterator[Path]:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            reason = beginning(archive) if isinstance(error, tarfile.ReadError) else _brief(error)
             raise UserError(
-                f"{archive} is damaged or no tar archive ({_brief(error)}): remove it, or fetch it again"
+                f"{archive} is damaged or no tar archive ({reason}): remove it, or fetch it again"
             ) from None
         yield Path(folder)
 
@@ -149,9 +151,13 @@ def unpacked(archive: Path) -> Iterator[Path]:
 def sole(root: Path) -> Iterator[None]:
     """One process at a time changes a dataset folder, which is made if need be; other ranks and jobs wait.
 
+    What is refused there leaves no trace of the look.
+
     Raises:
         UserError: nothing can be written there.
     """
+    if root.is_file():
+        raise UserError(f"dataset.root={root} is a file: expected the folder it lies in")
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / _LOCK)
@@ -163,10 +169,9 @@ def sole(root: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if [file.name for file in root.iterdir()] == [_LOCK]:  # a folder that nothing came into was not there before
-            with suppress(OSError):
-                (root / _LOCK).unlink()
-                root.rmdir()
+        with suppress(OSError):
+            (root / _LOCK).unlink()
+            root.rmdir()  # a folder that nothing came into was not there before; any other stays
         raise
     finally:
         lock.release()

@@ -10,22 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from gauntlet.data.examples import Batch, unit
+from gauntlet.data.pictures import opened
 from gauntlet.data.views import View
-from gauntlet.errors import UserError
 from gauntlet.identity import describe
 from gauntlet.noise import Noise
-
-
-class UnreadablePicture(UserError):  # noqa: N818
-    """A file that is no picture. Its one line survives the worker process, which wraps it in a traceback."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
 
 
 @dataclass(frozen=True)
@@ -103,12 +95,6 @@ class ImageFiles(Dataset[Batch]):
         Raises:
             UnreadablePicture: naming the file.
         """
-        try:
-            with Image.open(file) as picture:
-                if picture.mode[0] in "IF":
-                    raise ValueError(f"{picture.mode} pixels, expected 8 bits a channel")
-                seen = view(picture.convert("RGB" if self.channels == 3 else "L"), noise)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = str(error).splitlines()[0][:100]
-            raise UnreadablePicture(f"{file} cannot be read ({reason}): repair or remove it") from None
+        with opened(file) as picture:
+            seen = view(picture.convert("RGB" if self.channels == 3 else "L"), noise)
         return torch.from_numpy(np.array(seen)).reshape(*seen.size[::-1], self.channels).permute(2, 0, 1)

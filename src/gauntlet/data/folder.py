@@ -13,6 +13,7 @@ from gauntlet.data.augmentation import Augmentation
 from gauntlet.data.examples import held_out
 from gauntlet.data.files import ImageFiles
 from gauntlet.data.module import ImageData, Splits
+from gauntlet.data.pictures import look_at
 from gauntlet.data.views import View
 from gauntlet.errors import UserError
 
@@ -61,16 +62,14 @@ class ImageFolder(ImageData):
         self.view, self.training_view, self.channels = view, training_view, channels
 
     def load(self) -> Splits:
-        """List the files; none is opened yet."""
+        """List the files and look at some of them; no pixel is read yet."""
         train_folder, test_folder = self._folders()
         names, others = self.class_names(train_folder), self.class_names(test_folder)
         if names != others:
             raise UserError(f"{test_folder} and {train_folder} have other classes: {difference(others, names)}")
         if len(names) != self.classes:
-            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise UserError(
-                f"{train_folder} has {len(names)} class folders ({shown}), dataset.classes is {self.classes}:"
-                f" write dataset.classes={len(names)}"
+                f"{counted(train_folder, names)}, dataset.classes is {self.classes}: write dataset.classes={len(names)}"
             )
         train, test = self._listed(train_folder, names), self._listed(test_folder, names)
         held = held_out(train.ids, self.validation)
@@ -113,7 +112,7 @@ def pictures_in(
         channels: 3, or 1 for grey.
 
     Raises:
-        UserError: a class folder holds no pictures.
+        UserError: a class folder holds no pictures, or one of those looked at is none.
     """
     found = []
     for label, name in enumerate(names):
@@ -125,6 +124,7 @@ def pictures_in(
         found += [(f"{place}/{file}", size, label) for file, size in files]
     found.sort(key=lambda entry: id_of(entry[0]))
     paths, sizes, labels = zip(*found, strict=True)
+    look_at(root / path for path in paths)
     ids = torch.tensor([id_of(path) for path in paths])
     return ImageFiles(root, paths, torch.tensor(sizes), torch.tensor(labels), ids, view, training_view, channels)
 
@@ -145,6 +145,11 @@ def folders_in(folder: Path) -> list[str]:
             + (" (of ILSVRC's val the validation ground truth of the devkit says which)" if flat else "")
         )
     return names
+
+
+def counted(folder: Path, names: Sequence[str]) -> str:
+    """`train has 5 class folders (a, b, c and 2 more)`."""
+    return f"{folder} has {len(names)} class folders ({_few(names)})"
 
 
 def difference(found: Sequence[str], expected: Sequence[str]) -> str:

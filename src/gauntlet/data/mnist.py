@@ -22,11 +22,13 @@ from gauntlet.data.augmentation import Augmentation
 from gauntlet.data.examples import Examples
 from gauntlet.data.fetch import download, first_that_works, sole
 from gauntlet.data.module import ImageData, Splits, in_memory
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
+from gauntlet.files import beginning
 
 _TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _FILES = (*_TRAIN, *_TEST)
+_MAGIC = b"\0\0\x08"  # an idx file of bytes
 
 
 class IdxImages(ImageData):
@@ -123,14 +125,23 @@ class IdxImages(ImageData):
         try:
             content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{file} is damaged ({error}): remove it and fetch it again") from None
+            reason = beginning(file) if isinstance(error, gzip.BadGzipFile) else first_line(error)
+            raise UserError(f"{file} is damaged or no gzip archive ({reason}): remove it and fetch it again") from None
         official = self.contents[_FILES.index(name)]
         if (found := hashlib.md5(content).hexdigest()) != official:
-            raise UserError(
-                f"{file} is not {self.title}'s: its content of {len(content):,} bytes has md5 {found[:12]}…,"
-                f" the official one {official[:12]}…; remove it and fetch it again"
-            )
+            raise UserError(f"{file} is not {self.title}'s {name}: {self._instead(file, content, found, official)}")
         return content
+
+    def _instead(self, file: Path, content: bytes, found: str, official: str) -> str:
+        """What a file is instead of the official one, and what to do about it."""
+        for one in IdxImages.__subclasses__():
+            if found in one.contents:
+                whose = f"it is {one.title}'s {_FILES[one.contents.index(found)]}"
+                return f"{whose}; choose dataset.root=<folder of {self.title}>, or put the right file there"
+        if not content.startswith(_MAGIC) and file.suffix != ".gz":
+            return f"{beginning(file)}; remove it and fetch it again"
+        sums = f"md5 {found[:12]}…, the official one {official[:12]}…"
+        return f"its content of {len(content):,} bytes has {sums}; remove it and fetch it again"
 
 
 def _file(folder: Path, name: str) -> Path | None:

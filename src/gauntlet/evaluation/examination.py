@@ -14,7 +14,7 @@ from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch, Split
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
-from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError
+from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
 from gauntlet.evaluation.room import Room, Rows
 from gauntlet.identity import describe, digest
 from gauntlet.losses import margin
@@ -130,7 +130,7 @@ def attacked(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tens
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise AttackFailed(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '…'}") from error
+        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gauntlet.data import Batch
-from gauntlet.errors import AttackFailed
+from gauntlet.errors import AttackFailed, first_line
 
 Rows = dict[str, list[Any]]
 """One list per column, of as many values as there are examples."""
@@ -41,12 +41,12 @@ class Room:
         while True:
             size = min(self._most.get(attack, count), count)
             try:
-                parts = [measure(slice(start, min(start + size, count))) for start in range(0, count, max(1, size))]
+                starts = range(0, max(1, count), max(1, size))  # one part, where there are no examples at all
+                parts = [measure(slice(start, min(start + size, count))) for start in starts]
                 return {name: [value for part in parts for value in part[name]] for name in parts[0]}
             except torch.OutOfMemoryError as error:
                 if size <= 1:
-                    needed = str(error).splitlines()[0]
-                    raise AttackFailed(f"no memory for a single example ({needed})") from None
+                    raise AttackFailed(f"no memory for a single example ({first_line(error)})") from None
             self._most[attack] = size // 2
             gc.collect()  # outside of the handler, whose traceback holds what the attack had made
             if torch.cuda.is_available():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
     module = dict(dataset["module"])
     if augmentation := dataset.get("augmentation"):  # as nodes: Hydra turns dataclass objects given to it into dicts
         module["augmentation"] = [node for node in augmentation.values() if node is not None]
-    if dataset["classes"] < 2:
-        raise UserError(f"dataset.classes is {dataset['classes']}: a classifier tells at least 2 apart")
+    classes = dataset["classes"]
+    if not isinstance(classes, int) or classes < 2:
+        raise UserError(f"dataset.classes is {classes}: expected how many a classifier tells apart, at least 2")
     data = instantiate(module, "dataset.module", **given)
     assert isinstance(data, ImageData)
     try:
@@ -39,6 +41,8 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
         raise UserError(f"dataset: {first_line(error)}") from error
     if shape != list(dataset["shape"]):
         raise UserError(f"dataset.shape is {dataset['shape']}, its images are {shape}: write that")
+    if (last := max(int(split.labels.max()) for split in data.splits)) >= classes:
+        raise UserError(f"dataset.classes is {classes}, the labels of its images run up to {last}: write {last + 1}")
     _rehearse_augmentation(data, 0)
     return data
 
@@ -121,9 +125,7 @@ def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
     try:
         reference.embed(images)
     except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"dataset.reference cannot take {list(images.shape[1:])} images: {first_line(error)}"
-        ) from error
+        raise UserError(f"dataset.reference {_not_taken(reference.embed, images, error)}") from error
     return reference
 
 
@@ -135,8 +137,30 @@ def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
         with evaluating(network):
             logits: torch.Tensor = network(images)
     except Exception as error:  # a network of somebody else's raises anything
-        raise UserError(f"{what} cannot take {list(images.shape[1:])} images: {first_line(error)}") from error
+        raise UserError(f"{what} {_not_taken(network, images, error)}") from error
     return logits
+
+
+_SIZES = (28, 32, 48, 64, 96, 128, 224, 256, 299, 384)
+
+
+def _not_taken(network: Callable[[torch.Tensor], Any], images: torch.Tensor, error: Exception) -> str:
+    """That it cannot take images, and which it can: found by trying, for what libraries say is about their layers."""
+    channels, height, width = images.shape[1:]
+    sizes = [(height, width), *((size, size) for size in _SIZES)]
+    shapes = [(count, *size) for count in dict.fromkeys((channels, 3, 1)) for size in sizes]
+    taken = next((list(shape) for shape in shapes if _takes(network, images.new_zeros(1, *shape))), None)
+    others = first_line(error) if taken is None else f"but takes {taken}"
+    return f"cannot take the dataset's {list(images.shape[1:])} images ({others}): choose one that does"
+
+
+def _takes(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> bool:
+    try:
+        with evaluating(network) if isinstance(network, nn.Module) else nullcontext():
+            network(images)
+    except Exception:  # as above
+        return False
+    return True
 
 
 def build_loggers(config: Mapping[str, Any], folder: Path, identity: Mapping[str, str]) -> list[Logger]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from gauntlet.errors import UserError
 
@@ -63,6 +63,14 @@ def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
     return part
 
 
+def regime_of(config: Mapping[str, Any]) -> str:
+    """What made the weights, as a table calls it: `at_linf`, `at_linf+averaged`, `normal+mixed0.7`."""
+    averaged = any(_averages(node) for node in (config.get("callbacks") or {}).values())
+    extra = config["dataset"].get("extra")
+    parts = [config["names"]["defense"], *(["averaged"] if averaged else [])]
+    return "+".join([*parts, *([f"mixed{extra['share']}"] if extra else [])])
+
+
 def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a source of data is, without the ways to it."""
     return {key: value for key, value in data.items() if key not in WAYS_TO_DATA}
@@ -77,15 +85,30 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """The config as plain dicts and lists, resolved; Hydra's own node left out.
 
     Raises:
-        UserError: something is missing or refers to nothing.
+        OmegaConfBaseException: something is missing or refers to nothing.
     """
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "folder")])
-    try:
-        resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise UserError(_one_line(error)) from None
+    resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
+
+
+def check_plain_words(config: Mapping[str, Any]) -> None:
+    """Refuse what would be taken in a way nobody means, of the keys that are no object's arguments.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key in ("restart", "dry_run"):
+        if not isinstance(config.get(key, False), bool):
+            raise UserError(f"{key}={config[key]}: expected true or false")
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+        raise UserError(f"seed={seed}: expected an integer of 64 bits")
+    if not re.fullmatch(r"\w[\w.+-]*", suite := str(config["suite"])):
+        raise UserError(f"suite={suite}: expected a name for files, of letters, digits, dots, + and -")
+    if not isinstance(config["allow"], list):
+        raise UserError(f"allow={config['allow']}: expected a list of packages, allow=[{config['allow']}]")
 
 
 def check_named_row(config: Mapping[str, Any]) -> None:
@@ -143,8 +166,3 @@ def run_of(checkpoint: Path) -> Path | None:
     """The run folder that a checkpoint is or lies in, if there is one."""
     places = (checkpoint, *checkpoint.parents[:2])
     return next((place for place in places if (place / "config.yaml").is_file()), None)
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(line for line in lines if not line.startswith(("object_type", "reference_type")))

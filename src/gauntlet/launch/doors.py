@@ -18,7 +18,7 @@ from pathlib import Path
 import hydra
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -55,6 +55,8 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
     _quiet()
     _name_sweep(sys.argv)
+    if config == "train" and _asks_for_help(sys.argv):
+        sys.argv.append("defense=normal")  # Hydra shows a whole config, and there is none without a defense
     register_resolvers()
     refused: list[Exception] = []
     folders: dict[Path, Path] = {}
@@ -67,12 +69,13 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
             noted = failures_noted(folder, always=sweeping and config == "train")
             with nullcontext() if config == "report" else noted:
                 job(composed)
-        except (UserError, OmegaConfBaseException) as error:
+        except (UserError, OmegaConfBaseException, OSError) as error:
             if sweeping:  # a launcher has to learn that the job failed
                 raise
             refused.append(error)
 
     try:
+        _check_words(sys.argv)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
         for error in refused:
             raise error
@@ -98,7 +101,18 @@ def _quiet() -> None:
         ".*`srun` command is available.*",  # whoever looks at a machine that submits jobs has not forgotten srun
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the first step is logged all the same
     warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    return bool({"-h", "--help"} & set(words)) and not any(word.startswith("defense=") for word in words)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """What Hydra would take in a way nobody means: the run folder would be made in the root of the file system."""
+    if "outputs=" in words:
+        raise UserError("outputs= is empty: say where run folders go with outputs=<folder>, or leave it out")
 
 
 def _name_sweep(words: Sequence[str]) -> None:
@@ -137,6 +151,9 @@ def _one_line(error: BaseException) -> str:
             f"distance={found[1]} has no bound in dataset.train_bounds: choose one that has (ssim and linf measure, but"
             f" bound no perceptual training), or give yours with +dataset.train_bounds.{found[1]}=…"
         )
+    if isinstance(error, OverrideParseException):
+        value = error.override.partition("=")[2] or "value"
+        return f"{error.override} is no key=value: put what has spaces or signs in quotes of its own, 'key=\"{value}\"'"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
     return said if said else type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gauntlet.identity import digest
 from gauntlet.launch.baseline import keep_baseline
 from gauntlet.launch.bounds import at_bounds, shares
 from gauntlet.launch.build import build_classifier, build_data, build_loggers, build_reference, build_suite
-from gauntlet.launch.config import WAYS_TO_DATA, check_root, plain, run_of
+from gauntlet.launch.config import WAYS_TO_DATA, check_plain_words, check_root, plain, run_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.forecast import forecast
 from gauntlet.launch.gauntlet import (
@@ -38,6 +38,7 @@ from gauntlet.models.weights import digest_of, load_weights, read_weights
 from gauntlet.reports.curves import at_share
 from gauntlet.reports.dashboard import send_evaluation
 from gauntlet.reports.table import read_card
+from gauntlet.threats.names import check_names
 
 
 def evaluate(config: DictConfig) -> None:
@@ -47,6 +48,7 @@ def evaluate(config: DictConfig) -> None:
     _take_over(config, RunFolder(home) if home else None)
     whole = plain(config)
     whole["outputs"] = str(Path(whole["outputs"] or "outputs").absolute())
+    check_plain_words(whole)
     check_targets(whole, whole["allow"])
     weights = RunFolder(checkpoint).weights if checkpoint.is_dir() else checkpoint
     if checkpoint.is_dir() and not weights.exists():
@@ -66,6 +68,7 @@ def evaluate(config: DictConfig) -> None:
         share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
         for share in shares(whole["bounds"])
     }
+    whole["trained_on"] = _trained_on(whole, suites.values())
     reference = build_reference(_ready(whole, known), data)
     sha = digest_of(weights)
     subject = Subject(classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated)
@@ -90,6 +93,21 @@ def evaluate(config: DictConfig) -> None:
             loggers = _loggers(whole, folder, sha)
             for share in suites:
                 send_evaluation(loggers, folder.path, at_share(whole["suite"] + grid.mode.suffix, share))
+
+
+def _trained_on(whole: Mapping[str, Any], suites: Iterable[AttackSuite]) -> list[str] | None:
+    """The names of threat models that were given, if any; who brings classes of his own may name those.
+
+    Raises:
+        UserError: nothing is called that.
+    """
+    if (given := whole["trained_on"]) is None:
+        return None
+    names = [str(name) for name in (given if isinstance(given, list) else [given])]
+    if not whole["allow"]:
+        own = {attack.threat_model.name for suite in suites for attack in suite.attacks.values()}
+        check_names(names, "trained_on", own)
+    return names
 
 
 def _ready(config: dict[str, Any], known: Mapping[str, Path]) -> dict[str, Any]:
@@ -130,9 +148,9 @@ def _take_over(config: DictConfig, run: RunFolder | None) -> None:
     known = run.config()
     here = {} if config.dataset is None else {key: config.dataset.get(key) for key in WAYS_TO_DATA}
     if config.dataset is not None and not config.dataset.keys() <= set(WAYS_TO_DATA):
-        raise UserError(
-            f"dataset={config.names.dataset} was given, but {run.path} brings its own dataset: leave it out"
-        )
+        given = config.names.dataset
+        what = "a part of the dataset" if given is None else f"dataset={given}"
+        raise UserError(f"{what} was given, but {run.path} brings its own dataset: leave it out")
     with open_dict(config):
         known["dataset"] |= {key: value for key, value in here.items() if value is not None}
         config.dataset, config.names.dataset = known["dataset"], known["names"]["dataset"]

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
 from gauntlet.errors import UserError
+from gauntlet.launch.arguments import check_arguments
 
 _KINDS = (
     nn.Module,
@@ -78,8 +79,10 @@ def instantiate(node: Any, path: str = "", **given: Any) -> Any:
         given: arguments that no config can hold.
 
     Raises:
-        UserError: the constructor refused its arguments; its own words, after the key.
+        UserError: an argument is of another kind than the constructor takes, or it refused one; its own words, after
+            the key.
     """
+    check_arguments({**node, **given} if isinstance(node, Mapping) else node, path)
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)
     except HydraException as error:

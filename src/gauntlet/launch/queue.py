@@ -12,7 +12,7 @@ from hydra.core.utils import JobStatus
 from submitit.core.core import InfoWatcher
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 
 _PATIENCE = 1.0  # seconds between two looks at the jobs
 _GONE = "GONE"
@@ -99,5 +99,4 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, FailedJobError):
         trace = [line for line in lines if not line.startswith(("You can check", "- /", "or at paths"))]
         return trace[-1]
-    said = lines[0] if lines else ""
-    return said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
+    return first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"

@@ -32,13 +32,15 @@ from gauntlet.reports.comparison import Comparison, compare_all, comparisons_mar
 def report(config: DictConfig) -> None:
     """Print the tables, and write them into the report folder in every form."""
     given = list(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
+    if not given or not all(str(place) for place in given):
+        raise UserError(f"runs={config.runs}: expected a run folder, a folder of several, or a list of them")
     folders = dict.fromkeys(folder for place in given for folder in _runs_in(Path(str(place))))
     runs = [read_run(folder, config.suite) for folder in folders]
+    pairs = [] if config.against is None else compare_all(list(folders), Path(config.against), config.suite)
     sheets = make_sheets(runs, _published(runs))
     console = Console(width=None if sys.stdout.isatty() else 160)
     for sheet in sheets:
         console.print(terminal_table(sheet))
-    pairs = [] if config.against is None else compare_all(list(folders), Path(config.against), config.suite)
     if pairs:
         console.print(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"))
     if config.folder is not None:

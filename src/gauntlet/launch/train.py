@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from gauntlet.callbacks import KeepResumable
 from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
-from gauntlet.errors import UserError, first_line
+from gauntlet.errors import UserError
 from gauntlet.evaluation import Subject
 from gauntlet.launch.build import (
     build_classifier,
@@ -33,7 +33,7 @@ from gauntlet.launch.build import (
     build_suite,
     build_training_data,
 )
-from gauntlet.launch.config import check_named_row, check_root, digest_of, plain
+from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain, regime_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
@@ -41,7 +41,7 @@ from gauntlet.launch.ranks import check_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
-from gauntlet.models.weights import load_weights, read_weights, save_weights
+from gauntlet.models.weights import load_weights, read_weights, reason_of, save_weights
 from gauntlet.reports.dashboard import send_evaluation
 
 
@@ -49,8 +49,7 @@ def train(config: DictConfig) -> None:
     """Check everything, train or go on training, evaluate what is missing."""
     whole = plain(config)
     whole["outputs"] = str(Path(whole["outputs"]).absolute())
-    if not isinstance(whole["seed"], int):
-        raise UserError(f"seed={whole['seed']}: expected an integer")
+    check_plain_words(whole)
     check_named_row(whole)
     check_targets(whole, whole["allow"])
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
@@ -63,6 +62,7 @@ def train(config: DictConfig) -> None:
     classifier = build_classifier(whole, data, whole["seed"])
     with folder.locked() if _leads() else contextlib.nullcontext(), wandb_finished():
         trainer = _trainer(whole, folder, digest_of(config))
+        _check_steps(data, trainer.world_size)
         bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
         build_defense(bare, classifier, data)
         build_suite(bare, classifier, data)
@@ -132,10 +132,19 @@ def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
         )
 
 
+def _check_steps(data: ImageData, world: int) -> None:
+    """Refuse so many processes that no step has an example for each."""
+    if not len(data.batches(lambda: 0, 0, world)):
+        raise UserError(
+            f"{len(data.splits.train)} training images for {world} processes: expected at least one for each;"
+            f" use fewer with trainer.devices=… and trainer.num_nodes=…"
+        )
+
+
 def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[Logger]:
     """The CSV file always; others know the run by the digest of its config."""
     names = whole["names"]
-    title = f"{names['defense']}-{names['model']}-seed{whole['seed']}"
+    title = f"{regime_of(whole)}-{names['model']}-seed{whole['seed']}"
     identity = {"name": title, "group": names["dataset"], "run_id": digest[:16]}
     return [MetricsCSV(folder.path), *build_loggers(whole, folder.path, identity)]
 
@@ -175,14 +184,14 @@ def _check_whole(checkpoint: Path) -> None:
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle raises anything
-        reason = first_line(error)[:120]
+        reason = reason_of(error, checkpoint)
         raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None
 
 
 def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> dict[str, Any]:
     names = whole["names"]
     return {
-        "name": f"{names['defense']}/{names['model']}/seed{whole['seed']}",
+        "name": f"{regime_of(whole)}/{names['model']}/seed{whole['seed']}",
         "dataset": names["dataset"],
         "model": names["model"],
         "defense": names["defense"],

@@ -17,8 +17,9 @@ import json
 import pickletools
 import re
 import sys
+import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,9 +29,9 @@ from torch import Tensor, nn
 
 import gauntlet.models
 from gauntlet import __version__
-from gauntlet.errors import UserError, first_line
+from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
-from gauntlet.models.weights import digest_of, load_weights, read_weights, save_weights
+from gauntlet.models.weights import checked, digest_of, load_weights, read_weights, reason_of, save_weights
 
 _HOLDERS = ("state_dict", "model", "net", "network")
 """Where training scripts put the state dict beside their optimizer and epoch."""
@@ -47,6 +48,10 @@ _RENAMED = (
 )
 _UNUSED = (r"^sub_block1\.",)
 """TRADES' WRN-34-10 has a second first group that its forward never runs."""
+
+
+_OPTIONS = ("classes", "mean", "std")
+"""Arguments of the model that are options of the command."""
 
 
 def convert(
@@ -83,7 +88,9 @@ def convert(
         raise UserError(f"{file} holds NaN or infinity in {broken[0]}: such a network answers nothing; save it anew")
     complete = _with_normalisation(dict(arguments), tensors, file)
     network = _built(model, complete)
-    load_weights(network, _translated(tensors, network, file), file)
+    translated = _translated(tensors, network, file)
+    _check_channels(translated, network, file)
+    load_weights(network, translated, file)
     save_weights(network, out)
     card = {
         "sha256": digest_of(out),
@@ -107,16 +114,19 @@ def _foreign_tensors(file: Path) -> dict[str, Tensor]:
     if file.suffix in (".safetensors", ".npz"):
         return read_weights(file)
     if not file.is_file():
-        raise UserError(f"no checkpoint at {file}")
+        what = f"{file} is a folder" if file.is_dir() else f"no checkpoint at {file}"
+        raise UserError(f"{what}: give a .pt, .pth, .th, .ckpt, .safetensors or .npz file")
     try:
         strangers: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
             (_Skipped, name) for name in _foreign_classes(file)
         ]
-        with torch.serialization.safe_globals(strangers):
+        with torch.serialization.safe_globals(strangers), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
-        reason = first_line(error)[:120]
-        raise UserError(f"{file} is damaged or holds more than tensors ({reason}): nothing of it was run") from None
+        raise UserError(
+            f"{file} is damaged or holds more than tensors ({reason_of(error, file)}): nothing of it was run"
+        ) from None
     while inner := [name for name in _HOLDERS if isinstance(content, dict) and isinstance(content.get(name), dict)]:
         if len(inner) > 1:
             raise UserError(f"{file} holds both {' and '.join(inner)}: save the one you mean alone")
@@ -125,7 +135,7 @@ def _foreign_tensors(file: Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{file} holds no state dict: expected tensors by name, alone or under {', '.join(_HOLDERS)}")
-    return tensors
+    return checked(tensors, file)
 
 
 class _Skipped:
@@ -143,8 +153,10 @@ def _foreign_classes(file: Path) -> set[str]:
             stream.seek(0)
             return _globals(stream, pickles=5)  # magic, protocol, system, the object, the names of its storages
     with zipfile.ZipFile(file) as archive:
-        inside = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        return _globals(archive.open(inside), pickles=1)
+        inside = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        if not inside:
+            raise ValueError("it is a zip archive without tensors")
+        return _globals(archive.open(inside[0]), pickles=1)
 
 
 def _globals(stream: IO[bytes], pickles: int) -> set[str]:
@@ -175,6 +187,19 @@ def _translated(tensors: Mapping[str, Tensor], network: nn.Module, file: Path) -
     }
     shaped = {name: translated[name].reshape(implied[name].shape) for name in implied.keys() & translated.keys()}
     return implied | translated | shaped
+
+
+def _check_channels(translated: Mapping[str, Tensor], network: nn.Module, file: Path) -> None:
+    """Refuse a normalisation for images of more or fewer channels than the file's first convolution takes."""
+    first = next((name for name, tensor in network.state_dict().items() if tensor.ndim == 4), None)
+    if first is None or first not in translated or translated[first].ndim != 4:
+        return
+    theirs, ours = translated[first].shape[1], network.state_dict()[first].shape[1]
+    if theirs != ours:
+        raise UserError(
+            f"--mean and --std are of {ours} channels, and {file} is of images of {theirs} ({first} is"
+            f" {list(translated[first].shape)}): give {theirs} numbers each"
+        )
 
 
 def _place(name: str, own: Mapping[str, Any]) -> str | None:
@@ -235,14 +260,37 @@ def _whole_call(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _built(model: str, arguments: Mapping[str, Any]) -> nn.Module:
     if model not in (known := _constructors()):
         raise UserError(f"--model {model}: expected one of {', '.join(sorted(known))}")
+    expected = inspect.signature(known[model]).parameters
+    if strange := sorted(arguments.keys() - expected.keys()):
+        raise UserError(f"--model {model} takes no {strange[0]}: expected {_spelled(expected)}")
+    if missing := [name for name, one in expected.items() if one.default is one.empty and name not in arguments]:
+        raise UserError(f"--model {model} has no {' and no '.join(missing)} of its own: add {_spelled(missing)}")
     try:
         return known[model](**arguments)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"--model {model}: {' '.join(str(error).split())}") from None
 
 
+def _spelled(arguments: Iterable[str]) -> str:
+    """As on the command line."""
+    return ", ".join(f"--{name} …" if name in _OPTIONS else f"{name}=…" for name in arguments)
+
+
+def _arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Of the model, from `key=value`; what has an option of its own is said once, there."""
+    pairs = [word.partition("=") for word in words]
+    for name, equals, value in pairs:
+        if not equals or not name:
+            raise UserError(f"{name}: expected arguments of the model as key=value")
+        if name in _OPTIONS:
+            raise UserError(f"{name}={value}: that is the option --{name}; say it there")
+    return {name: yaml.safe_load(value) for name, _, value in pairs}
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """`python -m gauntlet.models.convert FILE --model resnet32 --classes 10 --out weights.safetensors`."""
+    from gauntlet.threats.names import check_names  # the command knows them; nothing else here looks at threats
+
     parser = argparse.ArgumentParser("python -m gauntlet.models.convert", description="Foreign checkpoints as ours.")
     parser.add_argument("file", type=Path, help="a checkpoint: .pt, .pth, .th, .ckpt, .safetensors or .npz")
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="of the model: depth=28 width=10")
@@ -254,13 +302,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--source", help="where the file comes from, for the card")
     parser.add_argument("--out", type=Path, required=True, help="a .safetensors file; the card goes beside it")
     given = vars(parser.parse_intermixed_args(words))
-    named = {name: given[name] for name in ("classes", "mean", "std") if name in given}
+    named = {name: given[name] for name in _OPTIONS if name in given}
     try:
-        pairs = [word.partition("=") for word in given["arguments"]]
-        if wrong := [name for name, equals, _ in pairs if not equals or not name]:
-            raise UserError(f"{wrong[0]}: expected arguments of the model as key=value")
-        own = {name: yaml.safe_load(value) for name, _, value in pairs}
-        card = convert(given["file"], given["model"], named | own, given["source"], given["trained_on"], given["out"])
+        check_names(given["trained_on"] or (), "--trained-on")
+        arguments = named | _arguments(given["arguments"])
+        card = convert(given["file"], given["model"], arguments, given["source"], given["trained_on"], given["out"])
     except (UserError, OSError, yaml.YAMLError) as error:
         print(f"gauntlet: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -6,7 +6,9 @@ Nothing is ever unpickled.
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.errors import UserError, first_line
-from gauntlet.files import write_atomically
+from gauntlet.files import beginning, write_atomically
 
 _PREFIX = "classifier."  # where a defense keeps its network
 
@@ -43,11 +45,51 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             f"no checkpoint at {file}: give a run folder or a .safetensors, .npz, .ckpt or .pt file"
         ) from None
     except Exception as error:  # a damaged pickle raises anything
-        reason = first_line(error)[:120]
         raise UserError(
-            f"{file} is damaged or no checkpoint of plain tensors ({reason}): fetch or write it again"
+            f"{file} is damaged or no checkpoint of plain tensors ({reason_of(error, file)}): fetch or write it again"
         ) from None
-    return _tensors(content, file)
+    return checked(_tensors(content, file), file)
+
+
+def reason_of(error: Exception, file: Path) -> str:
+    """Why a checkpoint could not be read: what the libraries say of it is about their insides."""
+    if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it asks for {asked[1]}"
+    if file.is_dir():
+        return "it is a folder"
+    if isinstance(error, PermissionError):
+        return "you may not read it"
+    with file.open("rb") as stream:
+        head = stream.read(9)
+    if head[:2] == b"PK" and not _is_whole_zip(file):
+        return "it is cut off"
+    if head[:1] == b"\x80":
+        return "it is a pickle that torch.save has not written, or has not finished"
+    if head[:2] == b"PK" and "Weights only" in str(error):  # torch's advice is to run it all
+        return "it is a pickle of more than tensors"
+    its_own = head[:2] == b"PK" or head[8:] == b"{"  # a zip archive, or safetensors: it began well
+    return first_line(error)[:120] if its_own else beginning(file)
+
+
+def _is_whole_zip(file: Path) -> bool:
+    try:
+        zipfile.ZipFile(file).close()
+    except Exception:  # a damaged directory at its end raises anything
+        return False
+    return True
+
+
+def checked(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The tensors, all of them dense and real.
+
+    Raises:
+        UserError: naming one that is not.
+    """
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+            kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+            raise UserError(f"{file} holds {name} as {kind}: expected dense tensors of real numbers; save it as such")
+    return tensors
 
 
 def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
@@ -85,7 +127,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | P
         raise UserError(
             f"{source} belongs to another architecture: {len(missing)} tensors of this network are not in it"
             f"{_example(missing)}, {len(unknown)} of its tensors are not in this network{_example(unknown)};"
-            f" choose the model it was trained with (another project's file: python -m gauntlet.models.convert)"
+            f" choose the model it was trained with, and convert another project's file with gauntlet.models.convert"
         )
     network.load_state_dict(tensors)
 

@@ -12,11 +12,11 @@ from rich.table import Table
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation.measures import check_same_examples, standing
-from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
+from gauntlet.evaluation.outcomes import read_outcomes
 from gauntlet.evaluation.pairs import Paired, compare, paired
 from gauntlet.files import read_json
 from gauntlet.reports.runs import OF_THE_CHECKPOINT
-from gauntlet.reports.table import read_card, read_plan
+from gauntlet.reports.table import of_everybody, read_card, read_plan
 
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
@@ -78,13 +78,7 @@ def _places(folder: Path, plan: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _outcomes(places: Mapping[str, Path], plan: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
-    """By attack; where one ran on survivors, with those who had fallen before."""
-    records = {name: read_outcomes(place) for name, place in places.items()}
-    earlier = {name: plan["attacks"][name].get("survivors_of", []) for name in places}
-    return {
-        name: with_fallen(frame, [records[other] for other in earlier[name]]) if earlier[name] else frame
-        for name, frame in records.items()
-    }
+    return of_everybody({name: read_outcomes(place) for name, place in places.items()}, plan)
 
 
 def _check_alike(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import polars as pl
 
 from gauntlet.evaluation.measures import standing
-from gauntlet.evaluation.outcomes import read_outcomes, with_fallen
+from gauntlet.evaluation.outcomes import read_outcomes
 from gauntlet.files import read_json
 from gauntlet.identity import digest
-from gauntlet.reports.table import Row, read_card, read_plan, read_row
+from gauntlet.reports.table import Row, of_everybody, read_card, read_plan, read_row
 
 OF_THE_CHECKPOINT = {"checkpoint", "classifier", "survivors_of"}  # in an identity; all the rest is what was measured
 
@@ -68,17 +68,14 @@ class Run:
             return self.whole[column]["robust"]
         if column != "union" or not self.row.complete:
             return None
-        return standing([self._with_fallen(name) for name in self.plan["union"]])
+        everybody = of_everybody(self.records, self.plan)
+        return standing([everybody[name] for name in self.plan["union"]])
 
     def measured(self, column: str) -> str:
         """A digest of what was measured in a column, on which examples: equal where two runs may be compared."""
         names = self.plan["union"] if column == "union" else [column]
         parts = [{k: v for k, v in self.identities[name].items() if k not in OF_THE_CHECKPOINT} for name in names]
         return digest([self.plan["examples"], parts])
-
-    def _with_fallen(self, name: str) -> pl.DataFrame:
-        earlier = self.plan["attacks"][name].get("survivors_of", [])
-        return with_fallen(self.records[name], [self.records[other] for other in earlier])
 
 
 def read_run(folder: Path, suite: str) -> Run:

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.table import Table
 
 from gauntlet.errors import UserError
@@ -71,12 +72,8 @@ def read_row(folder: Path, suite: str) -> Row:
             f" run evaluate.py checkpoint={folder} attack_suite={suite}"
         )
     records = {name: read_outcomes(folder / entry["folder"]) for name, entry in plan["attacks"].items()}
-    earlier = {name: entry.get("survivors_of", []) for name, entry in plan["attacks"].items()}
-    survivors = [name for name, others in earlier.items() if others]
-    outcomes = {
-        name: with_fallen(frame, [records[other] for other in earlier[name]]) if earlier[name] else frame
-        for name, frame in records.items()
-    }
+    survivors = [name for name, entry in plan["attacks"].items() if entry.get("survivors_of")]
+    outcomes = of_everybody(records, plan)
     if not all(len(frame) for frame in outcomes.values()):
         empty = next(name for name, frame in outcomes.items() if not len(frame))
         raise UserError(f"{folder} has no outcomes of {empty} yet: finish it with evaluate.py checkpoint={folder}")
@@ -98,6 +95,20 @@ def read_row(folder: Path, suite: str) -> Row:
     bounds = {name: float(plan["attacks"][name]["bound"]) for name in threats}
     flags = by_type_flags(read_flags(folder, suite, card["checkpoint"]), plan)
     return Row(card["name"], cells, bounds, plan["union"], complete, violations, flags, others, survivors, corruptions)
+
+
+def of_everybody(records: Mapping[str, pl.DataFrame], plan: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
+    """By attack; where one ran on survivors, with those who had fallen before.
+
+    Args:
+        records: by attack, as measured.
+        plan: of the suite, as `read_plan` gives it.
+    """
+    earlier = {name: plan["attacks"][name].get("survivors_of", []) for name in records}
+    return {
+        name: with_fallen(frame, [records[other] for other in earlier[name]]) if earlier[name] else frame
+        for name, frame in records.items()
+    }
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class NeuralPerceptual:
     name: ClassVar[str] = "perceptual"
 
     def __post_init__(self) -> None:
+        if self.distance is None:
+            raise ValueError("there is no distance: dataset.reference=null takes it from every perceptual threat model")
         if not self.bound >= 0:
             raise ValueError(f"perceptual bound {self.bound} is negative: the paper's are 0.25 to 1")
 
