@@ -46,6 +46,7 @@ PROGRAMS = {
     "python -m gauntlet.models.convert": "run",
     "python scripts/wandb_workspace.py": "help",
     "python scripts/configuration_reference.py": "help",
+    ".venv/bin/python -m scripts.bench": "never",
     "make": "dry",
     "pip install": "never",
     "export PYTHONPATH=$PWD": "never",
@@ -85,6 +86,8 @@ COMPOSED = {
     "runs=outputs/evaluate suite=paper": "made of those files",
     "+experiment/miniature": "tests/docs/test_table.py runs two rows of it",
     "runs=[outputs/table": "made by it",
+    "attack_suite=corruptions_imagenet": "needs images of 224×224",
+    "delta.safetensors": "made of one of those files",
     "attack_suite=strong": "minutes for each example that stands",
 }
 """Fragments of commands that are composed and not run, and why."""
