@@ -1,5 +1,6 @@
 """The LaTeX says the same as the table, and LaTeX takes it."""
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -29,6 +30,16 @@ def test_every_line_has_a_cell_per_column_and_every_value_is_there(sheet):
         assert shown == [escape(cells[column].value) for column in sheet.columns]
     assert text.count(r"\textbf{") == sum(cell.best for cells in rows.values() for cell in cells.values())
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
+
+
+def test_more_columns_than_fit_are_lines(sheet):
+    more = [f"column {number}" for number in range(15)]
+    cells = [dict.fromkeys(more, row["union"]) for row in sheet.cells]
+    text = latex(dataclasses.replace(sheet, columns=more, cells=cells))
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == 1 + len(more)
+    assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {1 + len(sheet.labels)}
+    assert all(escape(cell["union"].value) in lines[1] for cell in sheet.cells)
 
 
 def test_what_latex_would_read_as_a_command_is_escaped():

@@ -24,17 +24,32 @@ _ESCAPED = {
 def latex(sheet: Sheet) -> str:
     r"""A run takes a line of numbers, a line of intervals, and a line of published numbers where there are some.
 
-    The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, where the page is narrower.
+    The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, where the page is narrower. A
+    sheet of more columns than fit is turned: a line per column, a column per run.
     """
+    lines = _upright(sheet) if sheet.is_wide else _lying(sheet)
+    width = len(sheet.labels) if sheet.is_wide else len(sheet.columns)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{escape(sheet.title)}. {escape(' '.join(sheet.notes()))}}}",
+            r"  \setlength{\tabcolsep}{4pt}",
+            rf"  \begin{{tabular}}{{l{'r' * width}}}",
+            r"    \toprule",
+            *lines,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _lying(sheet: Sheet) -> list[str]:
     columns = sheet.columns
     bounds = [escape(sheet.bound(name)) for name in columns]
     lines = [
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{escape(sheet.title)}. {escape(' '.join(sheet.notes()))}}}",
-        r"  \setlength{\tabcolsep}{4pt}",
-        rf"  \begin{{tabular}}{{l{'r' * len(columns)}}}",
-        r"    \toprule",
         _line(["training", *map(escape, columns)]),
         *([_line(["", *(_small(bound) for bound in bounds)])] if any(bounds) else []),
     ]
@@ -44,8 +59,19 @@ def latex(sheet: Sheet) -> str:
         lines.append(_line(["", *(_small(escape(cell.interval)) for cell in cells)]))
         if sheet.has_published(i):
             lines.append(_line([r"\quad published", *(escape(cell.beside) for cell in cells)]))
-    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _upright(sheet: Sheet) -> list[str]:
+    lines = [_line(["", *map(escape, sheet.labels)]), r"    \midrule"]
+    for name in sheet.columns:
+        head = f"{name} {sheet.bound(name)}".strip()
+        lines.append(_line([escape(head), *(_in_one(cells[name]) for cells in sheet.cells)]))
+    return lines
+
+
+def _in_one(cell: Cell) -> str:
+    return " ".join(part for part in (_value(cell), _small(escape(cell.interval)), escape(cell.beside)) if part)
 
 
 def escape(text: str) -> str:

@@ -14,6 +14,7 @@ from gauntlet.reports.significance import Verdict, verdicts
 from gauntlet.reports.table import caption, columns
 
 WORSE = "*"
+_BESIDE_EACH_OTHER = 14  # columns, of a dozen characters each
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class Sheet:
         """What the table shows."""
         more = f", {self.common}" if self.common else ""
         return f"{self.dataset}, attack suite {self.suite}{more}"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there are more columns than go beside each other on a page or a terminal."""
+        return len(self.columns) > _BESIDE_EACH_OTHER
 
     def has_published(self, index: int) -> bool:
         """Whether any number of a run stands beside a published one."""

@@ -6,8 +6,6 @@ from rich.table import Table
 
 from gauntlet.reports.sheet import Cell, Sheet
 
-_COLUMNS = 14  # of a dozen characters each
-
 
 def terminal_table(sheet: Sheet) -> Table:
     """A run per row; under every number its interval, and the published one where there is one.
@@ -16,7 +14,7 @@ def terminal_table(sheet: Sheet) -> Table:
     """
     notes = "\n".join(sheet.notes())
     table = Table(title=sheet.title, title_justify="left", caption=notes, caption_justify="left", show_lines=True)
-    return _upright(sheet, table) if len(sheet.columns) > _COLUMNS else _lying(sheet, table)
+    return _upright(sheet, table) if sheet.is_wide else _lying(sheet, table)
 
 
 def _upright(sheet: Sheet, table: Table) -> Table:
