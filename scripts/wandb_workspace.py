@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from gauntlet.launch.config import CONF
+from gauntlet.reports.table import AGGREGATES
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
 
-AGGREGATES = ("union", "unseen mean")
 CURVES = {
     "Loss": ["train/loss"],
     "Clean accuracy": ["train/clean_accuracy", "val/accuracy"],

@@ -69,14 +69,20 @@ def test_a_baseline_by_name_and_what_is_none(door, evaluated, tmp_path):
     assert "% of AlexNet" in " ".join(said.out.split())
     for given, why in (
         ("nothing", "expected alexnet, a YAML of errors, a run folder"),
-        (str(tmp_path), "has no records: first run evaluate.py"),
+        (str(tmp_path), "has no records: first evaluate it as this is"),
     ):
         said = door("evaluate", f"checkpoint={run}", f"baseline={given}", *FEW)
         assert said.code == 2
         assert why in said.err
     said = door("evaluate", f"checkpoint={run}", "baseline=alexnet", *FEW[-4:-1])
     assert said.code == 2
-    assert "baseline=alexnet is for suites of corruptions" in said.err
+    assert "baseline=alexnet is for suites of whole corruptions" in said.err
+    (tmp_path / "errors.yaml").write_text("name: mine\nclean: 5\nerrors: {}\n")
+    said = door("evaluate", f"checkpoint={run}", f"baseline={tmp_path / 'errors.yaml'}", *FEW)
+    assert said.code == 2
+    assert "errors.yaml" in said.err
+    said = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW, "evaluation.examples=7", "suite=fewer")
+    assert said.code == 2
 
 
 def test_a_baseline_of_other_corruptions_is_refused(door, evaluated):

@@ -63,7 +63,7 @@ REFUSED = {
     "another number of classes": (("defense=normal", "model=resnet20", "model.classes=7"), "[1, 7]"),
     "a normalisation of grayscale images": (
         ("defense=normal", "model=resnet20", "model.mean=[0.5]", "model.std=[0.5]"),
-        "images have 3 channels, this network expects 1",
+        "cannot take the dataset's [3, 32, 32] images (but takes [1, 32, 32])",
     ),
     "a network of somebody else": (
         ("defense=normal", "model=custom", "model.network._target_=strangers.Net"),

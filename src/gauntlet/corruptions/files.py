@@ -250,7 +250,7 @@ class StoredRegion(Unsearched):
         if len(found) and found.shape != self.images.shape:
             raise UserError(
                 f"{self.threat.source} has images of {list(found.shape[1:])}, the dataset of"
-                f" {list(self.images.shape[1:])}: leave attack_suite.files out to generate them"
+                f" {list(self.images.shape[1:])}: leave attack_suite.published out to generate them"
             )
         return found.reshape(self.images.shape).to(self.images)
 

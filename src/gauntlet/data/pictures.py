@@ -44,7 +44,9 @@ def opened(file: Path) -> Iterator[Image.Image]:
         raise UnreadablePicture(f"{file} is no picture, {beginning(file)}: fetch it again, or remove it") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         refused = error.strerror if isinstance(error, OSError) else None  # by the system; PIL's errors have none
-        what = f"cannot be read ({refused})" if refused else f"is damaged or cut off ({first_line(error)[:100]})"
+        damaged = isinstance(error, OSError | SyntaxError)
+        what = f"cannot be {'read' if refused else 'used'} ({refused or first_line(error)[:100]})"
+        what = f"is damaged or cut off ({first_line(error)[:100]})" if damaged and not refused else what
         raise UnreadablePicture(f"{file} {what}: fetch it again, or remove it") from None
 
 

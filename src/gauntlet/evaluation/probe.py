@@ -16,6 +16,7 @@ from gauntlet.attacks import PGD, Attack
 from gauntlet.data import Batch
 from gauntlet.evaluation.flags import Flag, needs_no_gradient, share
 from gauntlet.evaluation.grid import device_of
+from gauntlet.evaluation.room import Room, Rows
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.goals import Untargeted
 from gauntlet.identity import describe, digest
@@ -181,9 +182,13 @@ class _Checks:
 
 
 def _lead(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
-    found = attack(classifier, images, labels, seeds=seeds).images
-    with torch.no_grad():
-        return margin(classifier(found).float(), labels)
+    def measure(rows: slice) -> Rows:
+        found = attack(classifier, images[rows], labels[rows], seeds=seeds[rows]).images
+        with torch.no_grad():
+            return {"lead": margin(classifier(found).float(), labels[rows]).tolist()}
+
+    leads = Room().fitted("the attack", Batch(images, labels, seeds), measure)["lead"]
+    return torch.tensor(leads, device=images.device)
 
 
 def scaled(thing: Any, field: str, factor: int) -> Any:

@@ -51,7 +51,7 @@ def _hints(target: str) -> Mapping[str, Any]:
         if is_dataclass(thing):  # whose inherited fields are annotated in the words of another file
             return typing.get_type_hints(thing)
         parameters = inspect.signature(thing, eval_str=True).parameters
-    except (NameError, TypeError, ValueError):  # names that only type checkers import: nothing is known
+    except (AttributeError, NameError, SyntaxError, TypeError, ValueError):  # of names that only type checkers import
         return {}
     return {name: parameter.annotation for name, parameter in parameters.items()}
 

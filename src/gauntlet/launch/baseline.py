@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gauntlet.corruptions import Corruption
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Errors, Grid, errors_of, read_errors, read_outcomes
+from gauntlet.evaluation import AttackSuite, Errors, Grid, errors_of, read_errors
 from gauntlet.files import write_atomically
 from gauntlet.identity import describe
 from gauntlet.launch.config import CONF, folder_of_checkpoint
 from gauntlet.launch.folder import RunFolder
-from gauntlet.reports.corrupted import baseline_file, corrupted_records
+from gauntlet.launch.gauntlet import corruption_of
+from gauntlet.reports.corrupted import baseline_file, by_type
 from gauntlet.reports.runs import read_run
-from gauntlet.reports.table import read_plan
 
 
 def keep_baseline(
@@ -35,13 +35,25 @@ def keep_baseline(
         UserError: the suite has no corruptions, or the baseline is not there, or of other images or corruptions.
     """
     name, given = config["suite"] + grid.mode.suffix, str(config["baseline"])
-    if not any(isinstance(attack.threat_model, Corruption) for attack in suite.attacks.values()):
-        raise UserError(f"baseline={given} is for suites of corruptions: leave it out, or attack_suite=corruptions")
-    errors = _errors(given, name, config, suite, fingerprint)
-    write_atomically(baseline_file(folder.path, name), json.dumps(errors.as_json(), indent=1) + "\n")
+    types = {place["type"] for place in map(partial(corruption_of, suite), suite.attacks) if place}
+    if not types or "clean" not in suite.attacks:
+        raise UserError(
+            f"baseline={given} is for suites of whole corruptions with an attack called clean: leave it out, or"
+            f" attack_suite=corruptions"
+        )
+    errors = _errors(given, name, config, grid, suite, fingerprint)
+    if types.isdisjoint(errors.types):
+        raise UserError(
+            f"baseline={given} has errors of {', '.join(sorted(errors.types)) or 'nothing'}, the suite has"
+            f" {', '.join(sorted(types))}: give one that shares some"
+        )
+    if not grid.rank:
+        write_atomically(baseline_file(folder.path, name), json.dumps(errors.as_json(), indent=1) + "\n")
 
 
-def _errors(given: str, name: str, config: Mapping[str, Any], suite: AttackSuite, fingerprint: str) -> Errors:
+def _errors(
+    given: str, name: str, config: Mapping[str, Any], grid: Grid, suite: AttackSuite, fingerprint: str
+) -> Errors:
     """Of a file by its name in `conf/published/errors`, a YAML, or a network that was evaluated before."""
     known = CONF / "published" / "errors" / f"{given}.yaml"
     if known.is_file() or given.endswith((".yaml", ".yml")):
@@ -52,13 +64,13 @@ def _errors(given: str, name: str, config: Mapping[str, Any], suite: AttackSuite
     folder = Path(folder_of_checkpoint(given, config["outputs"]))
     if not (folder / "card.json").exists():
         raise UserError(
-            f"baseline={given} has no records: first run evaluate.py checkpoint={given} attack_suite={name}"
+            f"baseline={given} has no records: first evaluate it as this is, with checkpoint={given} and no baseline"
         )
-    return _own(folder, name, suite, fingerprint)
+    return _own(folder, name, grid, suite, fingerprint)
 
 
-def _own(folder: Path, name: str, suite: AttackSuite, fingerprint: str) -> Errors:
-    run, plan = read_run(folder, name), read_plan(folder, name)
+def _own(folder: Path, name: str, grid: Grid, suite: AttackSuite, fingerprint: str) -> Errors:
+    run = read_run(folder, name)
     if run.card["fingerprint"] != fingerprint:
         raise UserError(f"baseline={folder} was evaluated on other images: evaluate it on these")
     if not run.row.complete:
@@ -66,5 +78,10 @@ def _own(folder: Path, name: str, suite: AttackSuite, fingerprint: str) -> Error
     for attack, identity in run.identities.items():
         if attack not in suite.attacks or identity["attack"] != json.loads(json.dumps(describe(suite.attacks[attack]))):
             raise UserError(f"baseline={folder} was evaluated under another {attack}: evaluate it under this suite")
-    clean = read_outcomes(folder / plan["attacks"]["clean"]["folder"])
-    return errors_of(run.card["name"], clean, corrupted_records(folder, plan))
+        if identity["examples"] != grid.examples:
+            raise UserError(
+                f"baseline={folder} was evaluated on {identity['examples'] or 'all'} examples, this is on"
+                f" {grid.examples or 'all'}: evaluate both with the same evaluation.examples"
+            )
+    types = {kind: [run.records[name] for name in names] for kind, names in by_type(run.plan).items()}
+    return errors_of(run.card["name"], run.records["clean"], types)

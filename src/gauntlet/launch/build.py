@@ -41,7 +41,7 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
         raise UserError(f"dataset: {first_line(error)}") from error
     if shape != list(dataset["shape"]):
         raise UserError(f"dataset.shape is {dataset['shape']}, its images are {shape}: write that")
-    if (last := max(int(split.labels.max()) for split in data.splits)) >= classes:
+    if (last := max((int(split.labels.max()) for split in data.splits if len(split)), default=0)) >= classes:
         raise UserError(f"dataset.classes is {classes}, the labels of its images run up to {last}: write {last + 1}")
     _rehearse_augmentation(data, 0)
     return data

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ class Display:
     def __init__(self, attacks: Iterable[str]) -> None:
         columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn())
         self._live = sys.stdout.isatty()
-        self._progress = Progress(*columns, TextColumn("{task.fields[said]}"), disable=not self._live)
+        # a console of its own: in the shared one other live displays of this process may have left something behind
+        told = TextColumn("{task.fields[said]}")
+        self._progress = Progress(*columns, told, console=Console(), disable=not self._live)
         self._tasks = {name: self._progress.add_task(name, total=None, said="") for name in attacks}
 
     def __enter__(self) -> Display:

@@ -82,7 +82,7 @@ def evaluate(config: DictConfig) -> None:
         _check_data(folder, data.fingerprint)
         if not grid.rank:
             write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
-    if whole["baseline"] is not None and not grid.rank:
+    if whole["baseline"] is not None:
         keep_baseline(folder, whole, grid, next(iter(suites.values())), data.fingerprint)
     for share, suite in suites.items():
         run_gauntlet(subject, suite, whole["suite"], grid, folder, share)

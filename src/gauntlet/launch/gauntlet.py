@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from gauntlet.corruptions import Corruption
+from gauntlet.corruptions import SEVERITIES, Corruption
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import (
@@ -36,7 +36,6 @@ from gauntlet.reports import details, draw_examples, markdown_table, read_row, r
 from gauntlet.reports.corrupted import corruption_markdown, corruption_table
 from gauntlet.reports.curves import at_share, curves_markdown, curves_table, read_curves
 from gauntlet.reports.table import Row, caption, flag_lines, read_card, said_of_training
-from gauntlet.threats import ThreatModel
 
 _OF_THE_SUBJECT = ("device", "calibrated_lpips")  # keys of a config's `evaluation` that are not the grid's
 
@@ -170,7 +169,7 @@ def _plan(
             "threat_model": suite.attacks[name].threat_model.name,
             "bound": suite.attacks[name].threat_model.bound,
             "survivors_of": grid.mode.earlier(suite, name),
-            **_corruption(suite.attacks[name].threat_model),
+            **({"corruption": which} if (which := corruption_of(suite, name)) else {}),
         }
         for name, place in places.items()
     }
@@ -178,11 +177,16 @@ def _plan(
     return {"checkpoint": subject.checkpoint, "attacks": entries, "union": list(suite.union), "examples": total}
 
 
-def _corruption(threat: ThreatModel) -> dict[str, Any]:
-    """Which corruption a threat model is, if it is one."""
-    if not isinstance(threat, Corruption):
+def corruption_of(suite: AttackSuite, name: str) -> dict[str, Any]:
+    """Which corruption an attack shows, where the suite has its type whole and no union: else it is one like others."""
+    threat = suite.attacks[name].threat_model
+    if not isinstance(threat, Corruption) or suite.union:
         return {}
-    return {"corruption": {"type": threat.type, "severity": threat.severity, "source": threat.source}}
+    others = [attack.threat_model for attack in suite.attacks.values()]
+    levels = sorted(one.severity for one in others if isinstance(one, Corruption) and one.type == threat.type)
+    if levels != list(SEVERITIES):
+        return {}
+    return {"type": threat.type, "severity": threat.severity, "source": threat.source}
 
 
 def _check_plan(folder: RunFolder, name: str, plan: Mapping[str, Any]) -> None:

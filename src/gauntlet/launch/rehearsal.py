@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gauntlet.attacks import Attack
+from gauntlet.corruptions import LookedUp
 from gauntlet.data import Batch
 from gauntlet.errors import UserError, first_line
 from gauntlet.scopes import evaluating
@@ -34,6 +35,8 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
                 predictions = classifier(batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
                 short(classifier, batch.images, predictions, seeds=batch.ids)
+            if isinstance(attack, LookedUp):  # compares labels, so that predictions cannot stand in for them
+                attack(classifier, batch.images, batch.labels, seeds=batch.ids)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{what}: {first_line(error)}") from error
 

@@ -11,10 +11,12 @@ import polars as pl
 from rich.table import Table
 
 from gauntlet.errors import UserError
+from gauntlet.evaluation.corruption_errors import wrong
 from gauntlet.evaluation.measures import check_same_examples, standing
 from gauntlet.evaluation.outcomes import read_outcomes
 from gauntlet.evaluation.pairs import Paired, compare, paired
 from gauntlet.files import read_json
+from gauntlet.reports.corrupted import by_type
 from gauntlet.reports.runs import OF_THE_CHECKPOINT
 from gauntlet.reports.table import of_everybody, read_card, read_plan
 
@@ -78,7 +80,10 @@ def _places(folder: Path, plan: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _outcomes(places: Mapping[str, Path], plan: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
-    return of_everybody({name: read_outcomes(place) for name, place in places.items()}, plan)
+    """By attack; of a corruption every right answer counts, whatever the one to the clean image was."""
+    found = of_everybody({name: read_outcomes(place) for name, place in places.items()}, plan)
+    corruptions = [name for names in by_type(plan).values() for name in names]
+    return found | {name: found[name].with_columns(robust=~wrong(found[name])) for name in corruptions}
 
 
 def _check_alike(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:

@@ -15,7 +15,6 @@ from gauntlet.evaluation.bootstrap import Mean
 from gauntlet.evaluation.corruption_errors import Errors, Relative, relative_to, wrong
 from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.measures import Accuracy, mean_accuracy
-from gauntlet.evaluation.outcomes import read_outcomes
 from gauntlet.files import read_json
 
 MEAN = "corruption mean"
@@ -92,14 +91,6 @@ def by_type_flags(flags: Sequence[Flag] | None, plan: Mapping[str, Any]) -> list
         if known is None or flag.value > known.value:
             found[flag.name, flag.attack] = flag
     return list(found.values())
-
-
-def corrupted_records(folder: Path, plan: Mapping[str, Any]) -> dict[str, list[pl.DataFrame]]:
-    """The records of a suite's corruptions by type, severity 1 first."""
-    return {
-        kind: [read_outcomes(folder / plan["attacks"][name]["folder"]) for name in names]
-        for kind, names in by_type(plan).items()
-    }
 
 
 def baseline_file(folder: Path, suite: str) -> Path:

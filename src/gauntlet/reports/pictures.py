@@ -30,7 +30,7 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
     for name in filter(partial(_worth_a_picture, suite), suite.attacks):
         try:
             images, predictions = _under(subject, grid, name, suite, batch)
-        except AttackFailed:  # said when it was measured; a picture is no reason to end
+        except (AttackFailed, torch.OutOfMemoryError):  # said when it was measured; a picture is no reason to end
             continue
         captions = captions_of(batch.labels, predictions)
         rows += attacked_rows(name, batch.images, images, captions)
@@ -40,7 +40,9 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
 def _worth_a_picture(suite: AttackSuite, name: str) -> bool:
     """Of the severities of a corruption the middle one shows enough."""
     threat = suite.attacks[name].threat_model
-    return not isinstance(threat, Corruption) or threat.severity == _SEVERITY
+    others = [attack.threat_model for attack in suite.attacks.values()]
+    middle = {one.type for one in others if isinstance(one, Corruption) and one.severity == _SEVERITY}
+    return not isinstance(threat, Corruption) or threat.severity == _SEVERITY or threat.type not in middle
 
 
 def attacked_rows(name: str, clean: Tensor, images: Tensor, captions: list[str]) -> list[Row]:

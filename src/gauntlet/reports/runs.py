@@ -66,7 +66,7 @@ class Run:
         """Who is still right under an attack or the `union`, `[N]`; None where that is not known of every example."""
         if column in self.whole:
             return self.whole[column]["robust"]
-        if column != "union" or not self.row.complete:
+        if column != "union" or not self.row.complete or not self.plan["union"]:
             return None
         everybody = of_everybody(self.records, self.plan)
         return standing([everybody[name] for name in self.plan["union"]])

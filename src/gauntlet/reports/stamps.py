@@ -67,8 +67,7 @@ def versions(provenance: Mapping[str, Any], packages: Sequence[str] | None = Non
 
 
 def _members(run: Run, column: str) -> list[str]:
-    members = {"union": run.plan["union"], "unseen mean": run.row.unseen}.get(column, [column])
-    return [name for name in members if name in run.digests]
+    return [name for name in run.row.members(column) if name in run.digests]
 
 
 def _digests(sheet: Sheet, name: str) -> str:

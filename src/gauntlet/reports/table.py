@@ -45,9 +45,13 @@ class Row:
 
     def mark(self, column: str) -> str:
         """A dagger where a raised flag touches the cell; an aggregate has the daggers of its attacks."""
-        types = [*self.corrupted.means] if self.corrupted else []
-        members = {"union": self.union, "unseen mean": self.unseen, MEAN: types}.get(column, [column])
+        members = self.members(column)
         return MARK if any(flag.attack is None or flag.attack in members for flag in self.raised) else ""
+
+    def members(self, column: str) -> Sequence[str]:
+        """The columns that an aggregate is made of; of any other column itself."""
+        types = [*self.corrupted.means] if self.corrupted else []
+        return {"union": self.union, "unseen mean": self.unseen, MEAN: types}.get(column, [column])
 
     @property
     def raised(self) -> list[Flag]:
@@ -188,7 +192,7 @@ def caption(rows: Sequence[Row]) -> str:
     counts = sorted({value.examples for row in rows for value in row.cells.values() if value})
     said = [f"Accuracy in %, 95 % Wilson intervals, {' / '.join(map(str, counts))} test examples."]
     said += [f"Union of {', '.join(union)}." for union in sorted({tuple(row.union) for row in rows}) if union]
-    said += [f"{row.name}: unfinished, no union yet." for row in rows if not row.complete]
+    said += [f"{row.name}: unfinished{', no union yet' if row.union else ''}." for row in rows if not row.complete]
     said += [f"{row.name}: {', '.join(row.survivors)} ran on survivors only." for row in rows if row.survivors]
     said += [f"{row.name}: {row.violations} records outside their threat model." for row in rows if row.violations]
     said += [f"{row.name}: no sanity checks on record." for row in rows if row.flags is None]
