@@ -91,7 +91,12 @@ def test_going_on_after_a_power_cut_gives_the_same_weights(door, outputs, uninte
 @pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_killed_process_goes_on_to_the_same_weights(outputs, uninterrupted, blow, code):
     command = [sys.executable, "train.py", *WORDS, f"outputs={outputs}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     deadline = time.monotonic() + 120
     while not list(outputs.glob("digits/*/*/checkpoints/last.ckpt")):
         assert process.poll() is None, "the run ended before it could be killed"
