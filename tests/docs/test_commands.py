@@ -53,7 +53,7 @@ PROGRAMS = {
 }
 """What Hydra does not: `run` as it stands, `help` for the options it has, `dry` shows what it would do."""
 
-FEW = ("evaluation.examples=20", "evaluation.chunk=20", "evaluation.probed=2")
+FEW = ("evaluation.examples=40", "evaluation.chunk=20", "evaluation.probed=2")  # examples as in the finished run
 SMALL = {
     "train": ("trainer=cpu", "trainer.max_epochs=1", "dataset.recipe.batch_size=130", *FEW),
     "evaluate": FEW,
