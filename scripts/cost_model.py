@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gauntlet.data import Batch, Examples
 from gauntlet.defenses import AdversarialDefense
 from gauntlet.evaluation import Grid, Subject
-from gauntlet.evaluation.cost import _counting, _first_layer, _networks, cost_of
+from gauntlet.evaluation.cost import cost_of, counted_passes, networks_in
 from gauntlet.launch.config import CONF, plain, register_resolvers
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.references import without_weights
@@ -83,11 +83,11 @@ def training_passes(config: dict[str, Any], images: Tensor) -> tuple[float, floa
     node = {key: value for key, value in config["defense"].items() if key != "row"}
     defense = instantiate(node, "defense", classifier=classifier, seed=0)
     attacks = defense.attacks.values() if isinstance(defense, AdversarialDefense) else []
-    others = [network for attack in attacks for network in _networks(attack) if network is not classifier][:1]
+    others = [network for attack in attacks for network in networks_in(attack) if network is not classifier][:1]
     batch = Batch(images, torch.zeros(len(images), dtype=torch.long), torch.arange(len(images)))
     defense.note = lambda *_, **__: None  # there is no trainer to log to
     defense.trainer = type("Trainer", (), {"current_epoch": 0, "global_step": 0})()
-    with _counting([_first_layer(network, images[:1]) for network in (classifier, *others)]) as counts:
+    with counted_passes((classifier, *others), images[:1]) as counts:
         defense.losses(batch).mean().backward()
     own, *foreign = ((count.forwards / len(images), count.backwards / len(images)) for count in counts)
     return own[0], own[1], foreign[0][0] if foreign else 0.0

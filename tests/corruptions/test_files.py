@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gauntlet.corruptions import CIFAR10C, TYPES, ImageNetC, LookedUp, Stored, files
+from gauntlet.corruptions import CIFAR10C, TYPES, ImageNetC, LookedUp, Stored
 from gauntlet.data.folder import id_of
 from gauntlet.errors import UserError
 from gauntlet.identity import describe
@@ -17,7 +17,7 @@ COUNT = 6
 @pytest.fixture
 def cifar10_c(tmp_path, monkeypatch):
     """CIFAR-10-C of six test images."""
-    monkeypatch.setattr(files, "_TEST", COUNT)
+    monkeypatch.setattr("gauntlet.corruptions.cifar10_c._TEST", COUNT)
     draw = np.random.default_rng(0)
     for kind in TYPES:
         np.save(tmp_path / f"{kind}.npy", draw.integers(256, size=(5 * COUNT, 32, 32, 3), dtype=np.uint8))

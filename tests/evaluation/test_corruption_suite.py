@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.corruptions import TYPES, Contrast, Frost, ImpulseNoise, files
+from gauntlet.corruptions import TYPES, Contrast, Frost, ImpulseNoise
 from gauntlet.data import Examples
 from gauntlet.errors import UserError
 from gauntlet.evaluation import Grid, cifar10_c, corruption_suite, evaluate, imagenet_c
@@ -77,7 +77,7 @@ class Bright(nn.Module):
 
 def test_published_files_are_what_the_classifier_sees(tmp_path, monkeypatch):
     count = 12
-    monkeypatch.setattr(files, "_TEST", count)
+    monkeypatch.setattr("gauntlet.corruptions.cifar10_c._TEST", count)
     data = images(count, first=50_000)
     classes = np.random.default_rng(0).integers(4, size=5 * count)
     arrays = np.broadcast_to((classes * 64 + 30).astype(np.uint8)[:, None, None, None], (5 * count, 32, 32, 3))

@@ -169,6 +169,10 @@ class Corrupted:
         """`[N, C, H, W]` corrupted images, each a function of its own clean image and seed."""
         check_batch(images, labels)
         seeds = fresh_seeds(len(images), images.device) if seeds is None else seeds
-        region = self.threat_model.around(images, classifier)
-        params = region.start(Noise(seeds))
-        return Adversarial(region.perturb(params), params, region.size(params))
+        return shown(self.threat_model.around(images), seeds)
+
+
+def shown(region: Unsearched, seeds: Tensor) -> Adversarial:
+    """What the seeds stand for, `[N]`."""
+    params = region.start(Noise(seeds))
+    return Adversarial(region.perturb(params), params, region.size(params))

@@ -121,12 +121,11 @@ def pictures_in(
         if not files:
             raise UserError(f"{folder / name} holds no pictures: fill the class, or remove its folder everywhere")
         place = (folder / name).relative_to(root).as_posix()
-        found += [(f"{place}/{file}", size, label) for file, size in files]
-    found.sort(key=lambda entry: id_of(entry[0]))
-    paths, sizes, labels = zip(*found, strict=True)
+        found += [(id_of(f"{place}/{file}"), f"{place}/{file}", size, label) for file, size in files]
+    ids, paths, sizes, labels = zip(*sorted(found), strict=True)
     look_at(root / path for path in paths)
-    ids = torch.tensor([id_of(path) for path in paths])
-    return ImageFiles(root, paths, torch.tensor(sizes), torch.tensor(labels), ids, view, training_view, channels)
+    columns = torch.tensor(sizes), torch.tensor(labels), torch.tensor(ids)
+    return ImageFiles(root, paths, *columns, view, training_view, channels)
 
 
 def folders_in(folder: Path) -> list[str]:

@@ -73,7 +73,7 @@ def _timed(subject: Subject, attack: Attack, batch: Batch, grid: Grid) -> tuple[
 def _counted(subject: Subject, attack: Attack, batch: Batch) -> Iterator[list[Passes]]:
     """Passes of the classifier, then of every other network in the attack."""
     classifier, device = subject.classifier, device_of(subject.classifier)
-    others = [network for network in _networks(attack) if network is not classifier]
+    others = [network for network in networks_in(attack) if network is not classifier]
     with counted_passes((classifier, *others), batch.images[:1].to(device)) as counts:
         yield counts
 
@@ -145,7 +145,7 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     return once[0] if once else network
 
 
-def _networks(thing: Any) -> list[nn.Module]:
+def networks_in(thing: Any) -> list[nn.Module]:
     """The networks inside an attack, each once."""
     if isinstance(thing, nn.Module):
         return [thing]
@@ -157,4 +157,4 @@ def _networks(thing: Any) -> list[nn.Module]:
         parts = list(thing)
     else:
         return []
-    return list({id(network): network for part in parts for network in _networks(part)}.values())
+    return list({id(network): network for part in parts for network in networks_in(part)}.values())

@@ -25,7 +25,10 @@ from gauntlet.launch.ranks import restarted
 
 _GLANCE = 1.0  # seconds that a look at the lock by `gauntlet.status` may take
 _LEASE = 120.0  # seconds after which network file systems give up the locks of a dead machine
-_PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "lpips", "torchmetrics", "polars", "numpy")
+_PACKAGES = (
+    *("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "lpips", "torchmetrics", "polars", "numpy"),
+    *("scipy", "pillow"),  # corruptions are computed by them
+)
 
 
 @dataclass(frozen=True)

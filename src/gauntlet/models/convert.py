@@ -4,9 +4,8 @@
     python -m gauntlet.models.convert nat.pt --model wide_resnet --classes 10 --trained-on linf --out trades.safetensors
     python evaluate.py checkpoint=resnet20.safetensors dataset=cifar10
 
-Tensors are found by their names: with the wrappers of perceptual-advex, MadryLab/robustness and DataParallel taken off,
-and with the names of other definitions of the same network put right (`_RENAMED`). Every tensor of the file and of the
-network has to find its place. Classes that a file mentions are neither imported nor run.
+Tensors are found by their names (`gauntlet.models.renaming`). Every tensor of the file and of the network has to find
+its place. Classes that a file mentions are neither imported nor run (`gauntlet.models.foreign`).
 """
 
 from __future__ import annotations
@@ -14,16 +13,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import pickletools
-import re
 import sys
-import warnings
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
 import yaml
 from torch import Tensor, nn
 
@@ -31,24 +25,9 @@ import gauntlet.models
 from gauntlet import __version__
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
-from gauntlet.models.weights import checked, digest_of, load_weights, read_weights, reason_of, save_weights
-
-_HOLDERS = ("state_dict", "model", "net", "network")
-"""Where training scripts put the state dict beside their optimizer and epoch."""
-
-_WRAPPERS = ("module", "model", "attacker", "net", "network")
-"""Submodules that hold the whole network: DataParallel; perceptual-advex and robustness; robustness' copy; others."""
-
-_RENAMED = (
-    (r"^(normalizer|normalize)\.(new_)?(mean|std)$", r"normalise.\3"),  # robustness, and perceptual-advex with it
-    (r"^linear\.", r"fc."),  # CIFAR ResNets of robustness, ReColorAdv and akamaster
-    (r"\.shortcut\.", r".downsample."),  # CIFAR ResNets of robustness
-    (r"^(block\d)\.layer\.(\d+\.\w+\.)", r"\1.\2"),  # TRADES
-    (r"\.convShortcut\.", r".shortcut."),  # TRADES
-)
-_UNUSED = (r"^sub_block1\.",)
-"""TRADES' WRN-34-10 has a second first group that its forward never runs."""
-
+from gauntlet.models.foreign import read_foreign
+from gauntlet.models.renaming import place_of, translated
+from gauntlet.models.weights import digest_of, load_weights, save_weights
 
 _OPTIONS = ("classes", "mean", "std")
 """Arguments of the model that are options of the command."""
@@ -83,14 +62,14 @@ def convert(
         raise UserError(f"--out {out}: expected a name that ends with .safetensors")
     if arguments.get("classes", 2) < 2:
         raise UserError(f"--classes {arguments['classes']}: expected at least 2")
-    tensors = _foreign_tensors(file)
+    tensors = read_foreign(file)
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise UserError(f"{file} holds NaN or infinity in {broken[0]}: such a network answers nothing; save it anew")
     complete = _with_normalisation(dict(arguments), tensors, file)
     network = _built(model, complete)
-    translated = _translated(tensors, network, file)
-    _check_channels(translated, network, file)
-    load_weights(network, translated, file)
+    found = translated(tensors, network, file)
+    _check_channels(found, network, file)
+    load_weights(network, found, file)
     save_weights(network, out)
     card = {
         "sha256": digest_of(out),
@@ -109,132 +88,24 @@ def card_of(weights: Path) -> Path:
     return weights.with_suffix(".json")
 
 
-def _foreign_tensors(file: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, whatever lies beside it."""
-    if file.suffix in (".safetensors", ".npz"):
-        return read_weights(file)
-    if not file.is_file():
-        what = f"{file} is a folder" if file.is_dir() else f"no checkpoint at {file}"
-        raise UserError(f"{what}: give a .pt, .pth, .th, .ckpt, .safetensors or .npz file")
-    try:
-        strangers: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-            (_Skipped, name) for name in _foreign_classes(file)
-        ]
-        with torch.serialization.safe_globals(strangers), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises anything
-        raise UserError(
-            f"{file} is damaged or holds more than tensors ({reason_of(error, file)}): nothing of it was run"
-        ) from None
-    while inner := [name for name in _HOLDERS if isinstance(content, dict) and isinstance(content.get(name), dict)]:
-        if len(inner) > 1:
-            raise UserError(f"{file} holds both {' and '.join(inner)}: save the one you mean alone")
-        content = content[inner[0]]
-    named = content.items() if isinstance(content, dict) else ()
-    tensors = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f"{file} holds no state dict: expected tensors by name, alone or under {', '.join(_HOLDERS)}")
-    return checked(tensors, file)
-
-
-class _Skipped:
-    """What stands for an object of a class that is not ours: robustness keeps its settings beside the weights."""
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-def _foreign_classes(file: Path) -> set[str]:
-    """The names of all classes and functions a checkpoint mentions, read without running anything."""
-    with file.open("rb") as stream:
-        if not zipfile.is_zipfile(stream):
-            stream.seek(0)
-            return _globals(stream, pickles=5)  # magic, protocol, system, the object, the names of its storages
-    with zipfile.ZipFile(file) as archive:
-        inside = [name for name in archive.namelist() if name.endswith("data.pkl")]
-        if not inside:
-            raise ValueError("it is a zip archive without tensors")
-        return _globals(archive.open(inside[0]), pickles=1)
-
-
-def _globals(stream: IO[bytes], pickles: int) -> set[str]:
-    named = (arg for _ in range(pickles) for op, arg, _ in pickletools.genops(stream) if op.name == "GLOBAL")
-    return {str(arg).replace(" ", ".") for arg in named}
-
-
-def _translated(tensors: Mapping[str, Tensor], network: nn.Module, file: Path) -> dict[str, Tensor]:
-    """The tensors under the network's names; those without a place there keep their own."""
-    own = {_bare(name): name for name in network.state_dict()}
-    found: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        if place := _place(name, own):
-            if place in found and not found[place].equal(tensor):
-                raise UserError(f"{file} has two tensors for {place} that differ: {origin[place]} and {name}")
-            found[place], origin[place] = tensor, name
-    for name, tensor in tensors.items():
-        unused = any(re.match(pattern, bare) for pattern in _UNUSED for bare in _unwrapped(name))
-        copied = any(_tail(place) == _tail(name) and tensor.equal(other) for place, other in found.items())
-        if not (_place(name, own) or unused or copied):  # perceptual-advex' AlexNet holds its features twice
-            found[name] = tensor
-    translated = {own.get(place, place): tensor for place, tensor in found.items()}
-    implied = {
-        name: tensor
-        for name, tensor in network.state_dict().items()
-        if name.startswith("normalise.") or name.endswith(".num_batches_tracked")  # older PyTorch did not count them
-    }
-    shaped = {name: translated[name].reshape(implied[name].shape) for name in implied.keys() & translated.keys()}
-    return implied | translated | shaped
-
-
-def _check_channels(translated: Mapping[str, Tensor], network: nn.Module, file: Path) -> None:
+def _check_channels(tensors: Mapping[str, Tensor], network: nn.Module, file: Path) -> None:
     """Refuse a normalisation for images of more or fewer channels than the file's first convolution takes."""
     first = next((name for name, tensor in network.state_dict().items() if tensor.ndim == 4), None)
-    if first is None or first not in translated or translated[first].ndim != 4:
+    if first is None or first not in tensors or tensors[first].ndim != 4:
         return
-    theirs, ours = translated[first].shape[1], network.state_dict()[first].shape[1]
+    theirs, ours = tensors[first].shape[1], network.state_dict()[first].shape[1]
     if theirs != ours:
         raise UserError(
             f"--mean and --std are of {ours} channels, and {file} is of images of {theirs} ({first} is"
-            f" {list(translated[first].shape)}): give {theirs} numbers each"
+            f" {list(tensors[first].shape)}): give {theirs} numbers each"
         )
-
-
-def _place(name: str, own: Mapping[str, Any]) -> str | None:
-    """Our name for a foreign one."""
-    for bare in _unwrapped(name):
-        renamed = bare
-        for pattern, replacement in _RENAMED:
-            renamed = re.sub(pattern, replacement, renamed)
-        for spelled in (bare, renamed):
-            if spelled in own:
-                return spelled
-    return None
-
-
-def _unwrapped(name: str) -> Iterator[str]:
-    """The name, and what is left of it without one wrapper, without two, and so on."""
-    yield name
-    while name.split(".")[0] in _WRAPPERS:
-        name = name.partition(".")[2]
-        yield name
-
-
-def _bare(name: str) -> str:
-    return name.removeprefix("network.")
-
-
-def _tail(name: str) -> list[str]:
-    return name.split(".")[-2:]
 
 
 def _with_normalisation(arguments: dict[str, Any], tensors: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
     """The constructor's arguments with the normalisation that the file brings, if it brings any."""
     for part in ("mean", "std"):
         own = {f"normalise.{part}": None}
-        stored = next((tensor.flatten().tolist() for name, tensor in tensors.items() if _place(name, own)), None)
+        stored = next((tensor.flatten().tolist() for name, tensor in tensors.items() if place_of(name, own)), None)
         if stored is None:
             continue
         given = arguments.get(part, stored)

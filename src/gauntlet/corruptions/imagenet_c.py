@@ -1,0 +1,94 @@
+"""ImageNet-C, or a part of it, as its authors published it: a tree of pictures per type of corruption."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gauntlet.corruptions.common import SEVERITIES, TYPES
+from gauntlet.data.folder import id_of
+from gauntlet.errors import UserError
+
+_SPLITS = ("val", "test")  # what the folder of ImageNet's validation images may be called
+
+
+@dataclass(frozen=True)
+class ImageNetC:
+    """ImageNet-C, or a part of it: `<type>/<severity>/<wnid>/*.JPEG`.
+
+    Types that are there have all five severities with the same files; those that are not are generated.
+
+    Args:
+        folder: of `gaussian_noise` and the others.
+
+    Raises:
+        UserError: none of the types is there, or one is incomplete.
+    """
+
+    folder: str
+    types: Sequence[str] = field(init=False)
+    name: ClassVar[str] = "ImageNet-C"
+
+    def __post_init__(self) -> None:
+        types = [kind for kind in TYPES if (Path(self.folder) / kind).is_dir()]
+        if not types:
+            raise UserError(f"{self.folder} is not ImageNet-C: it has none of {', '.join(TYPES)}")
+        object.__setattr__(self, "types", tuple(types))
+        for kind, level in product(types, SEVERITIES):
+            if differ := sorted(self._listed(kind, level).symmetric_difference(self._names)):
+                raise UserError(
+                    f"{self.folder}/{kind}/{level} and {types[0]}/1 hold other pictures ({differ[0]} and"
+                    f" {len(differ) - 1} more are in one of them only): unpack it again"
+                )
+
+    def content(self, kind: str, severity: int) -> str:
+        """SHA-256 of the names of the pictures: what is in a hundred gigabytes is not read to know it."""
+        return hashlib.sha256("\0".join((kind, str(severity), *self._names)).encode()).hexdigest()
+
+    def _listed(self, kind: str, level: int) -> set[str]:
+        """`<wnid>/<name>` of every picture."""
+        place = Path(self.folder) / kind / str(level)
+        found = {f"{file.parent.name}/{file.name}" for file in place.glob("*/*.JPEG")}
+        if not found:
+            raise UserError(f"{place} holds no <wnid>/*.JPEG: ImageNet-C has 5 severities of a type; unpack it again")
+        return found
+
+    @cached_property
+    def _names(self) -> Sequence[str]:
+        """`<wnid>/<name>` of every picture, the same in all types and severities."""
+        return sorted(self._listed(self.types[0], SEVERITIES[0]))
+
+    @cached_property
+    def _paths(self) -> dict[int, str]:
+        """The names by the id that `gauntlet.data` gives the clean picture."""
+        return {id_of(f"{split}/{name}"): name for split in _SPLITS for name in self._names}
+
+    def images(self, kind: str, severity: int, ids: Tensor) -> Tensor:
+        """The pictures as they are: 224×224."""
+        pixels = [self._pixels(Path(self.folder) / kind / str(severity), number) for number in ids.tolist()]
+        return torch.stack(pixels) if pixels else torch.empty(0, 3, 224, 224, dtype=torch.uint8)
+
+    def _pixels(self, place: Path, number: int) -> Tensor:
+        if number not in self._paths:
+            raise UserError(
+                f"{place} lacks pictures of the test split: use the ImageNet validation images it is made of"
+            )
+        file = place / self._paths[number]
+        try:
+            with Image.open(file) as picture:
+                return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+        except (OSError, SyntaxError) as error:
+            raise UserError(f"{file} cannot be read ({str(error)[:60]}): unpack it again") from None
+
+    def labels(self, ids: Tensor) -> None:
+        """None: a picture is known by its folder, which is its class."""
