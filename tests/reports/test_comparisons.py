@@ -73,7 +73,7 @@ def test_the_report_compares_runs_with_one_of_them(door, run, other, tmp_path):
     count = fallen(other, "clean", 10)
     said = door("report", f"runs=[{run},{other}]", f"against={run}", f"folder={tmp_path / 'report'}")
     assert said.code == 0, said.err
-    assert "against normal/small_resnet/seed0, on the same examples" in said.out
+    assert "against normal/small_resnet/seed0, on the same examples" in " ".join(said.out.split())
     assert f"{-100 * count / 40:+.1f}**" in said.out
     assert (
         "normal/small_resnet/worse against normal/small_resnet/seed0, 40 test examples."
@@ -84,8 +84,13 @@ def test_the_report_compares_runs_with_one_of_them(door, run, other, tmp_path):
     assert "against normal" not in door("report", f"runs=[{run},{other}]", "folder=null").out
 
 
-def test_a_table_has_a_row_for_every_run_that_can_be_compared(run, other):
+def test_runs_and_attacks_whichever_are_more_are_below_each_other(run, other):
     found = compare_all([run, other], run, "quick")
-    table = comparisons_table(found, "pairs")
-    assert table.row_count == 1
-    assert [column.header for column in table.columns] == ["run", "clean", "linf", "l2", "perceptual", "union"]
+    attacks = ["clean", "linf", "l2", "perceptual", "union"]
+    upright = comparisons_table(found, "pairs")
+    assert list(upright.columns[0].cells) == attacks
+    assert len(upright.columns) == 2  # the run itself is not compared
+    compared = next(one for one in found if one.pairs)
+    lying = comparisons_table([compared] * 5, "pairs")
+    assert lying.row_count == 5
+    assert [column.header for column in lying.columns] == ["run", *attacks]

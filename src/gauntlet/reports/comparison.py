@@ -113,16 +113,32 @@ _NOTE = "Accuracy points with a 95 % Bonett–Price interval; p of McNemar's exa
 
 
 def comparisons_table(found: Sequence[Comparison], title: str) -> Table:
-    """For a terminal: a run per row, an attack per column."""
+    """For a terminal: runs and attacks, whichever are more below each other."""
     stars = ", ".join(f"{mark} p < {level:g}" for level, mark in reversed(_STARS))
     reasons = [f"{one.run} is not compared: {one.reason}" for one in found if not one.pairs]
     said = "\n".join([f"{_NOTE} {stars}.", *reasons])
-    table = Table(title=title, title_justify="left", caption=said, caption_justify="left", show_lines=True)
+    table = Table(title=title, title_justify="left", caption=said, caption_justify="left")
+    compared = [one for one in found if one.pairs]
+    names = list(dict.fromkeys(name for one in compared for name in one.pairs))
+    return _upright(compared, names, table) if len(names) > len(compared) else _lying(compared, names, table)
+
+
+def _upright(compared: Sequence[Comparison], names: Sequence[str], table: Table) -> Table:
+    table.add_column("attack", no_wrap=True)
+    for one in compared:
+        table.add_column(one.run.replace("/", "\n"), justify="right", no_wrap=True)
+    for name in names:
+        cells = (_cell(one.pairs.get(name)).replace("\n", "  ") for one in compared)
+        table.add_row(name, *cells, style="bold" if name == "union" else "")
+    return table
+
+
+def _lying(compared: Sequence[Comparison], names: Sequence[str], table: Table) -> Table:
+    table.show_lines = True
     table.add_column("run", no_wrap=True)
-    names = list(dict.fromkeys(name for one in found for name in one.pairs))
     for name in names:
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "union" else "")
-    for one in (one for one in found if one.pairs):
+    for one in compared:
         table.add_row(one.run.replace("/", "\n"), *(_cell(one.pairs.get(name)) for name in names))
     return table
 
