@@ -53,9 +53,6 @@ def pgd(setting: Setting) -> Iterator[Row]:
     attack = PGD(threat_model=Linf(bound), steps=40, step_size=0.1, goal=Untargeted(CrossEntropy()))
     seeds = torch.arange(len(images), device=images.device)
 
-    def searched(attack: Attack) -> Tensor:
-        return attack(subject.classifier, images, labels, seeds=seeds).images
-
     def torchattacked(network: nn.Module) -> Tensor:
         return torchattacks.PGD(network, eps=bound, alpha=0.1 * bound, steps=40)(images, labels)
 
@@ -64,10 +61,7 @@ def pgd(setting: Setting) -> Iterator[Row]:
         attacker = foolbox.attacks.LinfPGD(rel_stepsize=0.1, steps=40)
         return attacker(model, images, labels, epsilons=bound)[1]
 
-    sides = [
-        Side("Gauntlet", partial(searched, attack), subject.robust),
-        Side("Gauntlet, in bfloat16", partial(searched, replace(attack, precision="bfloat16")), subject.robust),
-    ]
+    sides = [Side("Gauntlet", lambda: attack(subject.classifier, images, labels, seeds=seeds).images, subject.robust)]
     for form, network in (("", subject.plain), (", channels last", subject.classifier)):
         sides.append(Side(f"torchattacks{form}", partial(torchattacked, network), subject.robust))
         sides.append(Side(f"foolbox{form}", partial(foolboxed, network), subject.robust))

@@ -6,7 +6,7 @@ Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive bou
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,8 +67,6 @@ class FAB(Search):
         overshoot: η, how far beyond the boundary a step goes.
         backward: β, the share of the way from x that is kept once the goal is reached.
     """
-
-    follows_small_differences: ClassVar[bool] = True
 
     goal: Objective = field(default_factory=lambda: RankedTargets(Lead()))
     steps: int = 100

@@ -14,20 +14,6 @@ from gauntlet.threats import Region
 from gauntlet.threats.region import Look
 
 
-class Halved(nn.Module):
-    """A classifier computed in bfloat16 by autocast; what measures its images stays float32."""
-
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self._classifier = classifier
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits in float32."""
-        with torch.autocast(images.device.type, torch.bfloat16):
-            logits: Tensor = self._classifier(images)
-        return logits.float()
-
-
 class Quest:
     """Searches look through it and never index the batch themselves.
 
@@ -44,12 +30,9 @@ class Quest:
     restart: int
     """Which restart the try belongs to, counted from 0."""
 
-    def __init__(
-        self, classifier: nn.Module, region: Region, goal: Goal, noise: Noise, iterate: Iterate, *, half: bool = False
-    ) -> None:
+    def __init__(self, classifier: nn.Module, region: Region, goal: Goal, noise: Noise, iterate: Iterate) -> None:
         self.classifier, self.region, self.goal = classifier, region, goal
-        self._iterate, self._seeds, self._half = iterate, noise, half
-        self._eyes = Halved(classifier) if half else classifier
+        self._iterate, self._seeds = iterate, noise
         self._kept = region.identity()
         device = self._kept.device
         self._rows = torch.arange(len(self._kept), device=device)
@@ -131,7 +114,7 @@ class Quest:
 
     def _seen(self) -> tuple[Tensor, Look]:
         self.params = self.params.detach().requires_grad_()
-        look = self.region.look(self._eyes, self.params)
+        look = self.region.look(self.classifier, self.params)
         self._check(look.logits.shape[1])
         gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
         self._nan[self._rows] |= gain.detach().isnan()
@@ -142,17 +125,9 @@ class Quest:
         """The point of highest gain inside the region, penalties aside: x itself where there was none."""
         inside = self.region.inside(self.params, look) & counts
         self._done = self.goal.reached(look.logits) & inside
-        if self._half and self._done.any():
-            self._done[self._done.clone()] = self._confirmed(self._done)
         better = inside & ((gain > self._gain[self._rows]) | self._done)
         self._kept[self._rows[better]] = self.params.detach()[better]
         self._gain[self._rows[better]] = gain[better].to(self._gain.dtype)
-
-    def _confirmed(self, claimed: Tensor) -> Tensor:
-        """For whom of those who seem to be done it is true in full precision."""
-        region, params = self.region.rows(claimed), self.params.detach()[claimed]
-        look = region.look(self.classifier, params)
-        return self.goal.rows(claimed).reached(look.logits) & region.inside(params, look)
 
 
 class Iterate(Protocol):

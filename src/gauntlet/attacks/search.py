@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
-from typing import ClassVar, Literal, NamedTuple, Protocol, final, get_args, runtime_checkable
+from typing import NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,6 @@ from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Region, ThreatModel
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Adversarial(NamedTuple):
@@ -61,27 +59,14 @@ class Search(ABC):
         iterate: which of the points seen comes back.
         restarts: tries, each from a start of its own; an example that has fallen is left alone by the later ones.
             A goal that aims at several classes in turn has as many tries for each.
-        precision: what it looks in. A success seen in bfloat16 counts once a look in float32 has confirmed it. What
-            walks all the way in training follows the trainer's autocast and needs nothing here.
     """
-
-    follows_small_differences: ClassVar[bool] = False
-    """Whether it compares gains so closely that it needs all digits."""
 
     threat_model: ThreatModel
     goal: Objective = field(default_factory=Untargeted)
     iterate: Iterate = field(default_factory=Best)
     restarts: int = 1
-    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"a search in {self.precision}: expected {' or '.join(get_args(Precision))}")
-        if self.precision != "float32" and self.follows_small_differences:
-            raise ValueError(
-                f"{type(self).__name__} in {self.precision}: it follows differences of the gain that this rounds away,"
-                f" and was seen to be weaker; expected float32"
-            )
         if self.restarts < 1 or (self.restarts > 1 and not self.iterate.retires):
             raise ValueError(
                 f"{self.restarts} restarts of an attack that returns {type(self.iterate).__name__.lower()} iterates:"
@@ -120,7 +105,7 @@ class Search(ABC):
             if not len(images):
                 return _given_back(region, region.identity())
             goal = self.goal.of(labels, noise.stream(1))
-            quest = Quest(classifier, region, goal, noise, self.iterate, half=self.precision == "bfloat16")
+            quest = Quest(classifier, region, goal, noise, self.iterate)
             turns = quest.aim()
             if turns > 1 and not self.iterate.retires:
                 kept = type(self.iterate).__name__.lower()

@@ -6,7 +6,6 @@ Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -32,8 +31,6 @@ class Square(Search):
         queries: proposals.
         share: p, of the image that the first windows cover.
     """
-
-    follows_small_differences: ClassVar[bool] = True
 
     queries: int = 5000
     share: float = 0.8
