@@ -217,23 +217,26 @@ def _reduced(setting: Setting) -> str:
 
 
 def active(setting: Setting) -> Iterator[Row]:
-    """Passes that the active set leaves of the worst case, in which nobody falls, on the normal network."""
-    subject = setting.subjects["normal"]
-    images, labels = subject.first(setting.images)
+    """Passes that the active set leaves of the worst case, in which nobody falls."""
+    for subject in setting.subjects.values():
+        images, labels = subject.first(setting.images)
+        worst = _AlwaysRight(subject.classifier, labels[:_FEW])
+        for name, attack in _stopping(subject, setting).items():
+            spent = _passes(attack, subject.classifier, subject.classifier, images, labels)
+            most = _passes(attack, worst, subject.classifier, images[:_FEW], labels[:_FEW])
+            figures = {"passes": spent, "worst case": most, "share": spent / most}
+            yield Row("active", f"{name}, {len(images)} images, {subject.name}", "passes per image", [], "", figures)
+
+
+def _stopping(subject: Subject, setting: Setting) -> dict[str, Attack]:
+    """The published suite, stopped, and two searches more."""
     bounds = subject.bounds
-    early = {name: stopped(attack) for name, attack in published(subject, setting).items()}
-    searches: dict[str, Attack] = early | {
+    return {name: stopped(attack) for name, attack in published(subject, setting).items()} | {
         "pgd-40": PGD(threat_model=Linf(bounds.linf), steps=40, goal=Untargeted(CrossEntropy())),
         "fast-lpa": FastLagrangianPerceptualAttack(
             threat_model=NeuralPerceptual(subject.distance, bounds.perceptual), iterate=Stopped()
         ),
     }
-    worst = _AlwaysRight(subject.classifier, labels[:_FEW])
-    for name, attack in searches.items():
-        spent = _passes(attack, subject.classifier, subject.classifier, images, labels)
-        most = _passes(attack, worst, subject.classifier, images[:_FEW], labels[:_FEW])
-        figures = {"passes": spent, "worst case": most, "share": spent / most}
-        yield Row("active", f"{name}, {len(images)} images, {subject.name}", "passes per image", [], "", figures)
 
 
 def _passes(attack: Attack, shown: nn.Module, counted: nn.Module, images: Tensor, labels: Tensor) -> float:

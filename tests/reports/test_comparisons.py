@@ -73,14 +73,14 @@ def test_the_report_compares_runs_with_one_of_them(door, run, other, tmp_path):
     count = fallen(other, "clean", 10)
     said = door("report", f"runs=[{run},{other}]", f"against={run}", f"folder={tmp_path / 'report'}")
     assert said.code == 0, said.err
-    assert "against normal/small_resnet/seed0, on the same examples" in " ".join(said.out.split())
+    assert "against normal/small_resnet/seed0, on the same examples" in said.out
     assert f"{-100 * count / 40:+.1f}**" in said.out
     assert (
         "normal/small_resnet/worse against normal/small_resnet/seed0, 40 test examples."
         in (tmp_path / "report" / "table.md").read_text()
     )
     said = door("report", f"runs=[{run},{other}]", f"against={other}", "folder=null")
-    assert "against normal/small_resnet/worse, on the same examples" in " ".join(said.out.split())
+    assert "against normal/small_resnet/worse, on the same examples" in said.out
     assert "against normal" not in door("report", f"runs=[{run},{other}]", "folder=null").out
 
 

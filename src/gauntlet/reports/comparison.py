@@ -20,6 +20,7 @@ from gauntlet.reports.corrupted import by_type
 from gauntlet.reports.runs import OF_THE_CHECKPOINT
 from gauntlet.reports.table import of_everybody, read_card, read_plan
 
+_NARROWEST = 76  # characters, so that a title and the notes are not squeezed into a column or two
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -115,31 +116,21 @@ _NOTE = "Accuracy points with a 95 % Bonett–Price interval; p of McNemar's exa
 def comparisons_table(found: Sequence[Comparison], title: str) -> Table:
     """For a terminal: runs and attacks, whichever are more below each other."""
     stars = ", ".join(f"{mark} p < {level:g}" for level, mark in reversed(_STARS))
+    compared = [one for one in found if one.pairs]
     reasons = [f"{one.run} is not compared: {one.reason}" for one in found if not one.pairs]
     said = "\n".join([f"{_NOTE} {stars}.", *reasons])
-    table = Table(title=title, title_justify="left", caption=said, caption_justify="left")
-    compared = [one for one in found if one.pairs]
-    names = list(dict.fromkeys(name for one in compared for name in one.pairs))
-    return _upright(compared, names, table) if len(names) > len(compared) else _lying(compared, names, table)
-
-
-def _upright(compared: Sequence[Comparison], names: Sequence[str], table: Table) -> Table:
-    table.add_column("attack", no_wrap=True)
-    for one in compared:
-        table.add_column(one.run.replace("/", "\n"), justify="right", no_wrap=True)
-    for name in names:
-        cells = (_cell(one.pairs.get(name)).replace("\n", "  ") for one in compared)
-        table.add_row(name, *cells, style="bold" if name == "union" else "")
-    return table
-
-
-def _lying(compared: Sequence[Comparison], names: Sequence[str], table: Table) -> Table:
-    table.show_lines = True
-    table.add_column("run", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "union" else "")
-    for one in compared:
-        table.add_row(one.run.replace("/", "\n"), *(_cell(one.pairs.get(name)) for name in names))
+    runs = [one.run.replace("/", "\n") for one in compared]
+    attacks = list(dict.fromkeys(name for one in compared for name in one.pairs))
+    upright = len(attacks) > len(runs)
+    columns, rows, between = (runs, attacks, "  ") if upright else (attacks, runs, "\n")
+    cells = [[_cell(one.pairs.get(name), between) for name in attacks] for one in compared]
+    table = Table(title=title, caption=said, show_lines=not upright, min_width=_NARROWEST)
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("attack" if upright else "run", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row, values in zip(rows, zip(*cells, strict=True) if upright else cells, strict=True):
+        table.add_row(row, *values)
     return table
 
 
@@ -151,11 +142,11 @@ def comparisons_markdown(found: Sequence[Comparison]) -> str:
     )
 
 
-def _cell(pair: Paired | None) -> str:
+def _cell(pair: Paired | None, between: str) -> str:
     if pair is None:
         return "–"
     star = next((mark for level, mark in _STARS if pair.p_value < level), "")
-    return f"{100 * pair.difference:+.1f}{star}\n{_interval(pair)}"
+    return f"{100 * pair.difference:+.1f}{star}{between}{_interval(pair)}"
 
 
 def _interval(pair: Paired) -> str:
