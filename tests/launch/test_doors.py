@@ -278,6 +278,12 @@ REFUSED = {
     ),
     "a model of a library without its name": (("defense=normal", "model=torchvision"), "model.name=… is missing"),
     "outputs without a folder": (("defense=normal", "outputs="), "outputs= is empty"),
+    "a value without a key": (("defense=normal", "=5"), "=5 has no key: expected key=value"),
+    "a number for an option": (
+        ("defense=normal", "model=50"),
+        "model=50: an option of model is a name, one of alexnet,",
+    ),
+    "a number for an added option": (("defense=normal", "+dataset@x=1e3"), "+dataset@x=1e3: an option of dataset is a"),
     "a path in other letters": (("defense=normal", "dataset.root=/ü"), "quotes of its own"),
     "no steps": (("defense=pat_self", "defense.attack.steps=0"), "steps"),
 }

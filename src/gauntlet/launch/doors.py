@@ -27,6 +27,7 @@ from gauntlet.errors import UserError
 from gauntlet.launch.config import CONF, register_resolvers
 from gauntlet.launch.failures import failures_noted
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _ASKED_FOR_TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))
 
 
@@ -110,9 +111,17 @@ def _asks_for_help(words: Sequence[str]) -> bool:
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """What Hydra would take in a way nobody means: the run folder would be made in the root of the file system."""
-    if "outputs=" in words:
+    """What Hydra would take in a way nobody means, or break on."""
+    if "outputs=" in words:  # the run folder would be made in the root of the file system
         raise UserError("outputs= is empty: say where run folders go with outputs=<folder>, or leave it out")
+    for word in words:
+        group, given, option = word.lstrip("+~").partition("=")
+        group = group.partition("@")[0]
+        if given and not group:
+            raise UserError(f"{word} has no key: expected key=value")
+        if given and (CONF / group).is_dir() and _NUMBER.fullmatch(option):
+            names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+            raise UserError(f"{word}: an option of {group} is a name, one of {', '.join(names)}")
 
 
 def _name_sweep(words: Sequence[str]) -> None:
