@@ -31,6 +31,7 @@ from gauntlet.attacks import (
 )
 from gauntlet.attacks.quest import Quest
 from gauntlet.distances import LPIPS, SelfLPIPS
+from gauntlet.folding import Folding
 from gauntlet.goals import RandomTarget, RankedTargets, Towards, Untargeted
 from gauntlet.losses import DLR, CrossEntropy, Margin
 from gauntlet.models import small_resnet
@@ -463,7 +464,7 @@ def test_a_reached_goal_is_kept_though_an_earlier_point_gained_more():
 
     region = Linf(0.2).around(torch.full((1, 1, 1, 1), 0.5))
     goal = Towards(torch.tensor([0]), CrossEntropy(), torch.tensor([0.0]))
-    quest = Quest(Table(), region, goal, Noise(torch.tensor([0])), Best())
+    quest = Quest(Table(), region, goal, Noise(torch.tensor([0])), Best(), Folding(()))
     quest.begin(0)
     quest.params = region.identity()
     quest.look()

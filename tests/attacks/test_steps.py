@@ -10,6 +10,7 @@ from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign,
 from gauntlet.attacks.quest import Quest
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
+from gauntlet.folding import Folding
 from gauntlet.goals import RankedTargets, Untargeted
 from gauntlet.losses import CrossEntropy, Lead, Margin
 from gauntlet.noise import Noise
@@ -34,7 +35,7 @@ def quest(threat, count=4):
     images = random_images(count, 3, 5, 4, dtype=DOUBLE)
     classifier = tapped(dtype=DOUBLE)
     goal = Untargeted().of(torch.zeros(count, dtype=torch.long), Noise(torch.arange(count)))
-    made = Quest(classifier, threat.around(images), goal, Noise(torch.arange(count)), Best())
+    made = Quest(classifier, threat.around(images), goal, Noise(torch.arange(count)), Best(), Folding(()))
     made.begin(0)
     return made
 

@@ -7,7 +7,7 @@ its weight, by
     min(τ, room) under L∞,      min(τ·|w|, room) under L2,      all its room or none under L1,
 
 and what the moves bring, Σ |w|·move, rises with τ (under L1, with the pixels taken, the heaviest first) in straight
-pieces. Sorting the pixels by where they stop gives the piece that brings just as much as is asked for.
+pieces. What is asked for lies on one of them.
 """
 
 from __future__ import annotations
@@ -82,13 +82,18 @@ def mover(threat_model: ThreatModel) -> Mover:
 
 
 def _level(slopes: Tensor, ends: Tensor, rise: Tensor) -> Tensor:
-    """τ ≥ 0, `[N, 1]`, with Σ slope·min(τ, end) = rise, or infinite where all ends together do not bring it."""
-    ends, order = ends.sort(1)
-    slopes = slopes.gather(1, order)
-    reached = torch.where(slopes > 0, slopes * ends, 0)
-    before = reached.cumsum(1) - reached  # brought by the pixels that have come to their end
-    moving = slopes.flip(1).cumsum(1).flip(1)  # what one more unit of τ brings on this piece
-    level = (rise[:, None] - before) / torch.where(moving > 0, moving, 1)
-    here = (level <= ends) & (moving > 0)
-    found = level.gather(1, here.to(torch.uint8).argmax(1, keepdim=True))  # the first piece that suffices
-    return torch.where(here.any(1, keepdim=True), found.clamp(min=0), torch.inf)
+    """τ ≥ 0, `[N, 1]`, with Σ slope·min(τ, end) = rise, or infinite where all ends together do not bring it.
+
+    By Newton's method from the left: the sum is concave in τ and made of straight pieces, so that no step goes too far
+    and the one from the piece where τ lies is the last. Pieces are passed many at a time; sorting would cost more.
+    """
+    pixels = slopes > 0
+    moving = pixels
+    while True:
+        brought = torch.where(pixels & ~moving, slopes * ends, 0).sum(1, keepdim=True)
+        pace = torch.where(moving, slopes, 0).sum(1, keepdim=True)
+        level = torch.where(pace > 0, (rise[:, None] - brought) / torch.where(pace > 0, pace, 1), torch.inf)
+        still = moving & (ends > level)
+        if still.equal(moving):
+            return level.clamp(min=0)
+        moving = still

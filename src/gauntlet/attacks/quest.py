@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.checks import check_answers, check_labels
+from gauntlet.folding import Folding
 from gauntlet.goals import Goal
 from gauntlet.noise import Noise
 from gauntlet.threats import Region
@@ -30,9 +31,11 @@ class Quest:
     restart: int
     """Which restart the try belongs to, counted from 0."""
 
-    def __init__(self, classifier: nn.Module, region: Region, goal: Goal, noise: Noise, iterate: Iterate) -> None:
+    def __init__(
+        self, classifier: nn.Module, region: Region, goal: Goal, noise: Noise, iterate: Iterate, folding: Folding
+    ) -> None:
         self.classifier, self.region, self.goal = classifier, region, goal
-        self._iterate, self._seeds = iterate, noise
+        self._iterate, self._seeds, self._folding = iterate, noise, folding
         self._kept = region.identity()
         device = self._kept.device
         self._rows = torch.arange(len(self._kept), device=device)
@@ -62,7 +65,7 @@ class Quest:
         """One forward at the params, with its graph: what is climbed, `[n]`, and all else that was seen."""
         gain, look = self._seen()
         if self._iterate.retires:
-            self._remember(gain.detach(), look)
+            self._remember(gain.detach(), *self._judged(look))
         return gain - self.region.penalty(self.params), look
 
     def roam(self) -> tuple[Tensor, Tensor]:
@@ -71,9 +74,10 @@ class Quest:
         Only what lies inside the bound is remembered, by the size of the params.
         """
         gain, look = self._seen()
+        reached, inside = self._judged(look, self.region.size(self.params.detach()) <= 1)
         if self._iterate.retires:
-            self._remember(gain.detach(), look, self.region.size(self.params.detach()) <= 1)
-        return gain, self.goal.reached(look.logits.detach())
+            self._remember(gain.detach(), reached, inside)
+        return gain, reached
 
     def retire(self) -> None:
         """Let the examples go whose goal was reached at the last look."""
@@ -121,10 +125,21 @@ class Quest:
         return gain, look
 
     @torch.no_grad()
-    def _remember(self, gain: Tensor, look: Look, counts: Tensor | bool = True) -> None:
-        """The point of highest gain inside the region, penalties aside: x itself where there was none."""
+    def _judged(self, look: Look, counts: Tensor | bool = True) -> tuple[Tensor, Tensor]:
+        """Where the goal is reached and what is inside the region, `[n]` each; both hold of the network as it is."""
         inside = self.region.inside(self.params, look) & counts
-        self._done = self.goal.reached(look.logits) & inside
+        reached = self.goal.reached(look.logits)
+        doubtful = reached & inside & self._folding.doubtful(look.logits)
+        if doubtful.any():
+            with self._folding.undone():
+                plain = self.region.rows(doubtful).look(self.classifier, self.params[doubtful])
+            reached[doubtful] = self.goal.rows(doubtful).reached(plain.logits)
+        return reached, inside
+
+    @torch.no_grad()
+    def _remember(self, gain: Tensor, reached: Tensor, inside: Tensor) -> None:
+        """The point of highest gain inside the region, penalties aside: x itself where there was none."""
+        self._done = reached & inside
         better = inside & ((gain > self._gain[self._rows]) | self._done)
         self._kept[self._rows[better]] = self.params.detach()[better]
         self._gain[self._rows[better]] = gain[better].to(self._gain.dtype)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gauntlet.attacks.iterates import Best
 from gauntlet.attacks.quest import Iterate, Quest
 from gauntlet.checks import check_batch, guard
+from gauntlet.folding import folded
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
@@ -100,12 +101,18 @@ class Search(ABC):
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
         # Whoever may leave early does so on a full-precision forward of the very image that is returned.
         precision = exact() if self.iterate.retires else nullcontext()
-        with frozen(classifier), evaluating(classifier), torch.enable_grad(), precision:
+        with (
+            frozen(classifier),
+            evaluating(classifier),
+            torch.enable_grad(),
+            precision,
+            folded(classifier, images) as folding,
+        ):
             region = self.threat_model.around(images, classifier)
             if not len(images):
                 return _given_back(region, region.identity())
             goal = self.goal.of(labels, noise.stream(1))
-            quest = Quest(classifier, region, goal, noise, self.iterate)
+            quest = Quest(classifier, region, goal, noise, self.iterate, folding)
             turns = quest.aim()
             if turns > 1 and not self.iterate.retires:
                 kept = type(self.iterate).__name__.lower()
