@@ -129,7 +129,9 @@ class Quest:
         """Where the goal is reached and what is inside the region, `[n]` each; both hold of the network as it is."""
         inside = self.region.inside(self.params, look) & counts
         reached = self.goal.reached(look.logits)
-        doubtful = reached & inside & self._folding.doubtful(look.logits)
+        doubtful = reached & inside
+        if doubtful.any():
+            doubtful &= self._folding.doubtful(look.logits)
         if doubtful.any():
             with self._folding.undone():
                 plain = self.region.rows(doubtful).look(self.classifier, self.params[doubtful])
