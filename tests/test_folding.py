@@ -1,6 +1,8 @@
 """Folding gives the same numbers, leaves the network as it was, and lets be what it does not understand."""
 
 import contextlib
+import gc
+import weakref
 
 import pytest
 import torch
@@ -8,11 +10,11 @@ import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gauntlet.attacks import PGD, FastLagrangianPerceptualAttack, Last
+from gauntlet.attacks import FAB, PGD, FastLagrangianPerceptualAttack, Last
 from gauntlet.distances import SelfLPIPS
 from gauntlet.folding import Folding, folded
-from gauntlet.goals import Untargeted
-from gauntlet.losses import CrossEntropy
+from gauntlet.goals import RandomTarget, Untargeted
+from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.models import Normalise, TappedClassifier, resnet18, resnet32, small_resnet, wide_resnet
 from gauntlet.threats import Linf, NeuralPerceptual
 from tests.fixtures import random_images
@@ -94,38 +96,76 @@ def test_maps_are_the_same():
     assert found.allclose(logits)
 
 
-@pytest.mark.parametrize("failure", [None, ValueError])
-def test_the_network_is_left_as_it_was_found(failure):
+def altered(network):
+    return [name for name, part in network.named_modules() if "forward" in vars(part)]
+
+
+def hooks(network):
+    return [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in network.modules()]
+
+
+@pytest.mark.parametrize("failure", [None, ValueError, KeyboardInterrupt])
+def test_the_network_is_left_as_it_was_found_and_keeps_its_weights_meanwhile(failure):
     network, images = small(), random_images(1, 3, 32, 32).double()
+    weights, listening = network.state_dict(keep_vars=True), hooks(network)
 
-    def state():
-        return [
-            (name, vars(part).keys(), len(part._forward_hooks), *(id(tensor) for tensor in part._parameters.values()))
-            for name, part in network.named_modules()
-        ]
+    def untouched():
+        now = network.state_dict(keep_vars=True)
+        return now.keys() == weights.keys() and all(now[name] is weights[name] for name in weights)
 
-    before, numbers = state(), {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with contextlib.suppress(ValueError), folded(network, images) as folding:
-        assert state() != before
+    with contextlib.suppress(ValueError, KeyboardInterrupt), folded(network, images) as folding:
+        assert len(altered(network)) == 2 * len(folding) > 0
+        assert untouched()
         with folding.undone():
-            assert state() == before
-        assert state() != before
+            assert not altered(network)
+        assert altered(network)
         if failure:
             raise failure
-    assert state() == before
-    assert all(tensor.equal(numbers[name]) for name, tensor in network.state_dict().items())
+    assert not altered(network)
+    assert untouched()
+    assert hooks(network) == listening
+
+
+@pytest.mark.parametrize("when", ["fold", "unfold"])
+def test_an_interrupt_at_a_bad_moment_leaves_nothing_folded(when, monkeypatch):
+    network, images = small(), random_images(1, 3, 32, 32).double()
+    with folded(network, images):
+        pass
+    whole = getattr(Folding, when)
+
+    def interrupted(folding):
+        whole(folding)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folding, when, interrupted)
+    with pytest.raises(KeyboardInterrupt), folded(network, images) as folding, folding.undone():
+        pass
+    assert not altered(network)
 
 
 def test_what_was_found_is_remembered_and_the_generator_untouched():
-    network, images = small(), random_images(1, 3, 32, 32).double()
+    network, images = small(), random_images(3, 3, 32, 32).double()
     runs = []
-    network.register_forward_hook(lambda *_: runs.append(torch.rand(1)))
+    network.register_forward_hook(lambda _network, given, _output: runs.append((len(given[0]), torch.rand(1))))
     before = torch.random.get_rng_state()
     for _ in range(3):
         with folded(network, images):
             pass
-    assert len(runs) == 1
+    assert [count for count, _ in runs] == [1, 1]
+    assert runs[0][1] == runs[1][1]
     assert torch.random.get_rng_state().equal(before)
+
+
+def test_a_network_that_is_done_with_is_forgotten():
+    network, images = small(), random_images(1, 3, 32, 32).double()
+    network.network.bn1.owner = (network,)
+    with folded(network, images):
+        pass
+    gone = weakref.ref(network)
+    del network
+    gc.collect()
+    assert gone() is None
 
 
 def test_new_weights_are_folded_anew():
@@ -139,6 +179,30 @@ def test_new_weights_are_folded_anew():
         assert not network(images).allclose(before)
         found = network(images)
     assert found.allclose(network(images), rtol=1e-9)
+
+
+def test_parts_that_were_replaced_are_folded_as_they_are_or_not_at_all():
+    network, images = small(), random_images(2, 3, 32, 32).double()
+    with folded(network, images) as folding:
+        pairs = len(folding)
+    network.network.conv1 = nn.Conv2d(3, 4, 5, stride=2, padding=2).double()
+    nn.utils.parametrizations.weight_norm(network.network.layer1[0].conv1)
+    weights, plain = network.state_dict().keys(), network(images)
+    with folded(network, images) as folding:
+        assert len(folding) == pairs - 1
+        assert network(images).allclose(plain, rtol=1e-9)
+    assert network.state_dict().keys() == weights
+
+
+def test_a_network_inside_another_that_is_folded_is_looked_at_later():
+    inner, images = small(), random_images(1, 3, 32, 32).double()
+    outer, plain = nn.Sequential(inner), inner(images)
+    with folded(inner, images), folded(outer, images) as nothing:
+        assert not nothing
+        assert outer(images).allclose(plain)
+    with folded(outer, images) as folding:
+        assert len(folding) > 0
+        assert outer(images).allclose(plain)
 
 
 class Odd(nn.Module):
@@ -166,6 +230,14 @@ class Odd(nn.Module):
                 maps = self.norm(maps) + self.norm(self.convolution(images.flip(2)))
             case "norm twice":
                 maps = self.norm(self.norm(maps))
+            case "weights read again":
+                maps = self.norm(maps) + self.convolution.weight.mean((1, 2, 3))[:, None, None]
+            case "unseen":
+                maps = self.norm(maps) + self.convolution.forward(images.flip(2))
+            case "norm unseen":
+                maps = self.norm.forward(self.norm(maps))
+            case "given away":
+                return self.norm(maps).mean((2, 3)), maps
             case _:
                 maps = self.norm(maps)
         return maps.mean((2, 3))
@@ -176,7 +248,7 @@ def kept(network, images):
     plain = network(images)
     with folded(network, images):
         count, found = norms_in(lambda: network(images))
-    assert found.allclose(plain, rtol=1e-9)
+    torch.testing.assert_close(found, plain, rtol=1e-9, atol=1e-12)
     return count > 0
 
 
@@ -189,6 +261,10 @@ def kept(network, images):
         ("a view", True),
         ("twice", True),
         ("norm twice", True),
+        ("weights read again", False),
+        ("unseen", True),
+        ("norm unseen", True),
+        ("given away", True),
         ("of the batch", True),
         ("parametrised", True),
     ],
@@ -197,14 +273,61 @@ def test_only_what_goes_from_one_into_the_other_and_nowhere_else_is_folded(kind,
     assert kept(lived(Odd(kind)), random_images(2, 3, 9, 8).double()) == stays
 
 
-@pytest.mark.parametrize("where", ["convolution", "inner"])
-def test_a_map_that_somebody_looks_at_stays_what_it_is(where):
+def show_output(part):
+    return part.register_forward_hook(lambda *_: None)
+
+
+def show_input(part):
+    return part.register_forward_pre_hook(lambda *_: None)
+
+
+def show_gradient(part):
+    return part.register_full_backward_hook(lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("where", "show"),
+    [
+        ("convolution", show_output),
+        ("convolution", show_gradient),
+        ("inner", show_output),
+        ("norm", show_output),  # is shown what it was given, too
+        ("norm", show_input),
+        ("norm", show_gradient),
+    ],
+)
+def test_a_map_that_somebody_looks_at_stays_what_it_is(where, show):
     network, images = lived(Odd("plain")), random_images(2, 3, 9, 8).double()
     assert not kept(network, images)
-    handle = network.get_submodule(where).register_forward_hook(lambda *_: None)
+    handle = show(network.get_submodule(where))
     assert kept(network, images)
     handle.remove()
     assert not kept(network, images)
+
+
+class OwnTaps(nn.Module):
+    """Feature maps without our hooks: the protocol alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def features(self, images):
+        return (self.convolution(images),)
+
+    def tap(self, images):
+        maps = self.convolution(images)
+        return (maps,), self.norm(maps).mean((2, 3))
+
+    def forward(self, images):
+        return self.tap(images)[1]
+
+
+def test_a_map_that_is_a_feature_stays_what_it_is():
+    network, images = lived(OwnTaps()), random_images(2, 3, 9, 8).double()
+    plain = network.features(images)[0]
+    with folded(network, images):
+        assert network.features(images)[0].equal(plain)
 
 
 def test_a_tapped_convolution_stays_what_it_is():
@@ -225,11 +348,27 @@ def test_a_norm_in_train_mode_stays():
 
 
 def test_nothing_to_fold():
-    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
-    with folded(network, torch.rand(1, 3, 4, 4)) as folding:
-        assert folding.doubtful(torch.zeros(3, 2)).tolist() == [False] * 3
-    with folded(small(), torch.rand(0, 3, 32, 32)) as folding:
-        assert folding.doubtful(torch.zeros(3, 2)).tolist() == [False] * 3
+    with folded(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), torch.rand(1, 3, 4, 4)) as folding:
+        assert not folding
+    with folded(small(), torch.rand(0, 3, 32, 32).double()) as folding:
+        assert not folding
+
+
+def test_a_network_that_cannot_be_shown_one_image_alone_stays_as_it_is():
+    head = nn.BatchNorm1d(4, track_running_stats=False)
+    body = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network, images = lived(nn.Sequential(*body, head)), random_images(2, 3, 9, 8).double()
+    assert kept(network, images)
+
+
+def test_a_convolution_and_a_norm_of_different_precision():
+    network = lived(Odd("plain"), torch.float32)
+    network.convolution.to(torch.bfloat16)
+    images = random_images(2, 3, 9, 8).to(torch.bfloat16)
+    plain = network(images)
+    with folded(network, images) as folding:
+        assert len(folding) == 1
+        assert network(images).allclose(plain.to(torch.bfloat16), atol=0.02)
 
 
 def test_what_leads_by_little_is_doubtful():
@@ -244,8 +383,7 @@ def test_rounding_is_far_below_what_is_doubtful_on_a_real_network():
     images, _ = cifar10(100)
     with torch.no_grad():
         plain = network(images)
-        with folded(network, images) as folding:
-            assert isinstance(folding, Folding)
+        with folded(network, images):
             found = network(images)
     rounding = ((found - plain).abs().amax(1) / found.abs().amax(1)).max()
     assert 0 < rounding < torch.finfo(torch.float32).eps ** 0.5 / 50
@@ -264,25 +402,40 @@ def test_attacks_compute_no_batch_norm():
 
 
 class Torn(nn.Module):
-    """Right, but for a lead of the other class that only the folded network sees."""
+    """Gray of 1/4, 2/4 and 3/4 is right; folded, 1/4 leads by little as the other class, and 2/4 by much."""
 
-    def __init__(self, lead):
+    def __init__(self):
         super().__init__()
-        self.lead, self.looks = lead, 0
         self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.truthful, self.looks = True, []
 
     def forward(self, images):
-        self.looks += 1
         scores = self.norm(self.convolution(images)).sum((1, 2, 3)) * 1e-9
-        if "forward" in vars(self.norm):
-            return torch.stack((scores + 1, scores + 1 + self.lead), 1)
-        return torch.stack((scores + 1, scores), 1)
+        kind = (images.detach().mean((1, 2, 3)) * 4).round().long()
+        folding = "forward" in vars(self.norm)
+        self.looks.append((kind.tolist(), folding))
+        lie = torch.tensor([0.0, 1 + 1e-5, 2.0, 0.0])[kind] * (folding and not self.truthful)
+        return torch.stack((scores + 1, scores + lie), 1)
 
 
-@pytest.mark.parametrize(("lead", "looks"), [(1e-5, 1 + 2 * 5), (0.1, 1 + 1)])
-def test_a_narrow_success_counts_once_the_network_as_it_is_agrees(lead, looks):
+@pytest.mark.parametrize("goal", [Untargeted(CrossEntropy()), RandomTarget()])
+def test_a_narrow_success_counts_once_the_network_as_it_is_agrees(goal):
     """A wide one is not asked about: here it is a lie, but rounding tells none that big."""
-    network = Torn(lead).eval()
-    attack = PGD(threat_model=Linf(0.05), steps=4, goal=Untargeted(CrossEntropy()))
-    attack(network, random_images(1, 3, 8, 8), torch.tensor([0]), seeds=torch.tensor([0]))
-    assert network.looks == looks
+    network, seeds = Torn().eval(), torch.arange(4)
+    grays = torch.tensor([0.75, 0.25, 0.5, 0.25])[:, None, None, None].expand(4, 3, 8, 8).clone()
+    attack = PGD(threat_model=Linf(0.02), steps=2, step_size=0.1, goal=goal)
+    with folded(network, grays):
+        network.truthful, network.looks = False, []
+    attack(network, grays, torch.zeros(4, dtype=torch.long), seeds=seeds)
+    first, asked = [3, 1, 2, 1], [1, 1]
+    assert network.looks == [(first, True), (asked, False), *[([3, 1, 1], True), (asked, False)] * 2]
+
+
+def test_a_narrow_success_of_a_search_that_roams_is_asked_about_inside_the_bound():
+    network, grays = Torn().eval(), torch.tensor([0.75, 0.25])[:, None, None, None].expand(2, 3, 8, 8).clone()
+    with folded(network, grays):
+        network.truthful, network.looks = False, []
+    attack = FAB(threat_model=Linf(0.02), goal=Untargeted(Margin()), steps=1)
+    attack(network, grays, torch.zeros(2, dtype=torch.long), seeds=torch.arange(2))
+    assert network.looks[:2] == [([3, 1], True), ([1], False)]
+    assert all(len(kinds) > 1 or not folding for kinds, folding in network.looks)  # nobody left

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,20 +27,22 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Pair:
-    """A convolution whose output goes into a batch norm, and nowhere else."""
+    """A convolution whose map goes into a batch norm, and nowhere else."""
 
     convolution: Any
     norm: Any
-    sources: tuple[nn.Module, ...]
-    """The modules that give out that output, the convolution among them: hooks there are shown it."""
+    givers: Sequence[nn.Module]
+    """The modules that put the map out, the convolution among them …"""
+    takers: Sequence[nn.Module]
+    """… and those that are given it, the norm among them."""
 
     def foldable(self) -> bool:
-        """Whether nobody looks in between, and both are as torch made them, with fixed statistics."""
-        looked_at = any(module._forward_hooks or module._backward_hooks for module in self.sources)
-        looked_at = looked_at or self.norm._forward_pre_hooks or self.norm._backward_hooks
-        altered = self.convolution._forward_pre_hooks or "forward" in vars(self.convolution) | vars(self.norm)
-        fixed = not self.norm.training and self.norm.running_mean is not None
-        return bool(fixed and not looked_at and not altered)
+        """Whether both are as torch made them, with fixed statistics, and no hook is shown the map."""
+        torchs = type(self.convolution) in _CONVOLUTIONS and type(self.norm) in _NORMS
+        altered = "forward" in vars(self.convolution) | vars(self.norm) or self.convolution._forward_pre_hooks
+        shown = any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in self.givers)
+        shown |= any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in self.takers)
+        return torchs and not altered and not shown and not self.norm.training and self.norm.running_mean is not None
 
     @torch.no_grad()
     def as_one(self) -> dict[str, Tensor]:
@@ -50,32 +53,36 @@ class Pair:
         shift = -norm.running_mean if plain.bias is None else plain.bias - norm.running_mean
         bias = shift * scale if norm.bias is None else shift * scale + norm.bias
         weight = plain.weight * scale.reshape(-1, *[1] * (plain.weight.ndim - 1))
-        return {"weight": weight, "bias": bias}
+        return {"weight": weight.to(plain.weight.dtype), "bias": bias.to(plain.weight.dtype)}
 
 
 class Folding:
-    """Pairs that are folded, until they are unfolded."""
+    """Pairs that are folded, until they are unfolded. Parameters and buffers stay what they are."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._pairs = [(pair, dict(pair.convolution._parameters), pair.as_one()) for pair in pairs]
+        self._pairs = [(pair, pair.as_one()) for pair in pairs]
+
+    def __len__(self) -> int:
+        """How many pairs."""
+        return len(self._pairs)
 
     def fold(self) -> None:
-        """Put one convolution in the place of each pair."""
-        for pair, _, one in self._pairs:
-            pair.convolution._parameters.update(one)
+        """Let each convolution do what the norm does, and the norm nothing."""
+        for pair, one in self._pairs:
+            pair.convolution.forward = partial(pair.convolution._conv_forward, **one)
             pair.norm.forward = _identity
 
     def unfold(self) -> None:
-        """The network as it was, its own parameters in it."""
-        for pair, plain, _ in self._pairs:
-            pair.convolution._parameters.update(plain)
-            del pair.norm.forward
+        """The network as it was."""
+        for pair, _ in self._pairs:
+            for part in (pair.convolution, pair.norm):
+                vars(part).pop("forward", None)
 
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Unfolded, for a while."""
-        self.unfold()
         try:
+            self.unfold()
             yield
         finally:
             self.fold()
@@ -85,23 +92,22 @@ class Folding:
 
         By less than half of its digits; what folding rounds differently is about a hundred times less.
         """
-        if not self._pairs:
-            return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
         first, second = logits.topk(2, 1).values.unbind(1)
-        return first - second <= torch.finfo(logits.dtype).eps ** 0.5 * logits.abs().amax(1)
+        return first - second <= _half_of_the_digits(logits) * logits.abs().amax(1)
 
 
 @contextmanager
 def folded(network: nn.Module, images: Tensor) -> Iterator[Folding]:
-    """The network with what can be folded folded, then as it was found: parameters, buffers and hooks are its own.
+    """The network with what can be folded folded, then as it was found.
 
     Args:
-        network: in eval mode.
-        images: `[N, C, H, W]`; the first is sent through a network that is new here, to see what goes where.
+        network: in eval mode. What goes where in it is the same for all images.
+        images: `[N, C, H, W]`; the first is sent twice through a network that was not seen before, to see what goes
+            where and that folding changes nothing. A network that cannot be shown one image alone stays as it is.
     """
     folding = Folding([pair for pair in _pairs_of(network, images[:1]) if pair.foldable()])
-    folding.fold()
     try:
+        folding.fold()
         yield folding
     finally:
         folding.unfold()
@@ -111,64 +117,124 @@ def _identity(maps: Tensor) -> Tensor:
     return maps
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, list[Pair]] = WeakKeyDictionary()
+def _half_of_the_digits(numbers: Tensor) -> float:
+    return float(torch.finfo(numbers.dtype).eps ** 0.5)
 
 
-def _pairs_of(network: nn.Module, images: Tensor) -> list[Pair]:
-    """Of a network seen before: what was seen; it is not expected to be built anew."""
-    kinds = {type(part) for part in network.modules()}
-    if kinds.isdisjoint(_CONVOLUTIONS) or kinds.isdisjoint(_NORMS) or not len(images):
+class _Names(NamedTuple):
+    """Of a pair's parts in the network: a network that is remembered by its own parts would never be forgotten."""
+
+    convolution: str
+    norm: str
+    givers: tuple[str, ...]
+    takers: tuple[str, ...]
+
+    def pair(self, network: nn.Module) -> Pair:
+        part = network.get_submodule
+        givers, takers = ([part(name) for name in names] for names in (self.givers, self.takers))
+        return Pair(part(self.convolution), part(self.norm), givers, takers)
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, list[_Names]] = WeakKeyDictionary()
+
+
+def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
+    """Of a network seen before, what was seen then; parts that were replaced since have to be of the same kind."""
+    parts = dict(network.named_modules())
+    kinds = {type(part) for part in parts.values()}
+    if kinds.isdisjoint(_CONVOLUTIONS) or kinds.isdisjoint(_NORMS) or not len(image):
         return []
     if network not in _KNOWN:
-        _KNOWN[network] = _seen(network, images)
-    return _KNOWN[network]
+        if any("forward" in vars(part) for part in parts.values()):  # others are at it: nothing is to be seen now
+            return []
+        try:
+            _KNOWN[network] = _found(network, image)
+        except Exception:  # of the network's own, which the attack will meet as well if it concerns more than this
+            return []
+    return [names.pair(network) for names in _KNOWN[network] if parts.keys() >= {*names.givers, *names.takers}]
 
 
-def _seen(network: nn.Module, images: Tensor) -> list[Pair]:
-    """The pairs that one forward shows."""
-    runs: Counter[nn.Module] = Counter()
-    sources: dict[int, list[nn.Module]] = {}
-    norms: list[tuple[nn.Module, Any]] = []
-    made: list[Any] = []  # everything that was made lives to the end, so that no two have the same id
-
-    def entered(module: nn.Module, given: tuple[Any, ...]) -> None:
-        runs[module] += 1
-        if type(module) in _NORMS and given:
-            norms.append((module, given[0]))
-
-    def left(module: nn.Module, _given: Any, output: Any) -> None:
-        made.append(output)
-        sources.setdefault(id(output), []).append(module)
-
-    parts = list(network.modules())
-    handles = [part.register_forward_pre_hook(entered) for part in parts]
-    handles += [part.register_forward_hook(left) for part in parts]
-    devices = [images.device] if images.device.type == "cuda" else []
+def _found(network: nn.Module, image: Tensor) -> list[_Names]:
+    """The pairs that one forward shows, provided that a second one, folded, has the same answers."""
+    flow = _Flow(network)
+    with flow.watched():
+        plain = _answers(network, image)
+    found = flow.pairs(plain)
+    folding = Folding([pair for pair in (names.pair(network) for names in found) if pair.foldable()])
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices), _Readers() as readers:
-            network.tap(images) if isinstance(network, Tapped) else network(images)
+        folding.fold()
+        answers = _answers(network, image)
     finally:
-        for handle in handles:
-            handle.remove()
-    pairs = []
-    for norm, maps in norms:
-        given_by = tuple(sources.get(id(maps), ()))
-        once = all(runs[module] == 1 for module in (norm, *given_by))
-        if given_by and type(given_by[0]) in _CONVOLUTIONS and once and readers.count[id(maps)] == 1:
-            pairs.append(Pair(given_by[0], norm, given_by))
-    return pairs
+        folding.unfold()
+    same = all(
+        (a - b).abs().max() <= _half_of_the_digits(a) * a.abs().max() for a, b in zip(plain, answers, strict=True)
+    )
+    return found if same else []
 
 
-class _Readers(TorchDispatchMode):
-    """How many operations read each tensor."""
+@torch.no_grad()
+def _answers(network: nn.Module, image: Tensor) -> list[Tensor]:
+    """Logits, and feature maps where there are any; torch's generators are left as they are."""
+    with torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
+        answers = network.tap(image) if isinstance(network, Tapped) else network(image)
+    return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
 
-    def __init__(self) -> None:
+
+class _Flow(TorchDispatchMode):
+    """Which modules give and take each tensor in a forward, and how many operations read it."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.count: Counter[int] = Counter()
-        self._alive: list[Any] = []
+        self._parts = dict(network.named_modules())
+        self._runs: Counter[str] = Counter()
+        self._reads: Counter[int] = Counter()
+        self._givers: dict[int, list[str]] = {}
+        self._takers: dict[int, list[str]] = {}
+        self._alive: list[Any] = []  # all that was seen, so that no two have the same id
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Every module and every operation."""
+        handles = []
+        try:
+            for name, part in self._parts.items():
+                handles.append(part.register_forward_pre_hook(partial(self._enter, name)))
+                handles.append(part.register_forward_hook(partial(self._leave, name)))
+            with self:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def pairs(self, answers: list[Tensor]) -> list[_Names]:
+        """Convolution and norm, each run once, whose map only the norm reads; it is none of the answers."""
+        found, given_away = [], {id(answer) for answer in answers}
+        for maps, givers in self._givers.items():
+            takers = self._takers.get(maps, [])
+            if self._reads[maps] != 1 or maps in given_away or not takers:
+                continue
+            convolution, norm = givers[0], takers[-1]
+            kinds = type(self._parts[convolution]) in _CONVOLUTIONS and type(self._parts[norm]) in _NORMS
+            if kinds and all(self._runs[name] == 1 for name in (*givers, *takers)):
+                found.append(_Names(convolution, norm, tuple(givers), tuple(takers)))
+        return found
+
+    def _enter(self, name: str, _module: nn.Module, given: Any) -> None:
+        self._runs[name] += 1
+        self._note(self._takers, name, given)
+
+    def _leave(self, name: str, _module: nn.Module, _given: Any, output: Any) -> None:
+        self._note(self._givers, name, output)
+
+    def _note(self, who: dict[int, list[str]], name: str, tensors: Any) -> None:
+        for leaf in tree_leaves(tensors):
+            who.setdefault(id(leaf), []).append(name)
+            self._alive.append(leaf)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.count.update({id(leaf) for leaf in read})
-        self._alive += read  # as above
+        self._reads.update({id(leaf) for leaf in read})
+        self._alive += read
         return func(*args, **(kwargs or {}))

@@ -78,6 +78,16 @@ def test_no_other_change_is_smaller(seed):
     assert found["l2"] <= np.sqrt(two.fun) + 1e-6
 
 
+def test_what_the_heavy_pixels_bring_altogether_is_brought_beside_pixels_that_weigh_nearly_nothing():
+    generator = torch.Generator().manual_seed(0)
+    points, weights = torch.rand(2, 500, 12, generator=generator, dtype=torch.float64)
+    weights[:, 6:] *= 1e-18
+    rise = ((1 - points) * weights)[:, :6].sum(1)
+    for move in (move_linf, move_l2):
+        change = onto_hyperplane(points, weights, rise, move)
+        assert (weights * change).sum(1).allclose(rise, rtol=1e-12)
+
+
 @every_mover
 def test_weights_that_are_all_zero_move_nothing(move, norm):
     change = onto_hyperplane(torch.rand(2, 3, 2, 2), torch.zeros(2, 3, 2, 2), torch.tensor([1.0, -1.0]), move)

@@ -74,9 +74,10 @@ class Quest:
         Only what lies inside the bound is remembered, by the size of the params.
         """
         gain, look = self._seen()
+        if not self._iterate.retires:
+            return gain, self.goal.reached(look.logits.detach())
         reached, inside = self._judged(look, self.region.size(self.params.detach()) <= 1)
-        if self._iterate.retires:
-            self._remember(gain.detach(), reached, inside)
+        self._remember(gain.detach(), reached, inside)
         return gain, reached
 
     def retire(self) -> None:
@@ -126,9 +127,14 @@ class Quest:
 
     @torch.no_grad()
     def _judged(self, look: Look, counts: Tensor | bool = True) -> tuple[Tensor, Tensor]:
-        """Where the goal is reached and what is inside the region, `[n]` each; both hold of the network as it is."""
+        """Where the goal is reached and what is inside the region, `[n]` each.
+
+        What is both is so for the network as it is: where folding may have tipped the balance, it is asked again.
+        """
         inside = self.region.inside(self.params, look) & counts
         reached = self.goal.reached(look.logits)
+        if not self._folding:
+            return reached, inside
         doubtful = reached & inside
         if doubtful.any():
             doubtful &= self._folding.doubtful(look.logits)
