@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from scripts.bench.evaluating import active, autoattack, pgd, suite
+from scripts.bench.evaluating import autoattack, pgd, suite
 from scripts.bench.growth import draw, growth
 from scripts.bench.memory import memory
+from scripts.bench.passes import active, folding
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row
 from scripts.bench.subjects import subjects
@@ -27,6 +28,7 @@ from scripts.bench.training import flops, loader, step
 ROWS: dict[str, Callable[[Setting], Iterator[Row]]] = {
     "step": step,
     "pgd": pgd,
+    "folding": folding,
     "active": active,
     "flops": flops,
     "loader": loader,

@@ -18,7 +18,6 @@ from gauntlet.attacks import (
     PGD,
     Adam,
     Attack,
-    FastLagrangianPerceptualAttack,
     LagrangianPerceptualAttack,
     Last,
     OvershootingNewton,
@@ -29,7 +28,6 @@ from gauntlet.attacks import (
 )
 from gauntlet.attacks.multipliers import Tenfold
 from gauntlet.attacks.steps import Constant
-from gauntlet.evaluation.cost import counted_passes
 from gauntlet.goals import RankedTargets, Untargeted
 from gauntlet.losses import CrossEntropy, Lead, TargetedDLR
 from gauntlet.threats import L2, Linf, NeuralPerceptual, ReColorAdv, StAdv, ThreatModel
@@ -39,7 +37,6 @@ from scripts.bench.sides import Row, Side, take_turns
 from scripts.bench.subjects import Subject
 
 _ROBUST = "right after the attack"
-_FEW = 2  # images of a count that is the same for each
 
 
 def pgd(setting: Setting) -> Iterator[Row]:
@@ -214,46 +211,3 @@ def _reduced(setting: Setting) -> str:
     if setting.queries == 5000 and setting.targets == 9:
         return ""
     return f" (Square of {setting.queries} queries, {setting.targets} target classes)"
-
-
-def active(setting: Setting) -> Iterator[Row]:
-    """Passes that the active set leaves of the worst case, in which nobody falls."""
-    for subject in setting.subjects.values():
-        images, labels = subject.first(setting.images)
-        worst = _AlwaysRight(subject.classifier, labels[:_FEW])
-        for name, attack in _stopping(subject, setting).items():
-            spent = _passes(attack, subject.classifier, subject.classifier, images, labels)
-            most = _passes(attack, worst, subject.classifier, images[:_FEW], labels[:_FEW])
-            figures = {"passes": spent, "worst case": most, "share": spent / most}
-            yield Row("active", f"{name}, {len(images)} images, {subject.name}", "passes per image", [], "", figures)
-
-
-def _stopping(subject: Subject, setting: Setting) -> dict[str, Attack]:
-    """The published suite, stopped, and two searches more."""
-    bounds = subject.bounds
-    return {name: stopped(attack) for name, attack in published(subject, setting).items()} | {
-        "pgd-40": PGD(threat_model=Linf(bounds.linf), steps=40, goal=Untargeted(CrossEntropy())),
-        "fast-lpa": FastLagrangianPerceptualAttack(
-            threat_model=NeuralPerceptual(subject.distance, bounds.perceptual), iterate=Stopped()
-        ),
-    }
-
-
-def _passes(attack: Attack, shown: nn.Module, counted: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Forwards and backwards per image."""
-    seeds = torch.arange(len(images), device=images.device)
-    with counted_passes([counted], images[:1]) as (passes,):
-        attack(shown, images, labels, seeds=seeds)
-    return (passes.forwards + passes.backwards) / len(images)
-
-
-class _AlwaysRight(nn.Module):
-    """The classifier, whose label always leads by far: nobody falls, and all passes are made."""
-
-    def __init__(self, classifier: nn.Module, labels: Tensor) -> None:
-        super().__init__()
-        self.classifier, self.labels = classifier, labels
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(images)
-        return logits + 1e3 * nn.functional.one_hot(self.labels[: len(images)], logits.shape[1])

@@ -25,7 +25,7 @@ from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.references import without_weights
 from gauntlet.noise import Noise
 from gauntlet.threats import NeuralPerceptual, ReColorAdv, StAdv
-from scripts.bench import evaluating, training
+from scripts.bench import evaluating, passes, training
 from scripts.bench.growth import draw, growth
 from scripts.bench.naive import Naive, adam
 from scripts.bench.setting import Setting
@@ -161,10 +161,15 @@ def test_attacks_of_other_packages_are_as_strong(setting):
 
 
 def test_the_active_set_leaves_a_part_of_the_worst_case(setting):
-    rows = {row.job.split(",")[0]: row.figures for row in evaluating.active(setting)}
+    rows = {row.job.split(",")[0]: row.figures for row in passes.active(setting)}
     assert rows["lpa"]["worst case"] == 5 * 40 * 2
     assert rows["pgd-40"]["worst case"] == 40 * 2 + 1
     assert all(0 < figures["share"] <= 1 for figures in rows.values())
+
+
+def test_folding_is_timed_on_both_sides(setting):
+    rows = list(passes.folding(setting))
+    assert [[side.name for side in row.sides] for row in rows] == [["folded", "as it is"]] * 2
 
 
 def test_a_step_is_timed_on_both_sides_and_changes_no_weights(setting):

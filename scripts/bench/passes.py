@@ -1,0 +1,98 @@
+"""Rows about passes: how many the active set leaves, and what one costs with its batch norms folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.attacks import PGD, Attack, FastLagrangianPerceptualAttack, Stopped
+from gauntlet.evaluation.cost import counted_passes
+from gauntlet.folding import folded
+from gauntlet.goals import Untargeted
+from gauntlet.losses import CrossEntropy
+from gauntlet.scopes import frozen
+from gauntlet.threats import Linf, NeuralPerceptual
+from scripts.bench.evaluating import published, stopped
+from scripts.bench.setting import Setting
+from scripts.bench.sides import Row, Side, take_turns
+from scripts.bench.subjects import Subject
+
+_FEW = 2  # images of a count that is the same for each
+_PASSES = 10  # in one turn
+
+
+def folding(setting: Setting) -> Iterator[Row]:
+    """A forward, and a forward with the way back to the images, with the batch norms folded and as they are."""
+    subject = setting.subjects["robust"]
+    network = subject.classifier
+    images, _ = subject.first(setting.batch)
+
+    def forward() -> None:
+        with torch.no_grad():
+            network(images)
+
+    def both() -> None:
+        wanted = images.clone().requires_grad_()
+        torch.autograd.grad(network(wanted).sum(), wanted)
+
+    for name, run in {"forward": forward, "forward and backward": both}.items():
+        sides = [
+            Side("folded", partial(_repeated, network, run, partial(folded, network, images))),
+            Side("as it is", partial(_repeated, network, run, nullcontext)),
+        ]
+        job = f"{_PASSES} × {name}, batch {len(images)}, {subject.name}"
+        yield Row("folding", job, "", take_turns(sides, setting.turns, setting.device))
+
+
+def _repeated(network: nn.Module, run: Callable[[], None], scope: Callable[[], AbstractContextManager[Any]]) -> None:
+    with frozen(network), scope():
+        for _ in range(_PASSES):
+            run()
+
+
+def active(setting: Setting) -> Iterator[Row]:
+    """Passes that the active set leaves of the worst case, in which nobody falls."""
+    for subject in setting.subjects.values():
+        images, labels = subject.first(setting.images)
+        worst = _AlwaysRight(subject.classifier, labels[:_FEW])
+        for name, attack in _stopping(subject, setting).items():
+            spent = _passes(attack, subject.classifier, subject.classifier, images, labels)
+            most = _passes(attack, worst, subject.classifier, images[:_FEW], labels[:_FEW])
+            figures = {"passes": spent, "worst case": most, "share": spent / most}
+            yield Row("active", f"{name}, {len(images)} images, {subject.name}", "passes per image", [], "", figures)
+
+
+def _stopping(subject: Subject, setting: Setting) -> dict[str, Attack]:
+    """The published suite, stopped, and two searches more."""
+    bounds = subject.bounds
+    return {name: stopped(attack) for name, attack in published(subject, setting).items()} | {
+        "pgd-40": PGD(threat_model=Linf(bounds.linf), steps=40, goal=Untargeted(CrossEntropy())),
+        "fast-lpa": FastLagrangianPerceptualAttack(
+            threat_model=NeuralPerceptual(subject.distance, bounds.perceptual), iterate=Stopped()
+        ),
+    }
+
+
+def _passes(attack: Attack, shown: nn.Module, counted: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Forwards and backwards per image."""
+    seeds = torch.arange(len(images), device=images.device)
+    with counted_passes([counted], images[:1]) as (passes,):
+        attack(shown, images, labels, seeds=seeds)
+    return (passes.forwards + passes.backwards) / len(images)
+
+
+class _AlwaysRight(nn.Module):
+    """The classifier, whose label always leads by far: nobody falls, and all passes are made."""
+
+    def __init__(self, classifier: nn.Module, labels: Tensor) -> None:
+        super().__init__()
+        self.classifier, self.labels = classifier, labels
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(images)
+        return logits + 1e3 * nn.functional.one_hot(self.labels[: len(images)], logits.shape[1])
