@@ -1,5 +1,5 @@
 # make train   the main job, from nothing: environment, training, evaluation, table
-# make table   the rows of the paper's CIFAR-10 table in miniature, on digits: about half an hour on two cores
+# make table   the rows of the paper's CIFAR-10 table in miniature, on digits: twenty to thirty minutes on two cores
 #              on CIFAR-10, or a part of it: make table TABLE=cifar10 WITH=dataset.root=<folder>
 # make test    the test suite, on up to four cores (make test-slow: everything)
 # make bench   how fast everything is, beside other packages: docs/performance.md

@@ -32,6 +32,7 @@ from gauntlet.goals import RankedTargets, Untargeted
 from gauntlet.losses import CrossEntropy, Lead, TargetedDLR
 from gauntlet.threats import L2, Linf, NeuralPerceptual, ReColorAdv, StAdv, ThreatModel
 from scripts.bench.naive import Naive, adam
+from scripts.bench.naive import autoattack as autoattacked
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, take_turns
 from scripts.bench.subjects import Subject
@@ -153,13 +154,12 @@ def _against_naive(setting: Setting, subject: Subject, attack: Attack, key: str)
 
 
 def _naive(setting: Setting, subject: Subject, attack: Attack, key: str) -> Side:
-    """The same attack without an active set: of AutoAttack, each of the package's four on everybody."""
+    """The same attack without an active set; of AutoAttack, the authors' own parts."""
     images, labels = subject.first(setting.few)
     bound = attack.threat_model.bound
     if key in ("linf", "l2"):
         package = _package(subject.plain, {"linf": "Linf", "l2": "L2"}[key], bound, setting)
-        run = partial(package.run_standard_evaluation_individual, images, labels, batch_size=len(images))
-        return Side("naive", run, lambda found: _worst(subject, [adversarial for adversarial, _ in found.values()]))
+        return Side("naive", lambda: autoattacked(package, images, labels), lambda found: _worst(subject, found))
     network, eyes = trainable(subject.plain), trainable(subject.distance.network)
     if isinstance(attack, PGD):
         region, rate, steps = attack.threat_model.around(images), attack.step_size * bound, attack.steps

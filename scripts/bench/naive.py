@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -166,3 +167,31 @@ def _length(vectors: Tensor) -> Tensor:
 def _wide(values: Tensor) -> Tensor:
     """`[N]` as `[N, 1, 1, 1]`."""
     return values[:, None, None, None]
+
+
+def autoattack(package: Any, images: Tensor, labels: Tensor) -> list[Tensor]:
+    """What AutoAttack's parts find, `[N, C, H, W]` each: every part and every target on everybody, all the way.
+
+    Only Square lets those be who have fallen, as it is published.
+
+    Args:
+        package: pyautoattack's, with as many queries and targets as wanted.
+        images: `[N, C, H, W]` in [0, 1].
+        labels: `[N]`.
+    """
+    descent, fab = package.apgd_targeted, package.fab
+    with torch.no_grad():
+        ranked = package.model(images).argsort(1, descending=True)
+    package.apgd.loss = "ce"
+    found = [package.apgd.perturb(images, labels)]
+    descent.init_hyperparam(images)
+    for rank in range(1, descent.n_target_classes + 1):
+        descent.y_target = ranked[:, rank]
+        found.append(descent.attack_single_run(images, labels)[3])
+    for rank in range(1, fab.n_target_classes + 1):
+        fab.target_class = rank + 1  # its own count has the likeliest class, the label's, as number 1
+        with torch.no_grad():
+            nearest = fab.attack_single_run(images, labels, use_rand_start=False, is_targeted=True)
+        length = torch.linalg.vector_norm((nearest - images).flatten(1), {"Linf": torch.inf, "L2": 2}[fab.norm], dim=1)
+        found.append(torch.where(_wide(length <= fab.eps), nearest, images))
+    return [*found, package.square.perturb(images, labels)]

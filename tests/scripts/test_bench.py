@@ -28,6 +28,7 @@ from gauntlet.threats import NeuralPerceptual, ReColorAdv, StAdv
 from scripts.bench import evaluating, passes, training
 from scripts.bench.growth import draw, growth
 from scripts.bench.naive import Naive, adam
+from scripts.bench.naive import autoattack as naive_autoattack
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, Timed, take_turns
 from scripts.bench.subjects import Bounds, Subject, subjects
@@ -125,6 +126,19 @@ def test_the_naive_ppgd_stays_in_the_ball_and_lowers_the_margin():
     with torch.no_grad():
         before, after = (subject.plain(x).gather(1, subject.labels[:, None]) for x in (subject.images, found))
     assert (after < before).all()
+
+
+def test_the_naive_autoattack_leaves_nobody_out_but_of_square(setting):
+    pytest.importorskip("pyautoattack")
+    subject, batches = tiny(), []
+    subject.plain.register_forward_pre_hook(lambda _network, given: batches.append(len(given[0])))
+    package = evaluating._package(subject.plain, "Linf", 0.1, setting)
+    package.square.n_queries = 0
+    found = naive_autoattack(package, subject.images, subject.labels)
+    assert len(found) == 1 + 3 + 3 + 1
+    assert set(batches) == {COUNT}
+    assert len(batches) > 100 + 3 * 100 + 3 * 2 * 100
+    assert all((images - subject.images).abs().max() <= 0.1 + 1e-6 for images in found)
 
 
 def test_sides_take_turns_and_ratios_are_by_turn():
