@@ -371,6 +371,26 @@ def test_a_convolution_and_a_norm_of_different_precision():
         assert network(images).allclose(plain.to(torch.bfloat16), atol=0.02)
 
 
+class Exactly(nn.Module):
+    """Logits in float32, whatever came before them."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = small(torch.float32)
+
+    def forward(self, images):
+        return self.network(images).float()
+
+
+def test_half_precision_hides_nothing_from_the_looks_before():
+    network, images = Exactly().eval(), random_images(2, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        plain = network(images)
+        with folded(network, images) as folding:
+            assert len(folding) == 9
+            assert network(images).allclose(plain, atol=0.05)
+
+
 def test_what_leads_by_little_is_doubtful():
     network, images = small(), random_images(1, 3, 32, 32).double()
     with folded(network, images) as folding:

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gauntlet.models import Tapped
+from gauntlet.scopes import exact
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -174,8 +175,8 @@ def _found(network: nn.Module, image: Tensor) -> list[_Names]:
 
 @torch.no_grad()
 def _answers(network: nn.Module, image: Tensor) -> list[Tensor]:
-    """Logits, and feature maps where there are any; torch's generators are left as they are."""
-    with torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
+    """Logits, and feature maps where there are any, in full precision; torch's generators are left as they are."""
+    with exact(), torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
         answers = network.tap(image) if isinstance(network, Tapped) else network(image)
     return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
 
