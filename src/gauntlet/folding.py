@@ -6,19 +6,18 @@ over every map, forwards and backwards, and what batch norm keeps for the way ba
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gauntlet.flow import Flow, Joint
 from gauntlet.models import Tapped
 from gauntlet.scopes import exact
 
@@ -37,13 +36,17 @@ class Pair:
     takers: Sequence[nn.Module]
     """… and those that are given it, the norm among them."""
 
+    def convolves(self) -> bool:
+        """Whether both are torch's own, and not something derived from them."""
+        return type(self.convolution) in _CONVOLUTIONS and type(self.norm) in _NORMS
+
     def foldable(self) -> bool:
         """Whether both are as torch made them, with fixed statistics, and no hook is shown the map."""
-        torchs = type(self.convolution) in _CONVOLUTIONS and type(self.norm) in _NORMS
         altered = "forward" in vars(self.convolution) | vars(self.norm) or self.convolution._forward_pre_hooks
         shown = any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in self.givers)
         shown |= any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in self.takers)
-        return torchs and not altered and not shown and not self.norm.training and self.norm.running_mean is not None
+        fixed = not self.norm.training and self.norm.running_mean is not None
+        return self.convolves() and fixed and not altered and not shown
 
     @torch.no_grad()
     def as_one(self) -> dict[str, Tensor]:
@@ -122,21 +125,7 @@ def _half_of_the_digits(numbers: Tensor) -> float:
     return float(torch.finfo(numbers.dtype).eps ** 0.5)
 
 
-class _Names(NamedTuple):
-    """Of a pair's parts in the network: a network that is remembered by its own parts would never be forgotten."""
-
-    convolution: str
-    norm: str
-    givers: tuple[str, ...]
-    takers: tuple[str, ...]
-
-    def pair(self, network: nn.Module) -> Pair:
-        part = network.get_submodule
-        givers, takers = ([part(name) for name in names] for names in (self.givers, self.takers))
-        return Pair(part(self.convolution), part(self.norm), givers, takers)
-
-
-_KNOWN: WeakKeyDictionary[nn.Module, list[_Names]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[nn.Module, list[Joint]] = WeakKeyDictionary()
 
 
 def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
@@ -152,16 +141,21 @@ def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
             _KNOWN[network] = _found(network, image)
         except Exception:  # of the network's own, which the attack will meet as well if it concerns more than this
             return []
-    return [names.pair(network) for names in _KNOWN[network] if parts.keys() >= {*names.givers, *names.takers}]
+    return [_pair(joint, parts) for joint in _KNOWN[network] if parts.keys() >= {*joint.givers, *joint.takers}]
 
 
-def _found(network: nn.Module, image: Tensor) -> list[_Names]:
-    """The pairs that one forward shows, provided that a second one, folded, has the same answers."""
-    flow = _Flow(network)
+def _pair(joint: Joint, parts: Mapping[str, nn.Module]) -> Pair:
+    givers, takers = [parts[name] for name in joint.givers], [parts[name] for name in joint.takers]
+    return Pair(givers[0], takers[-1], givers, takers)
+
+
+def _found(network: nn.Module, image: Tensor) -> list[Joint]:
+    """The joints that one forward shows, provided that a second one, folded, has the same answers."""
+    flow, parts = Flow(network), dict(network.named_modules())
     with flow.watched():
         plain = _answers(network, image)
-    found = flow.pairs(plain)
-    folding = Folding([pair for pair in (names.pair(network) for names in found) if pair.foldable()])
+    found = [joint for joint in flow.joints(plain) if _pair(joint, parts).convolves()]
+    folding = Folding([pair for pair in (_pair(joint, parts) for joint in found) if pair.foldable()])
     try:
         folding.fold()
         answers = _answers(network, image)
@@ -179,63 +173,3 @@ def _answers(network: nn.Module, image: Tensor) -> list[Tensor]:
     with exact(), torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
         answers = network.tap(image) if isinstance(network, Tapped) else network(image)
     return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
-
-
-class _Flow(TorchDispatchMode):
-    """Which modules give and take each tensor in a forward, and how many operations read it."""
-
-    supports_higher_order_operators = True
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self._parts = dict(network.named_modules())
-        self._runs: Counter[str] = Counter()
-        self._reads: Counter[int] = Counter()
-        self._givers: dict[int, list[str]] = {}
-        self._takers: dict[int, list[str]] = {}
-        self._alive: list[Any] = []  # all that was seen, so that no two have the same id
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Every module and every operation."""
-        handles = []
-        try:
-            for name, part in self._parts.items():
-                handles.append(part.register_forward_pre_hook(partial(self._enter, name)))
-                handles.append(part.register_forward_hook(partial(self._leave, name)))
-            with self:
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def pairs(self, answers: list[Tensor]) -> list[_Names]:
-        """Convolution and norm, each run once, whose map only the norm reads; it is none of the answers."""
-        found, given_away = [], {id(answer) for answer in answers}
-        for maps, givers in self._givers.items():
-            takers = self._takers.get(maps, [])
-            if self._reads[maps] != 1 or maps in given_away or not takers:
-                continue
-            convolution, norm = givers[0], takers[-1]
-            kinds = type(self._parts[convolution]) in _CONVOLUTIONS and type(self._parts[norm]) in _NORMS
-            if kinds and all(self._runs[name] == 1 for name in (*givers, *takers)):
-                found.append(_Names(convolution, norm, tuple(givers), tuple(takers)))
-        return found
-
-    def _enter(self, name: str, _module: nn.Module, given: Any) -> None:
-        self._runs[name] += 1
-        self._note(self._takers, name, given)
-
-    def _leave(self, name: str, _module: nn.Module, _given: Any, output: Any) -> None:
-        self._note(self._givers, name, output)
-
-    def _note(self, who: dict[int, list[str]], name: str, tensors: Any) -> None:
-        for leaf in tree_leaves(tensors):
-            who.setdefault(id(leaf), []).append(name)
-            self._alive.append(leaf)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self._reads.update({id(leaf) for leaf in read})
-        self._alive += read
-        return func(*args, **(kwargs or {}))
