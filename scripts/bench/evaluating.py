@@ -198,7 +198,7 @@ def _autoattack(threat: ThreatModel, setting: Setting) -> WorstCase:
 def _package(network: nn.Module, norm: str, bound: float, setting: Setting) -> Any:
     from pyautoattack import AutoAttack
 
-    logging.getLogger("pyautoattack").setLevel(logging.ERROR)
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
     package = AutoAttack(network, norm=norm, eps=bound, seed=0, device=setting.device)  # type: ignore[arg-type]
     package.verbose = False
     package.square.n_queries = setting.queries
