@@ -10,8 +10,8 @@ import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gauntlet.attacks import FAB, PGD, FastLagrangianPerceptualAttack, Last
-from gauntlet.distances import SelfLPIPS
+from gauntlet.attacks import FAB, PGD, FastLagrangianPerceptualAttack, Last, Stopped
+from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.folding import Folding, folded
 from gauntlet.goals import RandomTarget, Untargeted
 from gauntlet.losses import CrossEntropy, Margin
@@ -152,8 +152,8 @@ def test_what_was_found_is_remembered_and_the_generator_untouched():
     for _ in range(3):
         with folded(network, images):
             pass
-    assert [count for count, _ in runs] == [1, 1]
-    assert runs[0][1] == runs[1][1]
+    assert [count for count, _ in runs] == [1] * (1 + 3 * 2)  # who is new is looked at once; then with and without
+    assert len({number.item() for _, number in runs}) == 1
     assert torch.random.get_rng_state().equal(before)
 
 
@@ -192,6 +192,69 @@ def test_parts_that_were_replaced_are_folded_as_they_are_or_not_at_all():
         assert len(folding) == pairs - 1
         assert network(images).allclose(plain, rtol=1e-9)
     assert network.state_dict().keys() == weights
+
+
+def test_a_norm_that_was_fused_away_or_replaced_is_no_pair():
+    network, images = small(), random_images(2, 3, 32, 32).double()
+    with folded(network, images) as folding:
+        pairs = len(folding)
+    body = network.network
+    body.conv1 = nn.utils.fuse_conv_bn_eval(body.conv1, body.bn1)
+    body.bn1 = nn.Identity()
+    body.layer1[0].bn1 = nn.GroupNorm(2, 4).double()
+    plain = network(images)
+    with folded(network, images) as folding:
+        assert len(folding) == pairs - 2
+        assert network(images).allclose(plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("before", ["plain", "around"])
+def test_a_network_that_takes_another_way_than_before_is_looked_at_anew(before):
+    network, images = lived(Odd(before)), random_images(2, 3, 9, 8).double()
+    assert kept(network, images) == (before == "around")
+    network.kind = "around"
+    assert kept(network, images)
+
+
+class Hidden(nn.Module):
+    """A classifier whose taps an attack does not see."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images)
+
+
+@pytest.mark.parametrize("iterate", [Last(), Stopped()])
+def test_phi_of_a_network_inside_the_classifier_stays_what_it_is(iterate):
+    eyes, images = lived(OwnTaps(), torch.float32), random_images(3, 3, 9, 8)
+    distance = LPIPS(eyes)
+    threat = NeuralPerceptual(distance, 0.3)
+    attack = FastLagrangianPerceptualAttack(threat_model=threat, steps=5, iterate=iterate)
+    labels = eyes(images).argmax(1)
+    found = attack(Hidden(eyes), images, labels, seeds=torch.arange(3))
+    assert (found.images - images).abs().amax() > 0.01
+    assert found.size.allclose(distance(images, found.images) / 0.3, rtol=1e-4)
+
+
+def test_a_forward_that_goes_another_way_than_the_taps():
+    class TwoWays(OwnTaps):
+        def tap(self, images):
+            return (self.convolution(images).relu(),), self.forward(images)
+
+        def features(self, images):
+            return (self.convolution(images).relu(),)
+
+        def forward(self, images):
+            maps = self.convolution(images)
+            return (self.norm(maps) + maps).mean((2, 3))
+
+    network, images = lived(TwoWays(), torch.float32), random_images(3, 3, 9, 8)
+    attack = PGD(threat_model=Linf(0.05), steps=3, iterate=Last())
+    count, _ = norms_in(lambda: attack(network, images, torch.zeros(3, dtype=torch.long), seeds=torch.arange(3)))
+    assert count >= 3
 
 
 def test_a_network_inside_another_that_is_folded_is_looked_at_later():
@@ -415,10 +478,10 @@ def test_attacks_compute_no_batch_norm():
     threat = NeuralPerceptual(SelfLPIPS(), 0.5)
     perceptual = FastLagrangianPerceptualAttack(threat_model=threat, steps=3, iterate=Last())
     seeds = torch.arange(3)
-    pgd(network, images, labels, seeds=seeds)  # which shows what can be folded
-    for attack in (pgd, perceptual):
+    for attack, norms, looks in ((pgd, 9, 1), (perceptual, 9, 2)):  # a look or two at the first image, as it is
+        attack(network, images, labels, seeds=seeds)
         count, _ = norms_in(lambda: attack(network, images, labels, seeds=seeds))  # noqa: B023
-        assert count == 0
+        assert count == norms * looks
 
 
 class Torn(nn.Module):
@@ -447,8 +510,8 @@ def test_a_narrow_success_counts_once_the_network_as_it_is_agrees(goal):
     with folded(network, grays):
         network.truthful, network.looks = False, []
     attack(network, grays, torch.zeros(4, dtype=torch.long), seeds=seeds)
-    first, asked = [3, 1, 2, 1], [1, 1]
-    assert network.looks == [(first, True), (asked, False), *[([3, 1, 1], True), (asked, False)] * 2]
+    glances, first, asked = [([3], False), ([3], True)], [3, 1, 2, 1], [1, 1]
+    assert network.looks == [*glances, (first, True), (asked, False), *[([3, 1, 1], True), (asked, False)] * 2]
 
 
 def test_a_narrow_success_of_a_search_that_roams_is_asked_about_inside_the_bound():
@@ -457,5 +520,5 @@ def test_a_narrow_success_of_a_search_that_roams_is_asked_about_inside_the_bound
         network.truthful, network.looks = False, []
     attack = FAB(threat_model=Linf(0.02), goal=Untargeted(Margin()), steps=1)
     attack(network, grays, torch.zeros(2, dtype=torch.long), seeds=torch.arange(2))
-    assert network.looks[:2] == [([3, 1], True), ([1], False)]
-    assert all(len(kinds) > 1 or not folding for kinds, folding in network.looks)  # nobody left
+    assert network.looks[2:4] == [([3, 1], True), ([1], False)]
+    assert all(len(kinds) > 1 or not folding for kinds, folding in network.looks[2:])  # nobody left

@@ -6,7 +6,7 @@ over every map, forwards and backwards, and what batch norm keeps for the way ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,11 +42,13 @@ class Pair:
 
     def foldable(self) -> bool:
         """Whether both are as torch made them, with fixed statistics, and no hook is shown the map."""
+        if not self.convolves():
+            return False
         altered = "forward" in vars(self.convolution) | vars(self.norm) or self.convolution._forward_pre_hooks
         shown = any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in self.givers)
         shown |= any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in self.takers)
         fixed = not self.norm.training and self.norm.running_mean is not None
-        return self.convolves() and fixed and not altered and not shown
+        return bool(fixed and not altered and not shown)
 
     @torch.no_grad()
     def as_one(self) -> dict[str, Tensor]:
@@ -100,21 +102,57 @@ class Folding:
         return first - second <= _half_of_the_digits(logits) * logits.abs().amax(1)
 
 
+Glance = Callable[[], Sequence[Tensor]]
+"""What is going to be seen of the network, of one image."""
+
+
 @contextmanager
-def folded(network: nn.Module, images: Tensor) -> Iterator[Folding]:
-    """The network with what can be folded folded, then as it was found.
+def folded(network: nn.Module, images: Tensor, glance: Glance | None = None) -> Iterator[Folding]:
+    """The network with what can be folded folded, then as it was found. Not for two threads at once.
 
     Args:
         network: in eval mode. What goes where in it is the same for all images.
-        images: `[N, C, H, W]`; the first is sent twice through a network that was not seen before, to see what goes
-            where and that folding changes nothing. A network that cannot be shown one image alone stays as it is.
+        images: `[N, C, H, W]`; the first is sent through a network that was not seen before, to see what goes where.
+        glance: is asked with and without folding: where it tells the two apart, nothing is folded. By default the
+            logits, and the feature maps where there are any.
     """
-    folding = Folding([pair for pair in _pairs_of(network, images[:1]) if pair.foldable()])
+    image = images[:1]
+    folding = _tried(network, image, glance or partial(_answers, network, image))
     try:
         folding.fold()
         yield folding
     finally:
         folding.unfold()
+
+
+def _tried(network: nn.Module, image: Tensor, glance: Glance) -> Folding:
+    for _ in range(2):  # a network that was seen before may have changed since
+        folding = Folding([pair for pair in _pairs_of(network, image) if pair.foldable()])
+        if not folding or _harmless(folding, image, glance):
+            return folding
+        del _KNOWN[network]
+    _KNOWN[network] = []
+    return Folding(())
+
+
+def _harmless(folding: Folding, image: Tensor, glance: Glance) -> bool:
+    with _undisturbed(image):
+        plain = glance()
+    try:
+        folding.fold()
+        with _undisturbed(image):
+            seen = glance()
+    finally:
+        folding.unfold()
+    pairs = zip(plain, seen, strict=True)
+    return all(bool((a - b).abs().max() <= _half_of_the_digits(a) * a.abs().max()) for a, b in pairs)
+
+
+@contextmanager
+def _undisturbed(image: Tensor) -> Iterator[None]:
+    """In full precision, and torch's generators are left as they are."""
+    with exact(), torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
+        yield
 
 
 def _identity(maps: Tensor) -> Tensor:
@@ -132,15 +170,18 @@ def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
     """Of a network seen before, what was seen then; parts that were replaced since have to be of the same kind."""
     parts = dict(network.named_modules())
     kinds = {type(part) for part in parts.values()}
-    if kinds.isdisjoint(_CONVOLUTIONS) or kinds.isdisjoint(_NORMS) or not len(image):
+    if kinds.isdisjoint(_CONVOLUTIONS) or kinds.isdisjoint(_NORMS) or nn.DataParallel in kinds or not len(image):
         return []
     if network not in _KNOWN:
         if any("forward" in vars(part) for part in parts.values()):  # others are at it: nothing is to be seen now
             return []
+        flow = Flow(network)
         try:
-            _KNOWN[network] = _found(network, image)
+            with _undisturbed(image), flow.watched():
+                answers = _answers(network, image)
         except Exception:  # of the network's own, which the attack will meet as well if it concerns more than this
             return []
+        _KNOWN[network] = [joint for joint in flow.joints(answers) if _pair(joint, parts).convolves()]
     return [_pair(joint, parts) for joint in _KNOWN[network] if parts.keys() >= {*joint.givers, *joint.takers}]
 
 
@@ -149,27 +190,7 @@ def _pair(joint: Joint, parts: Mapping[str, nn.Module]) -> Pair:
     return Pair(givers[0], takers[-1], givers, takers)
 
 
-def _found(network: nn.Module, image: Tensor) -> list[Joint]:
-    """The joints that one forward shows, provided that a second one, folded, has the same answers."""
-    flow, parts = Flow(network), dict(network.named_modules())
-    with flow.watched():
-        plain = _answers(network, image)
-    found = [joint for joint in flow.joints(plain) if _pair(joint, parts).convolves()]
-    folding = Folding([pair for pair in (_pair(joint, parts) for joint in found) if pair.foldable()])
-    try:
-        folding.fold()
-        answers = _answers(network, image)
-    finally:
-        folding.unfold()
-    same = all(
-        (a - b).abs().max() <= _half_of_the_digits(a) * a.abs().max() for a, b in zip(plain, answers, strict=True)
-    )
-    return found if same else []
-
-
-@torch.no_grad()
 def _answers(network: nn.Module, image: Tensor) -> list[Tensor]:
-    """Logits, and feature maps where there are any, in full precision; torch's generators are left as they are."""
-    with exact(), torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
-        answers = network.tap(image) if isinstance(network, Tapped) else network(image)
-    return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
+    """Logits, and feature maps where there are any."""
+    answers = network.tap(image) if isinstance(network, Tapped) else network(image)
+    return [leaf.detach() for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gauntlet.attacks.iterates import Best
 from gauntlet.attacks.quest import Iterate, Quest
 from gauntlet.checks import check_batch, guard
-from gauntlet.folding import folded
+from gauntlet.folding import Glance, folded
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
@@ -106,7 +106,7 @@ class Search(ABC):
             evaluating(classifier),
             torch.enable_grad(),
             precision,
-            folded(classifier, images) as folding,
+            folded(classifier, images, self._glance(classifier, images[:1], noise)) as folding,
         ):
             region = self.threat_model.around(images, classifier)
             if not len(images):
@@ -133,6 +133,17 @@ class Search(ABC):
     @abstractmethod
     def search(self, quest: Quest) -> None:
         """The algorithm: look, move, retire."""
+
+    def _glance(self, classifier: nn.Module, image: Tensor, noise: Noise) -> Glance:
+        """What the search sees first of an image, `[1, C, H, W]`: logits, and φ where there is one."""
+
+        def glance() -> list[Tensor]:
+            region = self.threat_model.around(image, classifier)
+            start = region.start(Noise(noise.seeds[:1])).detach().requires_grad_()
+            look = region.look(classifier, start)
+            return [tensor.detach() for tensor in (look.logits, *look.embedding)]
+
+        return glance
 
 
 @torch.no_grad()
