@@ -29,12 +29,20 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class Pair:
     """A convolution whose map goes into a batch norm, and nowhere else."""
 
-    convolution: Any
-    norm: Any
     givers: Sequence[nn.Module]
-    """The modules that put the map out, the convolution among them …"""
+    """The modules that put the map out, the convolution first …"""
     takers: Sequence[nn.Module]
-    """… and those that are given it, the norm among them."""
+    """… and those that are given it, the norm last."""
+
+    @property
+    def convolution(self) -> Any:
+        """The innermost of the givers."""
+        return self.givers[0]
+
+    @property
+    def norm(self) -> Any:
+        """The innermost of the takers."""
+        return self.takers[-1]
 
     def convolves(self) -> bool:
         """Whether both are torch's own, and not something derived from them."""
@@ -186,11 +194,10 @@ def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
 
 
 def _pair(joint: Joint, parts: Mapping[str, nn.Module]) -> Pair:
-    givers, takers = [parts[name] for name in joint.givers], [parts[name] for name in joint.takers]
-    return Pair(givers[0], takers[-1], givers, takers)
+    return Pair([parts[name] for name in joint.givers], [parts[name] for name in joint.takers])
 
 
 def _answers(network: nn.Module, image: Tensor) -> list[Tensor]:
     """Logits, and feature maps where there are any."""
     answers = network.tap(image) if isinstance(network, Tapped) else network(image)
-    return [leaf.detach() for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
