@@ -10,7 +10,17 @@ from torch import nn
 
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.identity import describe
-from gauntlet.models import Classifier, Normalise, Tapped, TappedClassifier, classifier
+from gauntlet.models import (
+    Classifier,
+    Normalise,
+    Tapped,
+    TappedClassifier,
+    classifier,
+    preact_resnet18,
+    resnet18,
+    resnet32,
+    wide_resnet,
+)
 from tests.fixtures import random_images
 
 PLAIN = {"mean": [0.0], "std": [1.0]}
@@ -68,6 +78,30 @@ def test_maps_are_what_the_submodules_put_out_though_an_inplace_layer_follows(ba
         assert one.equal(three)
     assert logits.equal(tapped_logits)
     assert logits.equal(network(images))
+
+
+def test_only_what_would_overwrite_a_map_ceases_to_work_in_place():
+    """And not before it would; the architecture stays what it was."""
+    network = built(taps=("first",), between=nn.Sequential(nn.ReLU6(inplace=True), nn.Dropout(0.5, inplace=True)))
+    architecture, (relu, dropout) = describe(network), network.network.between
+    images = random_images(2, 1, 5, 7)
+    network(images)
+    assert relu.inplace
+    (first,) = network.features(images)
+    network.tap(images)
+    assert (first < 0).any()
+    assert not relu.inplace
+    assert dropout.inplace
+    assert describe(network) == architecture == describe(copy.deepcopy(network))
+
+
+@pytest.mark.parametrize("make", [resnet18, resnet32, preact_resnet18, wide_resnet])
+def test_residual_networks_go_on_in_place(make):
+    network = make(10).eval()
+    working = [part for part in network.modules() if getattr(part, "inplace", False)]
+    network.tap(random_images(1, 3, 32, 32))
+    assert all(part.inplace for part in working)
+    assert working
 
 
 def test_maps_come_in_the_order_of_the_names():

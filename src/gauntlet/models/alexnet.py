@@ -52,8 +52,8 @@ def alexnet_cifar(
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1), nn.ReLU()
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1), nn.ReLU(inplace=True)
 
 
 def _fully_connected(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    return nn.Dropout(0.5), nn.Linear(inputs, outputs), nn.ReLU()
+    return nn.Dropout(0.5), nn.Linear(inputs, outputs), nn.ReLU(inplace=True)

@@ -36,7 +36,7 @@ def preact_resnet18(
         OrderedDict(
             conv1=_convolution(len(mean), width),
             bn1=nn.BatchNorm2d(width),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             **stages,
             avgpool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
@@ -57,8 +57,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Sequential(*projection)
 
     def forward(self, maps: Tensor) -> Tensor:
-        active = self.bn1(maps).relu()
-        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu())
+        active = self.bn1(maps).relu_()
+        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu_())
         return change + self.shortcut(active)
 
 

@@ -150,7 +150,7 @@ def _three_stages(blocks: int, classes: int, mean: Sequence[float], std: Sequenc
         OrderedDict(
             conv1=nn.Conv2d(len(mean), 16, 3, padding=1, bias=False),
             bn1=nn.BatchNorm2d(16),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             layer1=stage(16, 16),
             layer2=stage(16, 32),
             layer3=stage(32, 64),

@@ -67,8 +67,8 @@ class Classifier(nn.Module):
 class TappedClassifier(Classifier):
     """A classifier that hands out what some of its submodules put out.
 
-    A map is what the submodule gave, whatever comes after it: `inplace` of the layers inside is switched off, for it
-    would overwrite the map (and costs nothing: batch norm and convolutions do not keep their own outputs).
+    A map is what the submodule gave, whatever comes after it: a layer that is about to overwrite one of them ceases to
+    work in place. All others go on, which saves a tenth of a forward on a CPU.
 
     Args:
         normalise: as in `Classifier`.
@@ -87,10 +87,9 @@ class TappedClassifier(Classifier):
         if unknown or not self.taps or len(set(self.taps)) < len(self.taps):
             first = ", ".join(name for name in parts if name and name.count(".") < 2)[:200]
             raise ValueError(f"taps {list(self.taps)}: expected different names of its submodules, such as {first}")
-        for part in parts.values():
-            if getattr(part, "inplace", False) is True:
-                part.inplace = False
         self._ear = _Ear(self.taps)
+        for part in _in_place(network):
+            part.register_forward_pre_hook(_Sparing(self._ear))
         for name in self.taps:
             parts[name].register_forward_hook(_Tap(self._ear, name))
 
@@ -110,6 +109,17 @@ class TappedClassifier(Classifier):
     def extra_repr(self) -> str:
         """The taps: two classifiers of other taps are two architectures."""
         return f"taps={list(self.taps)}"
+
+    def __repr__(self) -> str:
+        """The architecture, of which working in place is no part."""
+        parts = _in_place(self.network)
+        try:
+            for part in parts:
+                part.inplace = False
+            return super().__repr__()
+        finally:
+            for part in parts:
+                part.inplace = True
 
 
 def classifier(network: nn.Module, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()) -> Classifier:
@@ -175,6 +185,23 @@ class _Tap:
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if self.ear.open:
             self.ear.hear(self.name, output)
+
+
+class _Sparing:
+    """The pre-forward hook of a layer that works in place: what the taps have heard is not overwritten."""
+
+    def __init__(self, ear: _Ear) -> None:
+        self.ear = ear
+
+    def __call__(self, module: Any, inputs: Sequence[Any]) -> None:
+        kept = {heard.untyped_storage().data_ptr() for heard, _ in self.ear.heard.values()}
+        if any(isinstance(one, Tensor) and one.untyped_storage().data_ptr() in kept for one in inputs):
+            module.inplace = False
+
+
+def _in_place(network: nn.Module) -> list[Any]:
+    """The layers that overwrite what they are given."""
+    return [part for part in network.modules() if getattr(part, "inplace", False) is True]
 
 
 def _version(tensor: Tensor) -> int:

@@ -42,7 +42,7 @@ def wide_resnet(
             block2=_group(widths[0], widths[1], 2, blocks),
             block3=_group(widths[1], widths[2], 2, blocks),
             bn1=nn.BatchNorm2d(widths[2]),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             avgpool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
             fc=head,
@@ -64,8 +64,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else None
 
     def forward(self, maps: Tensor) -> Tensor:
-        active = self.bn1(maps).relu()
-        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu())
+        active = self.bn1(maps).relu_()
+        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu_())
         return change + (maps if self.shortcut is None else self.shortcut(active))
 
 
