@@ -87,10 +87,11 @@ def _level(slopes: Tensor, ends: Tensor, rise: Tensor) -> Tensor:
     By Newton's method from the left: the sum is concave in τ and made of straight pieces, so that no step goes too far
     and the one from the piece where τ lies is the last. Pieces are passed many at a time; sorting would cost more.
     """
-    pixels = moving = slopes > 0
+    moving = slopes > 0
+    brings = torch.where(moving, slopes * ends, 0)  # once its end is reached
     level = torch.zeros_like(rise)[:, None]
     while True:
-        brought = torch.where(pixels & ~moving, slopes * ends, 0).sum(1, keepdim=True)
+        brought = torch.where(moving, 0, brings).sum(1, keepdim=True)
         pace = torch.where(moving, slopes, 0).sum(1, keepdim=True)
         ahead = torch.where(pace > 0, (rise[:, None] - brought) / torch.where(pace > 0, pace, 1), torch.inf)
         level = torch.maximum(level, ahead)  # what is left to bring may round below 0

@@ -29,23 +29,34 @@ class Linf:
 
     def around(self, images: Tensor, classifier: nn.Module | None = None) -> LinfRegion:
         """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
-        return LinfRegion(images, self.bound)
+        ends = (_nearest(images, bound) for bound in (-self.bound, self.bound))
+        return LinfRegion(images, self.bound, *ends)
 
 
 @dataclass(frozen=True)
 class LinfRegion(CubeRegion, AdditiveRegion):
     """The L∞ balls around one batch. The params are δ, `[N, C, H, W]`."""
 
+    low: Tensor
+    """The least that each pixel may be, `[N, C, H, W]` …"""
+    high: Tensor
+    """… and the most."""
+
     def start(self, noise: Noise) -> Tensor:
         """Uniform in the ball."""
         return self.project(noise.uniform(self.images.shape, -self.bound, self.bound).to(self.images))
 
     def project(self, params: Tensor) -> Tensor:
-        """The nearest δ inside the ball for which x + δ stays in [0, 1].
+        """The nearest δ inside the ball for which x + δ stays in [0, 1]."""
+        return (self.images + params).clamp(self.low, self.high) - self.images
 
-        x ± bound is rounded, at 8/255 beyond the ball on 1.5 % of float32 pixels, and the smaller the bound the farther
-        as a share of it. Such a pixel goes back to the next number towards x: no bound is too small.
-        """
-        moved = (self.images + params.clamp(-self.bound, self.bound)).clamp(0, 1)
-        beyond = (moved - self.images).abs() > self.bound
-        return moved.where(~beyond, moved.nextafter(self.images)) - self.images
+
+def _nearest(images: Tensor, change: float) -> Tensor:
+    """x + change, cut off at 0 and 1, and never farther from x than that.
+
+    x ± bound is rounded, at 8/255 beyond the ball on 1.5 % of float32 pixels, and the smaller the bound the farther
+    as a share of it. Such a pixel goes back to the next number towards x: no bound is too small.
+    """
+    moved = (images + change).clamp(0, 1)
+    beyond = (moved - images).abs() > abs(change)
+    return moved.where(~beyond, moved.nextafter(images))
