@@ -10,13 +10,13 @@ import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gauntlet.attacks import FAB, PGD, FastLagrangianPerceptualAttack, Last, Stopped
+from gauntlet.attacks import APGD, FAB, PGD, FastLagrangianPerceptualAttack, Last, Square, Stopped
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.folding import Folding, folded
-from gauntlet.goals import RandomTarget, Untargeted
-from gauntlet.losses import CrossEntropy, Margin
+from gauntlet.goals import RandomTarget, RankedTargets, Untargeted
+from gauntlet.losses import CrossEntropy, Margin, TargetedDLR
 from gauntlet.models import Normalise, TappedClassifier, resnet18, resnet32, small_resnet, wide_resnet
-from gauntlet.threats import Linf, NeuralPerceptual
+from gauntlet.threats import L2, Linf, NeuralPerceptual
 from tests.fixtures import random_images
 from tests.networks import cifar10
 from tests.networks import resnet32 as trained_resnet32
@@ -470,6 +470,34 @@ def test_rounding_is_far_below_what_is_doubtful_on_a_real_network():
             found = network(images)
     rounding = ((found - plain).abs().amax(1) / found.abs().amax(1)).max()
     assert 0 < rounding < torch.finfo(torch.float32).eps ** 0.5 / 50
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD(threat_model=Linf(8 / 255), steps=10),
+        APGD(threat_model=L2(0.5), goal=RankedTargets(TargetedDLR(), 2), steps=10),
+        FAB(threat_model=Linf(6 / 255), goal=Untargeted(Margin()), steps=10),
+        Square(threat_model=Linf(8 / 255), queries=60),
+    ],
+    ids=["pgd", "apgd-t", "fab", "square"],
+)
+def test_robust_accuracy_is_the_same(attack, monkeypatch):
+    """But for examples next to the boundary: the two ways differ by rounding, and paths by what follows from it."""
+    network = trained_resnet32("delta")
+    images, labels = cifar10(24)
+
+    def standing():
+        found = attack(network, images, labels, seeds=torch.arange(24)).images
+        with torch.no_grad():
+            return network(found).argmax(1) == labels
+
+    count, folding = norms_in(standing)
+    monkeypatch.setattr("gauntlet.folding._pairs_of", lambda *_: [])
+    plain_count, plain = norms_in(standing)
+    assert plain_count > 5 * count  # what is left of them are looks before the search, and doubtful successes
+    assert 0 < plain.sum() < 24
+    assert (folding != plain).sum() <= 1
 
 
 def test_attacks_compute_no_batch_norm():

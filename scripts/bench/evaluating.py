@@ -34,7 +34,7 @@ from gauntlet.threats import L2, Linf, NeuralPerceptual, ReColorAdv, StAdv, Thre
 from scripts.bench.naive import Naive, adam
 from scripts.bench.naive import autoattack as autoattacked
 from scripts.bench.setting import Setting
-from scripts.bench.sides import Row, Side, take_turns
+from scripts.bench.sides import Row, Side, take_slices, take_turns
 from scripts.bench.subjects import Subject
 
 _ROBUST = "right after the attack"
@@ -79,7 +79,7 @@ def autoattack(setting: Setting) -> Iterator[Row]:
         run = partial(theirs.run_standard_evaluation, images, labels, batch_size=len(images))
         sides.append(Side(f"pyautoattack{form}", run, lambda found: subject.robust(found[0])))
     job = f"AutoAttack, L∞ {255 * bound:.0f}/255{_reduced(setting)}, {len(images)} images, {subject.name}"
-    yield Row("autoattack", job, _ROBUST, take_turns(sides, max(1, setting.turns // 3), setting.device, False), "≥ 1.5")
+    yield Row("autoattack", job, _ROBUST, take_slices(sides, max(1, setting.turns // 3), setting.device), "≥ 1.5")
 
 
 def suite(setting: Setting) -> Iterator[Row]:
@@ -150,7 +150,7 @@ def _against_naive(setting: Setting, subject: Subject, attack: Attack, key: str)
     ]
     turns = max(1, setting.turns // 3)
     job = f"{key}, {len(images)} images, {subject.name}"
-    return Row("suite", job, _ROBUST, take_turns(sides, turns, setting.device, warm=False))
+    return Row("suite", job, _ROBUST, take_slices(sides, turns, setting.device))
 
 
 def _naive(setting: Setting, subject: Subject, attack: Attack, key: str) -> Side:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from statistics import median
 from typing import Any
 
 import torch
+
+_SLICE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,50 @@ def take_turns(sides: Sequence[Side], turns: int, device: torch.device, warm: bo
     return [Timed(side.name, seconds[side.name], strengths[side.name]) for side in sides]
 
 
+def take_slices(sides: Sequence[Side], turns: int, device: torch.device) -> list[Timed]:
+    """As `take_turns`, for jobs of minutes, in which a machine changes: on one CPU thread, a few seconds each in turn.
+
+    Every side then runs in a process of its own, and all but one of them are halted.
+    """
+    if not _alone(device):
+        return take_turns(sides, turns, device, warm=False)
+    runs = [_sliced(sides) for _ in range(turns)]
+    return [
+        Timed(side.name, [seconds for seconds, _ in told], told[-1][1])
+        for side, told in zip(sides, zip(*runs, strict=True), strict=True)
+    ]
+
+
+def _sliced(sides: Sequence[Side]) -> list[tuple[float, float | None]]:
+    """What each side took in one run, and how strong it was."""
+    fork = multiprocessing.get_context("fork")
+    pipes = [fork.Pipe(duplex=False) for _ in sides]
+    running: list[BaseProcess] = []
+    try:
+        for side, (_, told) in zip(sides, pipes, strict=True):
+            running.append(fork.Process(target=_one, args=(side, told), daemon=True))
+            running[-1].start()
+            os.kill(running[-1].pid or 0, signal.SIGSTOP)
+            told.close()
+        while any(process.is_alive() for process in running):
+            for process in filter(BaseProcess.is_alive, running):
+                os.kill(process.pid or 0, signal.SIGCONT)
+                process.join(_SLICE)
+                if process.is_alive():
+                    os.kill(process.pid or 0, signal.SIGSTOP)
+        return [heard.recv() for heard, _ in pipes]
+    finally:
+        for process in running:
+            process.kill()
+
+
+def _one(side: Side, told: Connection) -> None:
+    start = time.process_time()
+    result = side.run()
+    seconds = time.process_time() - start
+    told.send((seconds, None if side.strength is None else side.strength(result)))
+
+
 def clock(device: torch.device) -> float:
     """Seconds: of the wall, once the GPU has done all it was asked; on one CPU thread, of that thread's own work.
 
@@ -94,5 +145,8 @@ def clock(device: torch.device) -> float:
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    return time.process_time() if alone else time.perf_counter()
+    return time.process_time() if _alone(device) else time.perf_counter()
+
+
+def _alone(device: torch.device) -> bool:
+    return device.type == "cpu" and torch.get_num_threads() == 1
