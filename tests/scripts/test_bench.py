@@ -25,12 +25,12 @@ from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.references import without_weights
 from gauntlet.noise import Noise
 from gauntlet.threats import NeuralPerceptual, ReColorAdv, StAdv
-from scripts.bench import evaluating, passes, training
+from scripts.bench import evaluating, passes, sides, training
 from scripts.bench.growth import draw, growth
 from scripts.bench.naive import Naive, adam
 from scripts.bench.naive import autoattack as naive_autoattack
 from scripts.bench.setting import Setting
-from scripts.bench.sides import Row, Side, Timed, take_turns
+from scripts.bench.sides import Row, Side, Timed, take_slices, take_turns
 from scripts.bench.subjects import Bounds, Subject, subjects
 from tests.fixtures import predictions, random_images, tapped
 
@@ -150,6 +150,45 @@ def test_sides_take_turns_and_ratios_are_by_turn():
     row = Row("k", "job", "", [Timed("ours", [1.0, 10.0, 2.0], None), Timed("theirs", [3.0, 20.0, 8.0], None)])
     assert row.ratio(row.sides[1]) == 3.0
     assert json.loads(json.dumps(row.plain()))["ratios"] == {"theirs": 3.0}
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_sides_of_long_jobs_run_by_slices_and_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(sides, "_SLICE", 0.05)
+    written = tmp_path / "written"
+
+    def at_work(name):
+        for _ in range(100):
+            with written.open("a") as file:
+                file.write(name)
+            sum(range(200_000))
+        return {"first": 0.25, "second": 0.5}[name]
+
+    both = [Side(name, lambda name=name: at_work(name), lambda found: found) for name in ("first", "second")]
+    timed = take_slices(both, 2, CPU)
+    told = written.read_text()
+    assert [len(side.seconds) for side in timed] == [2, 2]
+    assert all(seconds > 0 for side in timed for seconds in side.seconds)
+    assert [side.strength for side in timed] == [0.25, 0.5]
+    assert told.count("first") == told.count("second") == 200
+    assert 4 < told.count("firstsecond") < 100
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_side_that_fails_ends_the_row():
+    def fails():
+        raise ValueError("no")
+
+    with pytest.raises(EOFError):
+        take_slices([Side("fails", fails), Side("waits", lambda: sum(range(10)))], 1, CPU)
 
 
 @pytest.mark.slow
