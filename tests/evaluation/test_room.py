@@ -47,12 +47,13 @@ def test_the_whole_chunk_is_begun_anew_in_halves_and_no_later_one_asks_for_as_mu
 
 
 def test_the_records_are_those_of_the_whole_chunk():
-    """In float64, where parts change nothing."""
+    """In float64, where parts change no more than how sums are rounded on some processors."""
     batch = subject().examples[slice(0, 20)]
     seeds = torch.arange(20)
     whole, parted = (examine(subject(), attack, batch, seeds) for attack in (attacks()["linf"], hungry(3)))
-    for name in whole.keys() - {"seconds", "example_id"}:
+    for name in whole.keys() - {"seconds", "example_id", "margin"}:
         assert whole[name] == parted[name]
+    assert whole["margin"] == pytest.approx(parted["margin"], rel=1e-9)
     assert [int(i) for i in whole["example_id"]] == [int(i) for i in parted["example_id"]]
 
 

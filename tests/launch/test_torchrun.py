@@ -27,7 +27,8 @@ WORDS = (
 
 def train(outputs, *words, start=TORCHRUN):
     command = [*start, "train.py", *WORDS, f"outputs={outputs}", *words]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HYDRA_FULL_ERROR": ""}, **told)
 
 
 def finished(outputs):

@@ -104,6 +104,25 @@ def test_residual_networks_go_on_in_place(make):
     assert working
 
 
+class Narrowed(nn.Module):
+    """Overwrites a view of its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, maps):
+        return self.relu(maps[..., :2])
+
+
+def test_a_view_of_a_map_is_not_overwritten_either():
+    network, images = built(taps=("first",), between=Narrowed()), random_images(2, 1, 5, 7)
+    (first,) = network.features(images)
+    (tapped,), _ = network.tap(images)
+    assert tapped.equal(first)
+    assert (tapped < 0).any()
+
+
 def test_maps_come_in_the_order_of_the_names():
     network, images = built(taps=("second", "first")), random_images(2, 1, 4, 4)
     (first, second), _ = expected(network, images)

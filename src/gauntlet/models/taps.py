@@ -194,9 +194,14 @@ class _Sparing:
         self.ear = ear
 
     def __call__(self, module: Any, inputs: Sequence[Any]) -> None:
-        kept = {heard.untyped_storage().data_ptr() for heard, _ in self.ear.heard.values()}
-        if any(isinstance(one, Tensor) and one.untyped_storage().data_ptr() in kept for one in inputs):
+        heard = [_whole(output) for output, _ in self.ear.heard.values()]
+        if any(isinstance(one, Tensor) and any(_whole(one) is output for output in heard) for one in inputs):
             module.inplace = False
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """What a tensor is a view of, or the tensor."""
+    return tensor if tensor._base is None else tensor._base
 
 
 def _in_place(network: nn.Module) -> list[Any]:
