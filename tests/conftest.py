@@ -21,6 +21,11 @@ QUICK = ("logger=csv", "trainer=cpu", "evaluation.examples=40", "evaluation.chun
 """Overrides that keep a run to seconds."""
 
 
+def own_environment() -> dict[str, str]:
+    """Of a process of its own: what doors that ran here before left behind is not in it."""
+    return {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR", "WANDB_SERVICE")}
+
+
 class Said(NamedTuple):
     """What a front door left behind."""
 

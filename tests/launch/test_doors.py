@@ -19,7 +19,7 @@ from gauntlet.launch.build import build_classifier, build_data, build_reference,
 from gauntlet.launch.references import fitted_before, with_references
 from gauntlet.models.weights import load_weights
 from gauntlet.reports import read_row
-from tests.conftest import QUICK
+from tests.conftest import QUICK, own_environment
 
 FOLDER = {"card.json", "config.yaml", "data.json", "metrics.csv", "provenance.json", "report.md"}
 
@@ -223,7 +223,8 @@ def test_two_evaluations_of_one_run_at_once_do_no_harm(run):
     expected = records(run)
     shutil.rmtree(run / "outcomes")
     command = [sys.executable, "evaluate.py", f"checkpoint={run}", *SMALL]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, env=own_environment(), **told) for _ in range(2)]
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert all("union" in out for out, _ in said)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import QUICK
+from tests.conftest import QUICK, own_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -28,7 +28,7 @@ WORDS = (
 def train(outputs, *words, start=TORCHRUN):
     command = [*start, "train.py", *WORDS, f"outputs={outputs}", *words]
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"HYDRA_FULL_ERROR": ""}, **told)
+    return subprocess.Popen(command, cwd=ROOT, env=own_environment(), **told)
 
 
 def finished(outputs):
