@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.conftest import own_environment
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 _PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # where Debian puts daemons
 _CPUS = 4  # said to be there, whatever is: jobs of the tests mostly wait
@@ -56,7 +58,7 @@ class Cluster:
 
     def __init__(self, home):
         self.home = Path(home)
-        self.env = dict(os.environ, PATH=_PATH, SLURM_CONF=str(self.home / "slurm.conf"))
+        self.env = dict(own_environment(), PATH=_PATH, SLURM_CONF=str(self.home / "slurm.conf"))
         self.sweeps = []
         self._daemons = []
 
