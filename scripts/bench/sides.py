@@ -117,18 +117,23 @@ def _sliced(sides: Sequence[Side]) -> list[tuple[float, float | None]]:
         for side, (_, told) in zip(sides, pipes, strict=True):
             running.append(fork.Process(target=_one, args=(side, told), daemon=True))
             running[-1].start()
-            os.kill(running[-1].pid or 0, signal.SIGSTOP)
+            _signal(running[-1], signal.SIGSTOP)
             told.close()
         while any(process.is_alive() for process in running):
             for process in filter(BaseProcess.is_alive, running):
-                os.kill(process.pid or 0, signal.SIGCONT)
+                _signal(process, signal.SIGCONT)
                 process.join(_SLICE)
                 if process.is_alive():
-                    os.kill(process.pid or 0, signal.SIGSTOP)
+                    _signal(process, signal.SIGSTOP)
         return [heard.recv() for heard, _ in pipes]
     finally:
         for process in running:
             process.kill()
+
+
+def _signal(process: BaseProcess, what: signal.Signals) -> None:
+    assert process.pid is not None  # it was started; 0 would be the whole group, us included
+    os.kill(process.pid, what)
 
 
 def _one(side: Side, told: Connection) -> None:

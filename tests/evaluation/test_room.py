@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from gauntlet.attacks import PGD
 from gauntlet.errors import AttackFailed, UserError
@@ -46,14 +47,25 @@ def test_the_whole_chunk_is_begun_anew_in_halves_and_no_later_one_asks_for_as_mu
     assert attack.asked == [20, 10, 5, *[2] * 20]
 
 
+class OneByOne(nn.Module):
+    """Sees every image alone: on some processors the sums of a batch round otherwise than those of its parts."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return torch.cat([self.network(image) for image in images.split(1)])
+
+
 def test_the_records_are_those_of_the_whole_chunk():
-    """In float64, where parts change no more than how sums are rounded on some processors."""
-    batch = subject().examples[slice(0, 20)]
+    """Of a classifier for which parts change nothing."""
+    one = subject(classifier=OneByOne(subject().classifier))
+    batch = one.examples[slice(0, 20)]
     seeds = torch.arange(20)
-    whole, parted = (examine(subject(), attack, batch, seeds) for attack in (attacks()["linf"], hungry(3)))
-    for name in whole.keys() - {"seconds", "example_id", "margin"}:
+    whole, parted = (examine(one, attack, batch, seeds) for attack in (attacks()["linf"], hungry(3)))
+    for name in whole.keys() - {"seconds", "example_id"}:
         assert whole[name] == parted[name]
-    assert whole["margin"] == pytest.approx(parted["margin"], rel=1e-9)
     assert [int(i) for i in whole["example_id"]] == [int(i) for i in parted["example_id"]]
 
 

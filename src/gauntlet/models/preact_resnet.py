@@ -57,8 +57,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Sequential(*projection)
 
     def forward(self, maps: Tensor) -> Tensor:
-        active = self.bn1(maps).relu_()
-        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu_())
+        active = self.bn1(maps).relu()
+        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu())
         return change + self.shortcut(active)
 
 

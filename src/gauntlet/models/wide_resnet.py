@@ -64,8 +64,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else None
 
     def forward(self, maps: Tensor) -> Tensor:
-        active = self.bn1(maps).relu_()
-        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu_())
+        active = self.bn1(maps).relu()
+        change: Tensor = self.conv2(self.bn2(self.conv1(active)).relu())
         return change + (maps if self.shortcut is None else self.shortcut(active))
 
 
