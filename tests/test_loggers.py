@@ -5,10 +5,24 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import polars as pl
 
 from gauntlet.loggers import MetricsCSV
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A W&B server that knows nobody."""
+
+    def do_POST(self):
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b'{"error": "user is not logged in"}')
+
+    def log_message(self, *_):
+        pass
 
 
 def logged(folder, *rows):
@@ -57,3 +71,35 @@ def test_wandb_is_offline_without_asking_where_nobody_is_logged_in(tmp_path):
     history = [json.loads(line) for line in read.stdout.splitlines() if '"history"' in line]
     assert any(record["history"]["item"].get("loss") == 0.25 for record in history)
     assert len(list(tmp_path.glob("wandb/offline-run-*-def"))) == 1  # the next job of a sweep has a run of its own
+
+
+def test_a_refusal_of_wandb_is_said_in_a_line_with_the_way_out(tmp_path):
+    script = textwrap.dedent(
+        f"""
+        from gauntlet.errors import UserError
+        from gauntlet.loggers import wandb_finished, wandb_logger
+        logger = wandb_logger({str(tmp_path)!r}, project="p", name="n", group="g", run_id="abc")
+        try:
+            with wandb_finished():
+                logger.experiment
+        except UserError as error:
+            print(error)
+        """
+    )
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    known = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k != "NETRC"} | {
+        "HOME": str(tmp_path),
+        "WANDB_API_KEY": 40 * "0",
+        "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}",
+        "WANDB_MODE": "online",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=known, capture_output=True, text=True, check=True, timeout=120
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "401" in done.stdout
+    assert "WANDB_MODE=offline" in done.stdout

@@ -109,22 +109,25 @@ def take_slices(sides: Sequence[Side], turns: int, device: torch.device) -> list
 
 
 def _sliced(sides: Sequence[Side]) -> list[tuple[float, float | None]]:
-    """What each side took in one run, and how strong it was."""
+    """What each side took in one run, and how strong it was. The first side that fails ends it for all."""
     fork = multiprocessing.get_context("fork")
     pipes = [fork.Pipe(duplex=False) for _ in sides]
     running: list[BaseProcess] = []
     try:
         for side, (_, told) in zip(sides, pipes, strict=True):
-            running.append(fork.Process(target=_one, args=(side, told), daemon=True))
+            running.append(fork.Process(target=_one, args=(side, told), name=side.name, daemon=True))
             running[-1].start()
             _signal(running[-1], signal.SIGSTOP)
             told.close()
-        while any(process.is_alive() for process in running):
-            for process in filter(BaseProcess.is_alive, running):
-                _signal(process, signal.SIGCONT)
-                process.join(_SLICE)
+        while not all(process.exitcode == 0 for process in running):
+            for process in running:
+                if process.is_alive():
+                    _signal(process, signal.SIGCONT)
+                    process.join(_SLICE)
                 if process.is_alive():
                     _signal(process, signal.SIGSTOP)
+                elif process.exitcode != 0:
+                    raise ChildProcessError(f"{process.name} failed (exit code {process.exitcode})")
         return [heard.recv() for heard, _ in pipes]
     finally:
         for process in running:

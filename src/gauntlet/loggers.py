@@ -15,6 +15,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
 
 _SECONDS = 5.0  # between two writes of the metrics; a checkpoint to go on from writes them too
@@ -106,11 +107,20 @@ def finish_wandb(exit_code: int = 0) -> None:
 
 @contextmanager
 def wandb_finished() -> Iterator[None]:
-    """End the W&B run with the job, however the job ends."""
+    """End the W&B run with the job, however the job ends.
+
+    Raises:
+        UserError: W&B refused the run, or could not be reached; what the job has written stays.
+    """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         finish_wandb(exit_code=1)
+        if "wandb" in sys.modules and isinstance(error, sys.modules["wandb"].errors.Error):
+            raise UserError(
+                f"W&B: {error}; what is done is kept, and the same command goes on from here: log in anew with"
+                " `wandb login`, or set WANDB_MODE=offline and send it later with `wandb sync`"
+            ) from error
         raise
     finish_wandb()
 
