@@ -19,6 +19,7 @@ from gauntlet.evaluation import AttackSuite
 from gauntlet.launch.config import WAYS_TO_DATA
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.rehearsal import rehearse_attack
+from gauntlet.models.layout import channels_last
 from gauntlet.scopes import evaluating
 
 
@@ -86,7 +87,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> n
         raise UserError(
             f"the model gives logits {list(logits.shape)} for one image: expected [1, {config['dataset']['classes']}]"
         )
-    return classifier.to(memory_format=torch.channels_last)
+    return channels_last(classifier)
 
 
 def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> Defense:
