@@ -271,6 +271,7 @@ STANDARD = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a quarter of an hour on one core of a processor without AVX-512
 @pytest.mark.parametrize(
     ("name", "threat"), [(name, threat) for name, threats in STANDARD.items() for threat in threats], ids=str
 )
