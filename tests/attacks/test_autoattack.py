@@ -203,10 +203,7 @@ def test_breaks_what_the_package_breaks_at_full_budgets(package, attack, norm):
     bound = {"Linf": 6 / 255, "L2": 0.6, "L1": 12.0}[norm]
     ours, theirs = compare("delta", attack, norm, bound, 24, steps=100, queries=1000, targets=9)
     assert ((ours > 0) != (theirs > 0)).sum() <= (4 if attack == "square" else 2)
-    if attack == "square":  # how far a random search comes on one image is chance: in 16 tries a lead of -2.1 to 0.8
-        assert (ours > 0).sum() >= (theirs > 0).sum() - 2
-    else:
-        assert (ours > -0.5)[(theirs > 0) & (ours <= 0)].all()
+    assert (ours > -0.5)[(theirs > 0) & (ours <= 0)].all()
 
 
 def in_turn(threat, steps=100, queries=5000, targets=9, restarts=1):
@@ -271,7 +268,7 @@ STANDARD = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # a quarter of an hour on one core of a processor without AVX-512
+@pytest.mark.timeout(1800)  # up to 740 s on a processor without AVX-512, beside other jobs
 @pytest.mark.parametrize(
     ("name", "threat"), [(name, threat) for name, threats in STANDARD.items() for threat in threats], ids=str
 )
