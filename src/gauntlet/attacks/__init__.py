@@ -1,6 +1,7 @@
 """Attacks: algorithms that search threat models. One file each."""
 
 from gauntlet.attacks.apgd import APGD
+from gauntlet.attacks.attack import Adversarial, Attack, Verified
 from gauntlet.attacks.clean import Clean
 from gauntlet.attacks.combined import RandomChoice, WorstCase
 from gauntlet.attacks.fab import FAB
@@ -13,7 +14,7 @@ from gauntlet.attacks.multipliers import Bracketed, Tenfold
 from gauntlet.attacks.pgd import PGD
 from gauntlet.attacks.ppgd import PerceptualPGD
 from gauntlet.attacks.projections import Bisection, Newton, NoProjection, OntoRegion, OvershootingNewton
-from gauntlet.attacks.search import Adversarial, Attack, Search
+from gauntlet.attacks.search import Search
 from gauntlet.attacks.sparse_apgd import SparseAPGD
 from gauntlet.attacks.square import Square
 from gauntlet.attacks.steps import Adam, Constant, Geometric, Normalised, Sign, Steepest
@@ -51,5 +52,6 @@ __all__ = [
     "Steepest",
     "Stopped",
     "Tenfold",
+    "Verified",
     "WorstCase",
 ]

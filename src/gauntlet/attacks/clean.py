@@ -6,21 +6,16 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from gauntlet.attacks.search import Adversarial
+from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.checks import check_batch
 from gauntlet.threats import ThreatModel, Unchanged
 
 
 @dataclass(frozen=True)
-class Clean:
+class Clean(Attack):
     """Gives the images back as they came."""
 
     threat_model: ThreatModel = field(default_factory=Unchanged)
-
-    @property
-    def stays_inside(self) -> bool:
-        """True."""
-        return True
 
     def __call__(
         self,

@@ -6,7 +6,7 @@ back mean one thing.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from gauntlet.attacks.search import Adversarial, Attack
+from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.checks import check_answers, check_batch, check_labels
 from gauntlet.identity import describe, weights_of
 from gauntlet.losses import margin
@@ -70,7 +70,7 @@ class Sortie:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Combination(ABC):
+class Combination(Attack):
     """Attacks under one threat model.
 
     Args:
@@ -135,11 +135,6 @@ class WorstCase(Combination):
                 f"{free} do not promise to stay inside their threat model, so that their success is none: give them a"
                 f" projection"
             )
-
-    @property
-    def stays_inside(self) -> bool:
-        """True: every attack promised."""
-        return True
 
     def combine(self, sortie: Sortie, found: Adversarial, noise: Noise) -> None:
         """As above."""

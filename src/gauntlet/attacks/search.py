@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
-from typing import NamedTuple, Protocol, final, runtime_checkable
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.attacks.iterates import Best
 from gauntlet.attacks.quest import Iterate, Quest
 from gauntlet.checks import check_batch, guard
@@ -21,37 +22,8 @@ from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Region, ThreatModel
 
 
-class Adversarial(NamedTuple):
-    """What an attack gives back for a batch of N."""
-
-    images: Tensor
-    """`[N, C, H, W]` in [0, 1]."""
-    params: Tensor
-    """`[N, …]`; the region makes the images from them."""
-    size: Tensor
-    """`[N]`, share of the bound used."""
-
-
-@runtime_checkable
-class Attack(Protocol):
-    """(algorithm, threat model): a search for an image that the classifier gets wrong."""
-
-    @property
-    def threat_model(self) -> ThreatModel:
-        """What the adversary may do."""
-
-    @property
-    def stays_inside(self) -> bool:
-        """Whether every image that comes back belongs to the threat model; if not, it joins no union."""
-
-    def __call__(
-        self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
-    ) -> Adversarial:
-        """Attack a batch; as `Search.__call__`."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Search(ABC):
+class Search(Attack):
     """An attack: a search inside a threat model for images that a classifier gets wrong.
 
     Args:
@@ -73,11 +45,6 @@ class Search(ABC):
                 f"{self.restarts} restarts of an attack that returns {type(self.iterate).__name__.lower()} iterates:"
                 f" expected 1, or more with the best iterate, which remembers the earlier ones"
             )
-
-    @property
-    def stays_inside(self) -> bool:
-        """True: a search projects unless it says otherwise."""
-        return True
 
     @final
     def __call__(

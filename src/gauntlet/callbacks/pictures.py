@@ -8,7 +8,6 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialDefense
 from gauntlet.defenses.adversarial import MONITOR
 from gauntlet.files import write_atomically
@@ -44,7 +43,7 @@ class TrainingPictures(Callback):
     def _drawn(self, trainer: Trainer, defense: AdversarialDefense) -> bytes:
         validation = trainer.datamodule.splits.validation  # type: ignore[attr-defined]
         some = validation[slice(0, self.count)]
-        batch = Batch(*(part.to(defense.device) for part in some))
+        batch = some.to(defense.device)
         rows = [("clean", batch.images.cpu(), captions_of(some.labels, some.labels))]
         for name, attack in defense.attacks.items():
             found = defense.attacked(attack, batch, defense.attack_seeds(name, batch, MONITOR)).images

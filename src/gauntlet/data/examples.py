@@ -23,6 +23,21 @@ class Batch(NamedTuple):
     """`[N]` int64."""
     ids: Tensor
     """`[N]` int64: the same example has the same id in every split, run and machine."""
+    codes: Tensor | None = None
+    """`[N, …]`: what a generator makes the images from, where the dataset or an inversion knows it."""
+
+    def rows(self, keep: slice | Tensor | Sequence[int]) -> Batch:
+        """Some of the examples; `keep` is a slice, a mask or indices over N."""
+        return self.mapped(lambda part: part[keep])
+
+    def to(self, device: torch.device) -> Batch:
+        """The same examples on another device."""
+        return self.mapped(lambda part: part.to(device))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same change to every tensor."""
+        codes = None if self.codes is None else change(self.codes)
+        return Batch(change(self.images), change(self.labels), change(self.ids), codes)
 
 
 class Split(Protocol):

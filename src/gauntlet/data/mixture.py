@@ -130,8 +130,9 @@ class Joined(Dataset[Batch]):
         first = fetch(self.first, rows[places[0]], places[0])
         second = fetch(self.second, rows[places[1]] - len(self.first), places[1])
         back = torch.cat(places).argsort()
-        parts = zip(first, second._replace(ids=~second.ids), strict=True)
-        return Batch(*(torch.cat(both)[back.to(both[0].device)] for both in parts))
+        back = back.to(first.labels.device)
+        images, labels = torch.cat((first.images, second.images)), torch.cat((first.labels, second.labels))
+        return Batch(images, labels, torch.cat((first.ids, ~second.ids))).rows(back)
 
 
 class MixedBatches(EpochBatches):

@@ -84,7 +84,7 @@ class AdversarialDefense(Defense):
         images = batch.images.clone()
         if chosen.any():
             seeds = self.attack_seeds(name, batch, self.current_epoch)[chosen]
-            found = self.attacked(self.attacks[name], Batch(*(part[chosen] for part in batch)), seeds)
+            found = self.attacked(self.attacks[name], batch.rows(chosen), seeds)
             images[chosen] = found.images.to(images.dtype)
             self.note("train", int(chosen.sum()), **{f"size{self._suffix(name)}": found.size.mean()})
         return images

@@ -96,4 +96,4 @@ class VariationRegularised(AdversarialTraining):
 
 def _twice(batch: Batch) -> Batch:
     """Every example, then every example again."""
-    return Batch(*(torch.cat((part, part)) for part in batch))
+    return batch.mapped(lambda part: torch.cat((part, part)))

@@ -46,7 +46,7 @@ def cost_of(subject: Subject, attack: Attack, grid: Grid) -> Cost:
     of an example, the rest the price of a call.
     """
     few = subject.examples[slice(0, min(_PROBE, len(subject.examples)))]
-    many = Batch(*(torch.cat([part] * _TIMES) for part in few))
+    many = few.mapped(lambda part: torch.cat([part] * _TIMES))
     with _counted(subject, attack, few) as counts:
         _, small = _timed(subject, attack, few, grid)
     rows, large = _timed(subject, attack, many, grid)

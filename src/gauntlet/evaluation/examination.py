@@ -61,7 +61,7 @@ def examine(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> Ro
     """
 
     def measure(rows: slice) -> Rows:
-        return _examined(subject, attack, Batch(*(part[rows] for part in batch)), seeds[rows])
+        return _examined(subject, attack, batch.rows(rows), seeds[rows])
 
     return subject.room.fitted(digest(describe(attack)), batch, measure)
 

@@ -38,7 +38,7 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
         seed: of the attacks.
     """
     device = device_of(classifier)
-    images, labels, ids = (part.to(device) for part in batch)
+    images, labels, ids, _ = batch.to(device)
     with exact(), evaluating(classifier):
         found = [_same_twice(classifier, images), _logits(classifier, images)]
         if not found[0].raised:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation.examination import Subject, examine
 from gauntlet.evaluation.outcomes import SCHEMA
@@ -122,7 +121,7 @@ class Work:
             keep = [row for row, example in enumerate(batch.ids.tolist()) if example in standing]
             if not keep:
                 return pl.DataFrame(schema=SCHEMA)
-            batch = Batch(*(part[keep] for part in batch))
+            batch = batch.rows(keep)
         attack = self.suite.attacks[name]
         return pl.DataFrame(examine(self.subject, attack, batch, self.grid.seeds(attack, batch)), schema=SCHEMA)
 

@@ -63,12 +63,12 @@ def _right_ones(subject: Subject, count: int) -> Batch:
     with torch.no_grad(), evaluating(subject.classifier), exact():
         right = (subject.classifier(some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
     chosen = right[:count] if len(right) else torch.arange(min(count, len(some.labels)))
-    return Batch(*(part[chosen] for part in some))
+    return some.rows(chosen)
 
 
 def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
     attack, device = suite.attacks[name], device_of(subject.classifier)
-    on = Batch(*(part.to(device) for part in batch))
+    on = batch.to(device)
     with exact():
         found = attacked(attack, subject.classifier, on.images, on.labels, grid.seeds(attack, on))
         with torch.no_grad(), evaluating(subject.classifier):
