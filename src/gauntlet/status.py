@@ -76,7 +76,7 @@ def progress_of(folder: Path) -> str:
     if not begun(folder):
         return "preparing"
     if run.weights.exists() or not (folder / "config.yaml").exists():
-        chunks = sum(1 for _ in run.outcomes.glob("*/*.parquet"))
+        chunks = sum(1 for _ in run.records.glob("*/*.parquet"))
         return f"evaluating, {chunks} chunks done"
     epochs = int(run.config()["trainer"]["max_epochs"])
     rows = _metrics(folder / "metrics.csv")

@@ -2,7 +2,6 @@
 
 from gauntlet.attacks.apgd import APGD
 from gauntlet.attacks.attack import Adversarial, Attack, Verified
-from gauntlet.attacks.clean import Clean
 from gauntlet.attacks.combined import RandomChoice, WorstCase
 from gauntlet.attacks.fab import FAB
 from gauntlet.attacks.fast_lpa import FastLagrangianPerceptualAttack
@@ -30,7 +29,6 @@ __all__ = [
     "Bisection",
     "Bracketed",
     "CentralDifference",
-    "Clean",
     "Constant",
     "DoubleBackward",
     "FastLagrangianPerceptualAttack",

@@ -48,6 +48,11 @@ class Attack(ABC):
         """Whether every image that comes back belongs to the threat model; if not, it joins no union."""
         return True
 
+    @property
+    def gradient_free(self) -> bool:
+        """Whether the search asks for logits alone."""
+        return False
+
     @abstractmethod
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None

@@ -39,6 +39,11 @@ class PGD(Search):
         if self.steps < 0 or not self.step_size > 0:
             raise ValueError(f"PGD of {self.steps} steps of {self.step_size}: expected steps ≥ 0 and a step_size > 0")
 
+    @property
+    def gradient_free(self) -> bool:
+        """Without steps it draws random images."""
+        return self.steps == 0
+
     def search(self, quest: Quest) -> None:
         """As in the paper."""
         quest.params = quest.region.project(quest.params)

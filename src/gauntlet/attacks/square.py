@@ -44,6 +44,11 @@ class Square(Search):
                 f" share in (0, 1]"
             )
 
+    @property
+    def gradient_free(self) -> bool:
+        """True: it counts queries."""
+        return True
+
     @torch.no_grad()
     def search(self, quest: Quest) -> None:
         """Algorithm 1."""

@@ -1,14 +1,17 @@
-"""Common corruptions: fifteen ways in which pictures get worse that nobody means harm by, five severities each."""
+"""Common corruptions: fifteen types in five severities, their files, suite, errors and part of a report."""
 
+from gauntlet.corruptions.aggregate import CorruptionError
 from gauntlet.corruptions.blurs import DefocusBlur, GlassBlur, MotionBlur, ZoomBlur
 from gauntlet.corruptions.cifar10_c import CIFAR10C
-from gauntlet.corruptions.common import SEVERITIES, TYPES, Corrupted, Corruption, Generated
+from gauntlet.corruptions.common import SEVERITIES, TYPES, GeneratedCorruption
 from gauntlet.corruptions.digital import Contrast, ElasticTransform, JPEGCompression, Pixelate
+from gauntlet.corruptions.errors import Errors, Relative, errors_of, read_errors, relative_to
 from gauntlet.corruptions.frost import Frost
 from gauntlet.corruptions.imagenet_c import ImageNetC
 from gauntlet.corruptions.noises import GaussianNoise, ImpulseNoise, ShotNoise
 from gauntlet.corruptions.operation import Operation
-from gauntlet.corruptions.stored import Collection, LookedUp, Stored
+from gauntlet.corruptions.stored import Collection, StoredCorruption
+from gauntlet.corruptions.suite import cifar10_c, corruption_suite, imagenet_c
 from gauntlet.corruptions.weather import Brightness, Fog, Snow
 
 __all__ = [
@@ -18,24 +21,30 @@ __all__ = [
     "Brightness",
     "Collection",
     "Contrast",
-    "Corrupted",
-    "Corruption",
+    "CorruptionError",
     "DefocusBlur",
     "ElasticTransform",
+    "Errors",
     "Fog",
     "Frost",
     "GaussianNoise",
-    "Generated",
+    "GeneratedCorruption",
     "GlassBlur",
     "ImageNetC",
     "ImpulseNoise",
     "JPEGCompression",
-    "LookedUp",
     "MotionBlur",
     "Operation",
     "Pixelate",
+    "Relative",
     "ShotNoise",
     "Snow",
-    "Stored",
+    "StoredCorruption",
     "ZoomBlur",
+    "cifar10_c",
+    "corruption_suite",
+    "errors_of",
+    "imagenet_c",
+    "read_errors",
+    "relative_to",
 ]

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gauntlet.attacks import Adversarial
-from gauntlet.checks import check_batch
-from gauntlet.corruptions.common import Unsearched, as_integers, check_place, shown
+from gauntlet.corruptions.common import check_place
+from gauntlet.data import Batch
 from gauntlet.data.examples import unit
 from gauntlet.errors import UserError
 from gauntlet.identity import PLACE
+from gauntlet.noise import Noise
+from gauntlet.transforms import Transform
 
 
 class Collection(Protocol):
@@ -41,8 +42,8 @@ class Collection(Protocol):
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Images from published files.
+class StoredCorruption(Transform):
+    """Images from published files, looked up by the ids of the examples.
 
     Args:
         type: one of `TYPES`.
@@ -55,7 +56,6 @@ class Stored:
     files: Collection = field(metadata=PLACE)
     content: str = field(init=False)
     """A digest of the files."""
-    bound: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         check_place(self.type, self.severity)
@@ -71,72 +71,21 @@ class Stored:
         """`CIFAR-10-C`, `ImageNet-C`."""
         return self.files.name
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> StoredRegion:
-        """The published images, one per id."""
-        return StoredRegion(images, 0.0, self)
-
-
-@dataclass(frozen=True)
-class StoredRegion(Unsearched):
-    """The published images of a batch; the integers of the params are ids."""
-
-    threat: Stored
-
     @torch.no_grad()
-    def perturb(self, params: Tensor) -> Tensor:
-        """The images in the files.
+    def __call__(self, batch: Batch, noise: Noise) -> Tensor:
+        """`[N, C, H, W]` published images of the examples with the batch's ids.
 
         Raises:
-            UserError: they are of another size.
+            UserError: an example has no image in the files, or has another label or another size there.
         """
-        found = unit(self.threat.files.images(self.threat.type, self.threat.severity, as_integers(params.cpu())))
-        if len(found) and found.shape != self.images.shape:
+        ids = batch.ids.cpu()
+        labels = self.files.labels(ids)
+        if labels is not None and not labels.equal(batch.labels.cpu()):
+            raise UserError(f"{self.source} has other labels for these examples: fetch labels.npy again")
+        found = unit(self.files.images(self.type, self.severity, ids))
+        if len(found) and found.shape != batch.images.shape:
             raise UserError(
-                f"{self.threat.source} has images of {list(found.shape[1:])}, the dataset of"
-                f" {list(self.images.shape[1:])}: leave attack_suite.published out to generate them"
+                f"{self.source} has images of {list(found.shape[1:])}, the dataset of"
+                f" {list(batch.images.shape[1:])}: leave attack_suite.published out to generate them"
             )
-        return found.reshape(self.images.shape).to(self.images)
-
-
-@dataclass(frozen=True)
-class LookedUp:
-    """Shows each example its published corrupted image. What other attacks take for seeds are the examples' ids here.
-
-    Args:
-        threat_model: which corruption, from which files.
-    """
-
-    threat_model: Stored
-
-    @property
-    def stays_inside(self) -> bool:
-        """True."""
-        return True
-
-    def __call__(
-        self,
-        classifier: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        seeds: Tensor | None = None,
-    ) -> Adversarial:
-        """`[N, C, H, W]` published images.
-
-        Args:
-            classifier: plays no part.
-            images: `[N, C, H, W]`, the clean ones.
-            labels: `[N]`, compared with those of the files.
-            seeds: `[N]`, the ids of the examples.
-
-        Raises:
-            UserError: an example has no image in the files, or has another label there.
-            ValueError: no ids.
-        """
-        check_batch(images, labels)
-        if seeds is None:
-            raise ValueError("published corruptions are looked up by example: give seeds=<ids of the examples>")
-        theirs = self.threat_model.files.labels(seeds)
-        if theirs is not None and not theirs.equal(labels.cpu()):
-            raise UserError(f"{self.threat_model.source} has other labels for these examples: fetch labels.npy again")
-        return shown(self.threat_model.around(images), seeds)
+        return found.reshape(batch.images.shape).to(batch.images)

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 
+from gauntlet.evaluation.estimates import Estimate
 from gauntlet.noise import Noise, mix
 
 _BLOCK = 1 << 18  # draws held at once: what a processor's cache holds
 
 
-class Mean(NamedTuple):
-    """A mean with its 95 % interval, in the numbers' own unit."""
-
-    value: float
-    low: float
-    high: float
-    examples: int
-
-
-def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples: int = 1000) -> list[Mean]:
+def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples: int = 1000) -> list[Estimate]:
     """The means of several columns of the same examples, with percentile intervals.
 
     The examples are drawn again with replacement, the same ones for all columns (Efron, "Bootstrap methods: another
@@ -44,7 +35,7 @@ def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples
     rows = [_resampled(values, mix(seed, block)) for block in torch.arange(resamples).split(max(1, _BLOCK // count))]
     low, high = torch.cat(rows, 1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=1)
     means = values.mean(1)
-    return [Mean(*numbers, count) for numbers in zip(means.tolist(), low.tolist(), high.tolist(), strict=True)]
+    return [Estimate(*numbers, count, "") for numbers in zip(means.tolist(), low.tolist(), high.tolist(), strict=True)]
 
 
 def _resampled(values: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:

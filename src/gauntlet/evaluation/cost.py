@@ -12,11 +12,11 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from gauntlet.attacks import Attack
 from gauntlet.data import Batch
-from gauntlet.evaluation.examination import Subject, device_of, examine
 from gauntlet.evaluation.grid import Grid
-from gauntlet.evaluation.outcomes import SCHEMA, as_parquet
+from gauntlet.evaluation.store import as_parquet
+from gauntlet.evaluation.suite import Entry
+from gauntlet.evaluation.verification import Subject, device_of, measure_chunk
 from gauntlet.models import Tapped
 from gauntlet.scopes import evaluating, exact
 
@@ -39,22 +39,21 @@ class Cost:
     """Of the file of records; an upper bound."""
 
 
-def cost_of(subject: Subject, attack: Attack, grid: Grid) -> Cost:
-    """Run the attack on a few examples, twice.
+def cost_of(subject: Subject, entry: Entry, grid: Grid) -> Cost:
+    """Run the entry on a few examples, twice.
 
     The second time on the same examples several times over, with the same random numbers: the difference is the price
     of an example, the rest the price of a call.
     """
     few = subject.examples[slice(0, min(_PROBE, len(subject.examples)))]
     many = few.mapped(lambda part: torch.cat([part] * _TIMES))
-    with _counted(subject, attack, few) as counts:
-        _, small = _timed(subject, attack, few, grid)
-    rows, large = _timed(subject, attack, many, grid)
+    with _counted(subject, entry, few) as counts:
+        _, small = _timed(subject, entry, few, grid)
+    frame, large = _timed(subject, entry, many, grid)
     chunk = grid.chunks(subject)[0]
     size = chunk.stop - chunk.start
     per_example = max(0.0, (large - small) / (len(many.labels) - len(few.labels)))
     seconds = max(0.0, small - per_example * len(few.labels)) + per_example * size
-    frame = pl.DataFrame(rows, schema=SCHEMA)
     empty = len(as_parquet(frame.clear()))
     own, *others = counts
     per = len(few.labels)
@@ -63,17 +62,17 @@ def cost_of(subject: Subject, attack: Attack, grid: Grid) -> Cost:
     return Cost(own.forwards / per - 2, own.backwards / per, foreign, seconds, disk)
 
 
-def _timed(subject: Subject, attack: Attack, batch: Batch, grid: Grid) -> tuple[dict[str, Any], float]:
+def _timed(subject: Subject, entry: Entry, batch: Batch, grid: Grid) -> tuple[pl.DataFrame, float]:
     start = time.perf_counter()
-    rows = examine(subject, attack, batch, grid.seeds(attack, batch))
-    return rows, time.perf_counter() - start
+    chunk = measure_chunk(subject, entry, batch, grid.noise(entry, batch))
+    return chunk.records, time.perf_counter() - start
 
 
 @contextmanager
-def _counted(subject: Subject, attack: Attack, batch: Batch) -> Iterator[list[Passes]]:
+def _counted(subject: Subject, entry: Entry, batch: Batch) -> Iterator[list[Passes]]:
     """Passes of the classifier, then of every other network in the attack."""
     classifier, device = subject.classifier, device_of(subject.classifier)
-    others = [network for network in networks_in(attack) if network is not classifier]
+    others = [network for network in networks_in(entry) if network is not classifier]
     with counted_passes((classifier, *others), batch.images[:1].to(device)) as counts:
         yield counts
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.identity import describe, digest, weights_of
+from gauntlet.threats import ThreatModel
 
 Bounds = tuple[float, ...]
 """Of every threat model inside one, in order: a composition has one for each part."""
@@ -25,12 +26,18 @@ def families(suite: AttackSuite, names: Iterable[str]) -> dict[str, dict[Bounds,
     """
     found: dict[str, dict[Bounds, list[str]]] = {}
     for name in names:
-        threat = suite.attacks[name].threat_model
+        threat = suite.entries[name].threat_model
         if threat.bound:
-            bounds: list[float] = []
-            kind = digest([_without_bounds(threat, bounds), weights_of(threat)])
-            found.setdefault(kind, {}).setdefault(tuple(bounds), []).append(name)
+            kind, bounds = family_of(threat)
+            found.setdefault(kind, {}).setdefault(bounds, []).append(name)
     return found
+
+
+def family_of(threat_model: ThreatModel) -> tuple[str, Bounds]:
+    """A digest of a threat model whatever its bounds, and these."""
+    bounds: list[float] = []
+    kind = digest([_without_bounds(threat_model, bounds), weights_of(threat_model)])
+    return kind, tuple(bounds)
 
 
 def next_smaller(bounds: Bounds, others: Iterable[Bounds]) -> list[Bounds]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from gauntlet.errors import NotFiniteError, UserError
-from gauntlet.evaluation.examination import Subject, device_of
+from gauntlet.evaluation.verification import Subject, device_of
 from gauntlet.scopes import evaluating, exact
 
 

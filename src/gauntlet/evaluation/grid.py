@@ -1,4 +1,4 @@
-"""The grid: every attack on every example, in chunks that survive whatever happens to the process."""
+"""The grid: every entry of a suite on every example, in chunks that survive whatever happens to the process."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from gauntlet.attacks import Attack
-from gauntlet.corruptions import LookedUp
 from gauntlet.data import Batch
-from gauntlet.evaluation.examination import Subject, attacked, device_of, examine
 from gauntlet.evaluation.modes import Full, Mode
-from gauntlet.evaluation.outcomes import OutcomeFolder
-from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.evaluation.work import Progress, Work
+from gauntlet.evaluation.runner import GridRunner, Progress
+from gauntlet.evaluation.store import RecordFolder
+from gauntlet.evaluation.suite import AttackSuite, Entry
+from gauntlet.evaluation.verification import Subject
 from gauntlet.identity import describe, digest, weights_of
-from gauntlet.noise import mix
-
-__all__ = ["Grid", "Subject", "attacked", "device_of", "examine"]
+from gauntlet.kinds import Kind
+from gauntlet.noise import Noise, mix
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How it is done.
+    """How a suite is run.
 
     Args:
         seed: of the attacks' random numbers; the same for all classifiers, so that they are compared in pairs.
@@ -34,6 +29,9 @@ class Grid:
         mode: on whom each attack is run.
         probed: on how many of these examples the sanity checks are made afterwards, at about four times the suite's
             price for each.
+        multiple: of the certified radius, at which attacks must break half of those examples, or the soundness check
+            is marked as without power.
+        keep_images: keep the images that records are about, beside them.
         rank: this process.
         world: how many processes share the chunks; they need not know of each other.
     """
@@ -43,6 +41,8 @@ class Grid:
     examples: int | None = None
     mode: Mode = field(default_factory=Full)
     probed: int = 32
+    multiple: float = 4.0
+    keep_images: bool = False
     rank: int = 0
     world: int = 1
 
@@ -50,19 +50,21 @@ class Grid:
         if min(self.chunk, self.probed) < 1 or (self.examples is not None and self.examples < 1):
             given = f"chunk {self.chunk}, examples {self.examples}, probed {self.probed}"
             raise ValueError(f"{given}: expected at least 1 of each")
+        if not 1 <= self.multiple < float("inf"):
+            raise ValueError(f"multiple {self.multiple}: expected a multiple of the certified radius, at least 1")
 
-    def folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, OutcomeFolder]:
-        """Where the outcomes of each attack of a suite belong."""
+    def folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
+        """Where the records of each entry of a suite belong."""
         places = self.full_folders(subject, suite, root)
-        for name in suite.attacks:
+        for name, entry in suite.entries.items():
             if earlier := self.mode.earlier(suite, name):
                 among = [digest(places[other].identity) for other in earlier]
                 identity = {**places[name].identity, "survivors_of": among}
-                places[name] = OutcomeFolder(root, f"{name}-survivors", identity)
+                places[name] = RecordFolder(root, f"{name}-survivors", entry.kind, identity)
         return places
 
-    def full_folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, OutcomeFolder]:
-        """Where they belong if every attack is run on every example."""
+    def full_folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
+        """Where they belong if every entry is run on every example."""
         common: dict[str, Any] = {
             "classifier": describe(subject.classifier),
             "reference": None
@@ -72,12 +74,14 @@ class Grid:
             "dataset": subject.fingerprint,
             "examples": self.examples,
             "seed": self.seed,
-            "precision": "float32",
             "chunk": self.chunk,
         }
         if subject.calibrated.digest:
             common["calibrated"] = subject.calibrated.digest
-        return {name: OutcomeFolder(root, name, _of(attack) | common) for name, attack in suite.attacks.items()}
+        return {
+            name: RecordFolder(root, name, entry.kind, measured_by(entry) | common)
+            for name, entry in suite.entries.items()
+        }
 
     def chunks(self, subject: Subject) -> list[slice]:
         """Which examples are in which chunk."""
@@ -86,28 +90,36 @@ class Grid:
 
     def run(
         self, subject: Subject, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
-    ) -> dict[str, OutcomeFolder]:
+    ) -> dict[str, RecordFolder]:
         """Do what is missing: this process's share, then whatever no other process is at. Returns when all is done.
 
         Args:
-            subject: who.
-            suite: under which attacks.
-            root: `outcomes/` of the run folder.
-            done: told after every chunk, and of those that were there.
+            subject: the classifier.
+            suite: what it is measured by.
+            root: `records/` of the run folder.
+            done: called after every chunk, also of those that were there.
 
         Raises:
-            UserError: attacks failed; all that could be done without them is done.
+            UserError: entries failed; all that could be done without them is done.
         """
-        work = Work(self, subject, suite, root, done)
-        work.finish()
-        return work.folders
+        runner = GridRunner(self, subject, suite, root, done)
+        runner.finish()
+        return runner.folders
 
-    def seeds(self, attack: Attack, batch: Batch) -> Tensor:
-        """`[N]`: from (seed, attack, example id); the ids themselves for what is looked up by example."""
-        if isinstance(attack, LookedUp):
-            return batch.ids
-        return mix(self.seed, int(digest(describe(attack))[:15], 16), batch.ids)
+    def noise(self, entry: Entry, batch: Batch) -> Noise:
+        """The random numbers of an entry for each example: from (seed, entry, example id)."""
+        stream = int(digest(measured_by(entry)["entry"])[:15], 16)
+        return Noise(mix(self.seed, stream, batch.ids))
 
 
-def _of(attack: Attack) -> dict[str, Any]:
-    return {"attack": describe(attack), "weights": weights_of(attack)}
+def measured_by(entry: Entry) -> dict[str, Any]:
+    """What an entry's evidence depends on: what it is, and the weights it looks through.
+
+    The bound of a threat model decides what an attack does. A minimum distance and a certified radius answer for every
+    bound, and depend on none.
+    """
+    what = describe(entry)
+    if entry.kind in (Kind.MINIMUM_DISTANCE, Kind.CERTIFICATE) and isinstance(what.get("threat_model"), dict):
+        inner = {key: value for key, value in what["threat_model"].items() if key != "bound"}
+        what = {**what, "threat_model": inner}
+    return {"kind": entry.kind.value, "entry": what, "weights": weights_of(entry)}

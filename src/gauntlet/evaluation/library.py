@@ -11,12 +11,12 @@ from torch import nn
 
 from gauntlet.data import ImageData, Split
 from gauntlet.distances import LPIPS
-from gauntlet.evaluation.examination import Subject
 from gauntlet.evaluation.first_look import first_look
 from gauntlet.evaluation.grid import Grid
-from gauntlet.evaluation.outcomes import read_outcomes
+from gauntlet.evaluation.runner import Progress
+from gauntlet.evaluation.store import read_records
 from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.evaluation.work import Progress
+from gauntlet.evaluation.verification import Subject
 from gauntlet.identity import weights_digest
 
 
@@ -30,19 +30,19 @@ def evaluate(
     folder: str | Path | None = None,
     done: Callable[[Progress], None] | None = None,
 ) -> dict[str, pl.DataFrame]:
-    """The records of every attack of a suite, by attack.
+    """The records of every entry of a suite, by entry.
 
     Args:
         classifier: images in [0, 1] to logits, normalisation included; on the device to use.
         dataset: whose test split is used, or the examples themselves.
         suite: under which attacks.
         grid: seed, chunk, how many examples, on whom; None for the defaults.
-        reference: the perceptual distance of the column `lpips`; None leaves it empty.
+        reference: the perceptual distance of the column `perceptual`; None leaves it empty.
         folder: keeps the records, so that the same call goes on where it was stopped; None keeps nothing.
         done: told after every chunk.
 
     Returns:
-        One frame per attack, a row per example, the columns of `gauntlet.evaluation.outcomes.SCHEMA`. All but
+        One frame per entry, a row per example, the columns of `gauntlet.evaluation.evidence.SCHEMAS`. All but
         `seconds` equal those of `evaluate.py` for the same weights, examples, suite and grid.
 
     Raises:
@@ -59,8 +59,8 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="gauntlet-") as scratch:
         root = Path(scratch if folder is None else folder)
         folders = grid.run(subject, suite, root, done or _silent)
-        return {name: read_outcomes(place.path) for name, place in folders.items()}
+        return {name: read_records(place.path, place.kind) for name, place in folders.items()}
 
 
 def _silent(progress: Progress) -> None:
-    """Nobody asked."""
+    """No report."""

@@ -1,58 +1,71 @@
-"""What outcomes say: accuracies, their union, the unseen mean, each with an interval. Pure functions of records."""
+"""Accuracies, their union and their mean, each with an interval: pure functions of records."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import polars as pl
 
 from gauntlet.errors import UserError
+from gauntlet.evaluation.estimates import Estimate
 
 Z95 = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
 
 
-class Accuracy(NamedTuple):
-    """A share of examples with its 95 % interval, all in [0, 1]."""
-
-    value: float
-    low: float
-    high: float
-    examples: int
-
-
-def wilson(value: float, examples: float) -> Accuracy:
+def wilson(value: float, examples: float) -> Estimate:
     """Wilson's score interval (1927) of a share of independent examples, which may be an effective number of them."""
     if examples < 1:
         raise ValueError("an interval of no examples")
     spread = Z95 * math.sqrt(value * (1 - value) / examples + Z95**2 / (4 * examples**2))
     scale, centre = 1 + Z95**2 / examples, value + Z95**2 / (2 * examples)
-    return Accuracy(value, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale), int(examples))
+    return Estimate(value, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale), int(examples))
 
 
-def accuracy(outcomes: pl.DataFrame) -> Accuracy:
-    """The share of examples still right."""
-    return wilson(_mean(outcomes["robust"]), len(outcomes))
+def share_of(holds: pl.Series) -> Estimate:
+    """The share of examples, of `[N]` booleans, with Wilson's interval."""
+    return wilson(_mean(holds), len(holds))
 
 
-def union_accuracy(outcomes: Sequence[pl.DataFrame]) -> Accuracy:
-    """The share of examples still right under every attack."""
-    return wilson(_mean(standing(outcomes)), len(outcomes[0]))
+def accuracy(records: pl.DataFrame) -> Estimate:
+    """The share of examples that are correct in the records of an attack, a transform or a certificate."""
+    return share_of(records["correct"])
 
 
-def standing(outcomes: Sequence[pl.DataFrame]) -> pl.Series:
-    """Which examples are still right under every attack, `[N]` booleans.
+def union_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:
+    """The share of examples that are correct under every attack."""
+    return share_of(all_correct(records))
+
+
+def all_correct(records: Sequence[pl.DataFrame]) -> pl.Series:
+    """Which examples are correct under every attack, `[N]` booleans.
 
     Raises:
         UserError: the attacks were measured on different examples.
     """
-    return side_by_side(outcomes).select(pl.all_horizontal(pl.all())).to_series()
+    check_same_examples(records)
+    return every([frame["correct"] for frame in records])
 
 
-def mean_accuracy(outcomes: Sequence[pl.DataFrame]) -> Accuracy:
-    """The unweighted mean over attacks of the share of examples still right.
+def every(columns: Sequence[pl.Series]) -> pl.Series:
+    """Where all of several `[N]` booleans hold."""
+    frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
+    return frame.select(pl.all_horizontal(pl.all())).to_series()
+
+
+def mean_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:
+    """The unweighted mean over attacks of the share of examples that are correct; as `mean_share`.
+
+    Raises:
+        UserError: the attacks were measured on different examples.
+    """
+    check_same_examples(records)
+    return mean_share([frame["correct"] for frame in records])
+
+
+def mean_share(columns: Sequence[pl.Series]) -> Estimate:
+    """The unweighted mean of the shares of several `[N]` booleans of the same examples.
 
     The interval is Wilson's for as many examples as would make a share vary as much as this mean does (Korn and
     Graubard, "Confidence intervals for proportions with small expected number of positive counts", Survey Methodology
@@ -60,7 +73,8 @@ def mean_accuracy(outcomes: Sequence[pl.DataFrame]) -> Accuracy:
     the same mean nothing is known of that, and the number of examples stands. A bootstrap is no substitute near 0 and
     1, where it is far too narrow.
     """
-    means = side_by_side(outcomes).select(pl.mean_horizontal(pl.all())).to_series()
+    frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
+    means = frame.select(pl.mean_horizontal(pl.all())).to_series()
     value, examples = _mean(means), len(means)
     variance = float(means.var(ddof=0) or 0.0)  # type: ignore[arg-type]
     effective = examples * max(1.0, value * (1 - value) / variance) if variance else examples
@@ -92,20 +106,10 @@ def unseen(threat_models: Mapping[str, str], trained_on: Sequence[str]) -> list[
 _PERCEPTUAL = "perceptual"  # the name of the threat model that every narrow one is thought to lie in
 
 
-def side_by_side(outcomes: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """One row per example, one column per attack (`0`, `1`, …): whether it is still right.
-
-    Raises:
-        UserError: the attacks were measured on different examples.
-    """
-    check_same_examples(outcomes)
-    return pl.DataFrame({str(i): frame["robust"] for i, frame in enumerate(outcomes)})
-
-
-def check_same_examples(outcomes: Sequence[pl.DataFrame]) -> None:
+def check_same_examples(records: Sequence[pl.DataFrame]) -> None:
     """Raise UserError unless all records are of the same examples, in the same order."""
-    first = outcomes[0]["example_id"]
-    for frame in outcomes[1:]:
+    first = records[0]["example_id"]
+    for frame in records[1:]:
         if not frame["example_id"].equals(first):
             raise UserError(
                 f"attacks were measured on different examples ({len(first)} and {len(frame)} of them):"

@@ -1,4 +1,4 @@
-"""On whom a suite is run: all attacks on all examples, or the later ones on those still standing."""
+"""On which examples a suite is run: all of them, or the later attacks of the union on those still correct."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.kinds import Kind
 
 
 class Mode(Protocol):
@@ -16,27 +17,28 @@ class Mode(Protocol):
     suffix: ClassVar[str]
     """Of a suite's name: what one mode measured is never shown as what the other did."""
 
-    def earlier(self, suite: AttackSuite, attack: str) -> list[str]:
-        """The attacks that come before this one, and whose victims are left out of it."""
+    def earlier(self, suite: AttackSuite, entry: str) -> list[str]:
+        """The entries that come before this one, and whose successes are left out of it."""
 
 
 @dataclass(frozen=True)
 class Full:
-    """Every attack on every example: what columns of a table are made of."""
+    """Every entry on every example: what columns of a table are made of."""
 
     suffix: ClassVar[str] = ""
 
-    def earlier(self, suite: AttackSuite, attack: str) -> list[str]:
+    def earlier(self, suite: AttackSuite, entry: str) -> list[str]:
         """None."""
         return []
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """Attacks of the union only on examples that stood all earlier ones of the union: its accuracy for less work.
+    """Attacks of the union only on examples that all earlier ones of the union left correct: its accuracy for less.
 
-    The accuracy of such an attack by itself is not known afterwards. Attacks outside the union are run in full. The
-    union is that of `Full`; in float32, where the last bit depends on the batch, but for examples of tiny margin.
+    The accuracy of such an attack by itself is not known afterwards. Attacks outside the union, and every other kind of
+    entry, are run in full. The union is that of `Full`; in float32, where the last bit depends on the batch, but for
+    examples of tiny margin.
 
     Args:
         first: attacks of the union that come before the others: cheap ones that break many spare dear ones the most.
@@ -45,15 +47,17 @@ class Survivors:
     suffix: ClassVar[str] = "-survivors"
     first: Sequence[str] = ()
 
-    def earlier(self, suite: AttackSuite, attack: str) -> list[str]:
-        """Of an attack of the union, those of the union before it: `first`, then the suite's order.
+    def earlier(self, suite: AttackSuite, entry: str) -> list[str]:
+        """Of an attack of the union, the attacks and transforms of it before: `first`, then the suite's order.
 
         Raises:
-            UserError: `first` names what is not in the union.
+            UserError: `first` names what is not in the union, or is no attack; or the suite has no union.
         """
-        if strange := [name for name in self.first if name not in suite.union]:
-            raise UserError(f"mode.first names {strange}: expected attacks of the union, {list(suite.union)}")
-        if attack not in suite.union:
+        kinds = {name: one.kind for name, one in suite.entries.items()}
+        members = [name for name in kinds if name in suite.union and kinds[name] in (Kind.ATTACK, Kind.TRANSFORM)]
+        if strange := [name for name in self.first if name not in members]:
+            raise UserError(f"mode.first names {strange}: expected attacks of the union, {members}")
+        if entry not in members or kinds[entry] is not Kind.ATTACK:
             return []
-        names = [*self.first, *(name for name in suite.attacks if name in suite.union and name not in self.first)]
-        return names[: names.index(attack)]
+        names = [*self.first, *(name for name in members if name not in self.first)]
+        return names[: names.index(entry)]

@@ -22,31 +22,31 @@ class Overlap(NamedTuple):
     """How many examples exactly these attacks break."""
 
 
-def broken(outcomes: pl.DataFrame) -> pl.Series:
+def broken(records: pl.DataFrame) -> pl.Series:
     """Which examples an attack breaks, `[N]` booleans."""
-    right_before = outcomes["clean_prediction"] == outcomes["label"]
-    return (right_before & ~outcomes["robust"]).alias("broken")
+    right_before = records["clean_prediction"] == records["label"]
+    return (right_before & ~records["correct"]).alias("broken")
 
 
-def overlaps(outcomes: Mapping[str, pl.DataFrame]) -> list[Overlap]:
+def overlaps(records: Mapping[str, pl.DataFrame]) -> list[Overlap]:
     """Every area that is not empty, the largest first; together they are the examples that were right before.
 
     Args:
-        outcomes: by attack, of the same examples.
+        records: by attack, of the same examples.
 
     Raises:
         UserError: they are of different examples.
     """
-    frames = list(outcomes.values())
+    frames = list(records.values())
     check_same_examples(frames)
     right_before = frames[0]["clean_prediction"] == frames[0]["label"]
-    table = pl.DataFrame({name: broken(frame) for name, frame in outcomes.items()}).filter(right_before)
+    table = pl.DataFrame({name: broken(frame) for name, frame in records.items()}).filter(right_before)
     areas = table.group_by(pl.all()).len("area of so many examples")
     found = [
-        Overlap(tuple(name for name, hit in zip(outcomes, row[:-1], strict=True) if hit), row[-1])
+        Overlap(tuple(name for name, hit in zip(records, row[:-1], strict=True) if hit), row[-1])
         for row in areas.iter_rows()
     ]
-    order = list(outcomes)
+    order = list(records)
     return sorted(found, key=lambda area: (-area.examples, [order.index(name) for name in area.attacks]))
 
 

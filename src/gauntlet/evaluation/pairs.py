@@ -1,4 +1,4 @@
-"""Two checkpoints on the same examples: who is right where the other is wrong."""
+"""Two classifiers on the same examples: which one is correct where the other is not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.measures import Z95, check_same_examples, standing
+from gauntlet.evaluation.measures import Z95, all_correct, check_same_examples
 
 
 class Paired(NamedTuple):
@@ -67,7 +67,7 @@ def compare(
     """Two checkpoints under every attack that both have, and under `union`.
 
     Args:
-        first: outcomes by attack.
+        first: records by attack.
         second: of the other checkpoint.
         union: names of the attacks that form it; left out where one of them is missing.
 
@@ -81,7 +81,9 @@ def compare(
         check_same_examples([first[name], second[name]])
         if not first[name]["label"].equals(second[name]["label"]):
             raise UserError(f"{name}: the two checkpoints were measured on examples with different labels")
-    found = {name: paired(first[name]["robust"], second[name]["robust"]) for name in common}
+    found = {name: paired(first[name]["correct"], second[name]["correct"]) for name in common}
     if union and set(union) <= set(common):
-        found["union"] = paired(standing([first[name] for name in union]), standing([second[name] for name in union]))
+        found["union"] = paired(
+            all_correct([first[name] for name in union]), all_correct([second[name] for name in union])
+        )
     return found

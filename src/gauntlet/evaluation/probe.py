@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from gauntlet.attacks import PGD, Attack
 from gauntlet.data import Batch
-from gauntlet.evaluation.flags import Flag, needs_no_gradient, share
-from gauntlet.evaluation.grid import device_of
-from gauntlet.evaluation.room import Room, Rows
+from gauntlet.evaluation.flags import Flag, share
+from gauntlet.evaluation.room import Room
 from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.evaluation.verification import device_of
 from gauntlet.goals import Untargeted
 from gauntlet.identity import describe, digest
 from gauntlet.losses import margin
@@ -49,7 +49,7 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
         if not len(images):
             return found
         found += _tried(lambda: _unbounded(classifier, images, labels, mix(seed, ids)), "unbounded", None)
-        for name, attack in suite.attacks.items():
+        for name, attack in suite.bounded.items():
             if attack.threat_model.bound:
                 seeds = mix(seed, int(digest(describe(attack))[:15], 16), ids)
                 checks = _Checks(classifier, name, attack, images, labels, seeds)
@@ -108,7 +108,7 @@ class _Checks:
 
     def gradients(self) -> Iterator[Flag]:
         """At the clean images and where a search begins, of what the attack climbs."""
-        if needs_no_gradient(self.attack):
+        if self.attack.gradient_free:
             return
         why = "share of examples where the attack's gradient is zero or not finite: it cannot see where to go"
         with torch.enable_grad(), frozen(self.classifier):
@@ -121,7 +121,7 @@ class _Checks:
 
     def noise(self) -> Iterator[Flag]:
         """Random images of the same threat model must not break what the attack left."""
-        if needs_no_gradient(self.attack):
+        if self.attack.gradient_free:
             return
         why = f"share of examples that {_NOISES} random images break and the attack does not: gradients mislead"
         random = PGD(threat_model=altered(self.attack.threat_model, "spread", lambda _: 1.0), steps=0, restarts=_NOISES)
@@ -143,7 +143,7 @@ class _Checks:
     def converged(self) -> Iterator[Flag]:
         """With twice the steps, the examples that stand must lead by nearly as much as before."""
         longer = scaled(self.attack, "steps", 2)
-        if longer is self.attack or needs_no_gradient(self.attack):
+        if longer is self.attack or self.attack.gradient_free:
             return
         why = "what twice the steps add to the fall of the lead of standing examples, as a share: it has not converged"
         before, after = self._lead(self.attack), self._lead(longer)
@@ -182,13 +182,12 @@ class _Checks:
 
 
 def _lead(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
-    def measure(rows: slice) -> Rows:
+    def measure(rows: slice) -> Tensor:
         found = attack(classifier, images[rows], labels[rows], seeds=seeds[rows]).images
         with torch.no_grad():
-            return {"lead": margin(classifier(found).float(), labels[rows]).tolist()}
+            return margin(classifier(found).float(), labels[rows])
 
-    leads = Room().fitted("the attack", Batch(images, labels, seeds), measure)["lead"]
-    return torch.tensor(leads, device=images.device)
+    return torch.cat(Room().fitted("the attack", len(labels), measure))
 
 
 def scaled(thing: Any, field: str, factor: int) -> Any:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import torch
 
-from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed, first_line
 
-Rows = dict[str, list[Any]]
-"""One list per column, of as many values as there are examples."""
+Part = TypeVar("Part")
 
 
 @dataclass
@@ -26,24 +24,22 @@ class Room:
 
     _most: dict[str, int] = field(default_factory=dict)
 
-    def fitted(self, attack: str, batch: Batch, measure: Callable[[slice], Rows]) -> Rows:
-        """What `measure` says of the parts of a batch, put together.
+    def fitted(self, attack: str, count: int, measure: Callable[[slice], Part]) -> list[Part]:
+        """What `measure` says of the parts of a batch, in order.
 
         Args:
             attack: whose memory it is; a digest.
-            batch: N examples.
+            count: how many examples there are.
             measure: of the examples of a slice.
 
         Raises:
             AttackFailed: there is no memory for a single example.
         """
-        count = len(batch.labels)
         while True:
             size = min(self._most.get(attack, count), count)
             try:
                 starts = range(0, max(1, count), max(1, size))  # one part, where there are no examples at all
-                parts = [measure(slice(start, min(start + size, count))) for start in starts]
-                return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+                return [measure(slice(start, min(start + size, count))) for start in starts]
             except torch.OutOfMemoryError as error:
                 if size <= 1:
                     raise AttackFailed(f"no memory for a single example ({first_line(error)})") from None

@@ -1,32 +1,65 @@
-"""A named set of attacks, and which of them form the union."""
+"""A named set of attacks, minimum-distance attacks, certificates and transforms, and the aggregates over them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from gauntlet.attacks import Attack
+from gauntlet.certificates import Certificate
+from gauntlet.evaluation.aggregate import Aggregate
+from gauntlet.kinds import Kind
+from gauntlet.transforms import Transform
+
+Entry = Attack | Certificate | Transform
+"""Each has a `kind` and a `threat_model`: a name, a bound, a unit."""
 
 
 @dataclass(frozen=True)
 class AttackSuite:
-    """What a classifier has to go through.
+    """What a classifier is measured by.
 
     Args:
-        attacks: by the name they have in tables.
-        union: names of those under every one of which an example must stay right. All must keep their promise to
-            stay inside their threat model.
+        attacks: attacks, minimum-distance attacks and transforms, by the name they have in tables.
+        certificates: likewise.
+        aggregates: what is made of them, by the name of the column.
     """
 
-    attacks: Mapping[str, Attack]
-    union: Sequence[str]
+    attacks: Mapping[str, Attack | Transform] = field(default_factory=dict)
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.union) - set(self.attacks))
-        if unknown:
-            raise ValueError(f"union names {unknown}, the suite has {sorted(self.attacks)}: name attacks of the suite")
-        free = [name for name in self.union if not self.attacks[name].stays_inside]
-        if free:
-            raise ValueError(
-                f"{free} do not promise to stay inside their threat model and join no union: give them a projection"
-            )
+        if both := sorted(self.attacks.keys() & self.certificates.keys()):
+            raise ValueError(f"{both} name attacks and certificates: give each a name of its own")
+        if taken := sorted(self.aggregates.keys() & self.entries.keys()):
+            raise ValueError(f"{taken} name aggregates and entries of the suite: give each a name of its own")
+        for part, kinds in ((self.attacks, _SHOWN), (self.certificates, [Kind.CERTIFICATE])):
+            for name, entry in part.items():
+                if getattr(entry, "kind", None) not in kinds:
+                    expected = "a certificate" if part is self.certificates else "an attack or a transform"
+                    raise ValueError(f"{name} is a {type(entry).__name__}: expected {expected} under that key")
+        for name, aggregate in self.aggregates.items():
+            aggregate.check(name, self.entries)
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """All of them, by name, in the order in which they are run."""
+        return {**self.attacks, **self.certificates}
+
+    @property
+    def bounded(self) -> dict[str, Attack]:
+        """The attacks at a bound."""
+        kinds = {name: entry.kind for name, entry in self.attacks.items()}
+        attacks: Mapping[str, Any] = self.attacks
+        return {name: attacks[name] for name, kind in kinds.items() if kind is Kind.ATTACK}
+
+    @property
+    def union(self) -> list[str]:
+        """The members of its first union; none where the suite has no union."""
+        unions = [aggregate.conjunction(self.entries) for aggregate in self.aggregates.values()]
+        return next((list(members) for members in unions if members), [])
+
+
+_SHOWN = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)

@@ -18,7 +18,7 @@ from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import AttackSuite
 from gauntlet.launch.config import WAYS_TO_DATA
 from gauntlet.launch.instantiate import instantiate
-from gauntlet.launch.rehearsal import rehearse_attack
+from gauntlet.launch.rehearsal import rehearse_attack, rehearse_entry
 from gauntlet.models.layout import channels_last
 from gauntlet.scopes import evaluating
 
@@ -109,8 +109,9 @@ def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageDat
     """The attack suite."""
     suite = instantiate(config["attack_suite"], "attack_suite")
     assert isinstance(suite, AttackSuite)
-    for name, attack in suite.attacks.items():
-        rehearse_attack(attack, classifier, data.splits.test[0], f"attack_suite.attacks.{name}")
+    for name, entry in suite.entries.items():
+        place = "certificates" if name in suite.certificates else "attacks"
+        rehearse_entry(entry, classifier, data.splits.test[0], f"attack_suite.{place}.{name}")
     return suite
 
 

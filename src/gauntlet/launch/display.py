@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from gauntlet.kinds import Kind
+
 if TYPE_CHECKING:
     from gauntlet.evaluation import Progress as Told
 
@@ -38,14 +40,22 @@ class Display:
     def chunk_done(self, told: Told) -> None:
         """Show it. Chunks that were there from the start are not worth a line each."""
         said = words(told)
-        self._progress.update(self._tasks[told.attack], completed=told.chunks, total=told.of, said=said)
+        self._progress.update(self._tasks[told.entry], completed=told.chunks, total=told.of, said=said)
         if not self._live and (told.speed is not None or told.chunks == told.of):
-            print(f"{told.attack}: chunk {told.chunks} of {told.of}, {said}", flush=True)
+            print(f"{told.entry}: chunk {told.chunks} of {told.of}, {said}", flush=True)
+
+
+_WORDS = {
+    Kind.ATTACK: "still correct",
+    Kind.MINIMUM_DISTANCE: "correct within the bound",
+    Kind.CERTIFICATE: "certified",
+    Kind.TRANSFORM: "correct",
+}
 
 
 def words(told: Told) -> str:
-    """`45.3 % still right, 812 images/s, 40 s left`."""
-    parts = [f"{100 * told.right / max(1, told.examples):.1f} % still right"]
+    """`45.3 % still correct, 812 images/s, 40 s left`."""
+    parts = [f"{100 * told.correct / max(1, told.examples):.1f} % {_WORDS[told.kind]}"]
     if told.speed is not None:
         parts.append(f"{told.speed:.3g} images/s")
     if told.seconds_left:

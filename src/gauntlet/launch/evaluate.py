@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, open_dict
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Grid, Subject
+from gauntlet.evaluation import AttackSuite, Card, Grid, Subject, read_card
 from gauntlet.files import read_json
 from gauntlet.identity import digest
-from gauntlet.launch.baseline import keep_baseline
+from gauntlet.launch.baseline import with_baseline
 from gauntlet.launch.bounds import at_bounds, shares
 from gauntlet.launch.build import build_classifier, build_data, build_loggers, build_reference, build_suite
 from gauntlet.launch.config import WAYS_TO_DATA, check_plain_words, check_root, plain, run_of
@@ -27,7 +26,6 @@ from gauntlet.launch.gauntlet import (
     device_of,
     run_gauntlet,
     show_curves,
-    write_card,
 )
 from gauntlet.launch.instantiate import check_targets
 from gauntlet.launch.ranks import ranks
@@ -37,7 +35,6 @@ from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
 from gauntlet.reports.curves import at_share
 from gauntlet.reports.dashboard import send_evaluation
-from gauntlet.reports.table import read_card
 from gauntlet.threats.names import check_names
 
 
@@ -81,18 +78,16 @@ def evaluate(config: DictConfig) -> None:
     if home != folder.path:
         _check_data(folder, data.fingerprint)
         if not grid.rank:
-            write_card(folder, _card(whole, checkpoint, home, sha, data.fingerprint))
-    if whole["baseline"] is not None:
-        keep_baseline(folder, whole, grid, next(iter(suites.values())), data.fingerprint)
-    for share, suite in suites.items():
-        run_gauntlet(subject, suite, whole["suite"], grid, folder, share)
+            _card(whole, checkpoint, home, sha, data.fingerprint).write(folder.path)
+    suites = {share: with_baseline(suite, whole, grid, subject, folder) for share, suite in suites.items()}
+    runs = [run_gauntlet(subject, suite, whole["suite"], grid, folder, share) for share, suite in suites.items()]
     if whole["bounds"] is not None:
         show_curves(whole["suite"], grid, folder)
     if not grid.rank:
         with wandb_finished():
             loggers = _loggers(whole, folder, sha)
-            for share in suites:
-                send_evaluation(loggers, folder.path, at_share(whole["suite"] + grid.mode.suffix, share))
+            for run in filter(None, runs):
+                send_evaluation(loggers, run)
 
 
 def _trained_on(whole: Mapping[str, Any], suites: Iterable[AttackSuite]) -> list[str] | None:
@@ -105,7 +100,7 @@ def _trained_on(whole: Mapping[str, Any], suites: Iterable[AttackSuite]) -> list
         return None
     names = [str(name) for name in (given if isinstance(given, list) else [given])]
     if not whole["allow"]:
-        own = {attack.threat_model.name for suite in suites for attack in suite.attacks.values()}
+        own = {attack.threat_model.name for suite in suites for attack in suite.entries.values()}
         check_names(names, "trained_on", own)
     return names
 
@@ -129,7 +124,7 @@ def _forecast(
 def _loggers(whole: dict[str, Any], folder: RunFolder, sha: str) -> list[Logger]:
     """Of an evaluation, which is a run of its own on a dashboard: by these weights and this suite."""
     names, suite = whole["names"], whole["suite"]
-    name = f"{read_card(folder.path)['name'].replace('/', '-')}-{suite}"
+    name = f"{read_card(folder.path).name.replace('/', '-')}-{suite}"
     identity = {"name": name, "group": names["dataset"], "run_id": digest([sha, suite])[:16], "job_type": "evaluate"}
     return build_loggers(whole, folder.path, identity)
 
@@ -184,17 +179,17 @@ def _check_data(folder: RunFolder, fingerprint: str) -> None:
         )
 
 
-def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> dict[str, Any]:
+def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> Card:
     trained_on = whole["trained_on"]
     if trained_on is None and home and (home / "card.json").exists():
-        trained_on = json.loads((home / "card.json").read_text())["trained_on"]
-    return {
-        "name": checkpoint.name,
-        "dataset": whole["names"]["dataset"],
-        "model": whole["names"]["model"],
-        "defense": None,
-        "seed": None,
-        "trained_on": trained_on,
-        "checkpoint": sha,
-        "fingerprint": fingerprint,
-    }
+        trained_on = read_card(home).trained_on
+    return Card(
+        name=checkpoint.name,
+        dataset=whole["names"]["dataset"],
+        model=whole["names"]["model"],
+        defense=None,
+        seed=None,
+        trained_on=trained_on,
+        checkpoint=sha,
+        fingerprint=fingerprint,
+    )

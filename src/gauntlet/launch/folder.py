@@ -43,9 +43,9 @@ class RunFolder:
         return self.path / "checkpoints" / "final.safetensors"
 
     @property
-    def outcomes(self) -> Path:
+    def records(self) -> Path:
         """Where the grid writes."""
-        return self.path / "outcomes"
+        return self.path / "records"
 
     def config(self) -> dict[str, Any]:
         """The config the folder was begun with.
@@ -104,7 +104,7 @@ class RunFolder:
 
     def at_work(self) -> bool:
         """Whether a process is training or evaluating here, on whichever machine shares the file system's locks."""
-        return _held(self.path / ".lock") or any(_held(lock) for lock in self.outcomes.glob("*/.*.lock"))
+        return _held(self.path / ".lock") or any(_held(lock) for lock in self.records.glob("*/.*.lock"))
 
     def move_aside(self) -> None:
         """Keep what is there under another name; the folder stays, with its lock."""

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from gauntlet.evaluation import AttackSuite, Grid, Subject
 from gauntlet.evaluation.cost import Cost, cost_of
-from gauntlet.evaluation.grid import device_of
+from gauntlet.evaluation.verification import device_of
 from gauntlet.launch.display import duration
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import say_first
@@ -18,8 +18,8 @@ from gauntlet.launch.gauntlet import say_first
 def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
     """Show the plan of an evaluation, with passes, time and disk measured on a few examples."""
     chunks = grid.chunks(subject)
-    places = grid.folders(subject, suite, folder.outcomes)
-    say_first(subject, grid, places)
+    places = grid.folders(subject, suite, folder.records)
+    say_first(subject, grid, folder, places)
     title = f"what attack suite {name} would do on {device_of(subject.classifier)}"
     table = Table(title=title, title_justify="left")
     heads = ("attack", "bound", "examples", "chunks done", "missing", "forwards", "backwards", "others", "time", "disk")
@@ -28,9 +28,9 @@ def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder
     seconds = size = 0.0
     for attack, place in places.items():
         missing = sum(not place.has(index) for index in range(len(chunks)))
-        cost = cost_of(subject, suite.attacks[attack], grid)
+        cost = cost_of(subject, suite.entries[attack], grid)
         seconds, size = seconds + missing * cost.seconds_per_chunk, size + missing * cost.bytes_per_chunk
-        bound = suite.attacks[attack].threat_model.bound
+        bound = suite.entries[attack].threat_model.bound
         table.add_row(attack, f"{bound:.4g}" if bound else "", str(chunks[-1].stop), *_row(cost, len(chunks), missing))
     Console(width=None if sys.stdout.isatty() else 130).print(table)
     most = " at most" if grid.mode.suffix else ""  # nobody knows yet how many will survive

@@ -1,41 +1,50 @@
-"""A classifier runs the gauntlet: outcomes, suite, report and pictures in its run folder, a table on the terminal."""
+"""A suite is run on a classifier: records, plan, report and pictures in its run folder, a table on the terminal."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from gauntlet.corruptions import SEVERITIES, Corruption
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import (
     AttackSuite,
+    Flag,
     Grid,
-    OutcomeFolder,
+    Measured,
+    Plan,
+    PlannedEntry,
+    RecordFolder,
+    Run,
     Subject,
     first_look,
     probe,
+    read_card,
     read_flags,
-    read_outcomes,
+    read_records,
+    read_run,
     recorded,
     write_flags,
 )
-from gauntlet.files import read_json, write_atomically
+from gauntlet.evaluation.families import family_of
+from gauntlet.evaluation.plan import find_plan
+from gauntlet.evaluation.soundness_check import check_soundness
+from gauntlet.identity import describe
 from gauntlet.launch.display import Display
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.ranks import ranks
-from gauntlet.reports import details, draw_examples, markdown_table, read_row, run_table
-from gauntlet.reports.corrupted import corruption_markdown, corruption_table
-from gauntlet.reports.curves import at_share, curves_markdown, curves_table, read_curves
-from gauntlet.reports.table import Row, caption, flag_lines, read_card, said_of_training
+from gauntlet.reports import draw_examples, run_table, write_run_report
+from gauntlet.reports.certified import certified_and_attacked
+from gauntlet.reports.curves import at_share, curves_table, read_curves
+from gauntlet.reports.render import as_rich
 
 _OF_THE_SUBJECT = ("device", "calibrated_lpips")  # keys of a config's `evaluation` that are not the grid's
 
@@ -68,7 +77,7 @@ def build_grid(node: Mapping[str, Any], rank: int = 0, world: int = 1) -> Grid:
 
 
 def build_calibrated(node: Mapping[str, Any]) -> CalibratedLPIPS:
-    """The distance of the column `lpips_calibrated`, from a config's `evaluation`.
+    """The distance of the column `lpips`, from a config's `evaluation`.
 
     Raises:
         UserError: a file that is not there.
@@ -81,179 +90,150 @@ def build_calibrated(node: Mapping[str, Any]) -> CalibratedLPIPS:
 
 def run_gauntlet(
     subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder, share: float | None = None
-) -> None:
+) -> Run | None:
     """Do what is missing of a suite, then write and show what came out.
 
     Args:
-        subject: who.
-        suite: under which attacks.
+        subject: the classifier.
+        suite: what it is measured by.
         name: of the suite.
         grid: how.
         folder: where.
-        share: of the dataset's bounds that the attacks have; None where nobody asked for shares.
+        share: of the dataset's bounds that the suite has; None where no shares were asked for.
+
+    Returns:
+        The run, read once; None in every process but the first.
     """
     start = time.monotonic()
     name = at_share(name + grid.mode.suffix, share)
-    places = grid.folders(subject, suite, folder.outcomes)
-    plan = _plan(folder, suite, grid, subject, places) | ({} if share in (None, 1) else {"share": share})
-    _check_plan(folder, name, plan)
+    places = grid.folders(subject, suite, folder.records)
+    plan = make_plan(folder, suite, grid, subject, places, None if share == 1 else share)
+    known = find_plan(folder.path, name)
+    _check_plan(folder, name, known, plan)
     if grid.rank:
-        grid.run(subject, suite, folder.outcomes, lambda _: None)
-        return
-    say_first(subject, grid, places if share is None else {})  # other bounds are what was asked for
-    with Display(suite.attacks) as display:
-        grid.run(subject, suite, folder.outcomes, display.chunk_done)
+        grid.run(subject, suite, folder.records, lambda _: None)
+        return None
+    say_first(subject, grid, folder, places if share is None else {})  # other bounds are what was asked for
+    with Display(suite.entries) as display:
+        grid.run(subject, suite, folder.records, display.chunk_done)
+    again = known is not None and known.same_measurement(plan)
+    plan = _concluded(subject, suite, grid, folder, plan, known if again else None, places)
+    plan.write(folder.path, name)
+    _check(subject, suite, name, grid, folder, plan)
     picture = folder.path / "pictures" / f"{name}.png"
-    drawn = picture.exists() and _read_plan(folder, name) == plan
-    write_atomically(_plan_file(folder, name), json.dumps(plan, indent=1) + "\n")
-    _check(subject, suite, name, grid, folder)
-    _write_report(folder, subject)
-    if not drawn:
-        draw_examples(subject, suite, grid, picture)
-    row = read_row(folder.path, name)
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    title = f"{row.name} through attack suite {name}"
-    corrupted = row.corrupted
-    console.print(corruption_table(corrupted, title, flag_lines(row)) if corrupted else run_table(row, title))
+    if not (again and picture.exists()):
+        draw_examples(subject, suite, grid, plan, picture)
+    write_run_report(folder.path, [_lpips_fact(subject)])
+    run = read_run(folder.path, name)
+    _show(run, name)
     print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
+    return run
+
+
+def _show(run: Run, name: str) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(run_table(run, f"{run.name} through attack suite {name}"))
+    if beside := certified_and_attacked(run):
+        console.print(as_rich(beside, "certified and attacked accuracy"))
+    for one in run.plan.soundness:
+        if one.wrong:
+            print(f"SOUNDNESS: {one.certificate} is contradicted: {one.words()}", flush=True)
 
 
 def show_curves(name: str, grid: Grid, folder: RunFolder) -> None:
     """Accuracy against the bound, of all shares that a run has been evaluated at."""
-    rows = read_curves(folder.path, name + grid.mode.suffix)
-    if grid.rank or len(rows) < 2:
+    runs = read_curves(folder.path, name + grid.mode.suffix)
+    if grid.rank or len(runs) < 2:
         return
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(curves_table(rows, f"attack suite {name} at shares of its bounds"))
+    console.print(curves_table(runs, f"attack suite {name} at shares of its bounds"))
 
 
-def _check(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
+def _concluded(
+    subject: Subject,
+    suite: AttackSuite,
+    grid: Grid,
+    folder: RunFolder,
+    plan: Plan,
+    known: Plan | None,
+    places: Mapping[str, RecordFolder],
+) -> Plan:
+    """The plan with what aggregates and the soundness check make of finished records."""
+    records = {name: read_records(place.path, place.kind) for name, place in places.items()}
+    measured = Measured(read_card(folder.path), plan, records)
+    results = {name: aggregate(name, measured) for name, aggregate in suite.aggregates.items()}
+    soundness = known.soundness if known else check_soundness(subject, suite, grid, measured, places)
+    return replace(plan, results=results, soundness=soundness)
+
+
+def _check(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder, plan: Plan) -> None:
     """Sanity flags of whole records, unless these weights have them already."""
+    flags: list[Flag] = [flag for one in plan.soundness for flag in one.flags()]
     if grid.mode.suffix or read_flags(folder.path, name, subject.checkpoint) is not None:
         return
     print("sanity checks: gradients, bounds, convergence, noise, unbounded attack", flush=True)
-    places = grid.folders(subject, suite, folder.outcomes)
-    outcomes = {attack: read_outcomes(place.path) for attack, place in places.items()}
+    records = {one: read_records(folder.path / entry.folder, entry.kind) for one, entry in plan.entries.items()}
     few = subject.examples[slice(0, min(grid.probed, grid.chunks(subject)[-1].stop))]
-    flags = [*recorded(suite, outcomes), *probe(subject.classifier, suite, few, grid.seed)]
+    flags = [*recorded(suite, records), *probe(subject.classifier, suite, few, grid.seed), *flags]
     write_flags(folder.path, name, subject.checkpoint, flags)
 
 
-def write_card(folder: RunFolder, card: Mapping[str, Any]) -> None:
-    """Who this run is: what tables and the unseen mean need to know."""
-    write_atomically(folder.path / "card.json", json.dumps(dict(card), indent=1) + "\n")
-
-
-def say_first(subject: Subject, grid: Grid, places: Mapping[str, OutcomeFolder]) -> None:
+def say_first(subject: Subject, grid: Grid, folder: RunFolder, places: Mapping[str, RecordFolder]) -> None:
     """Clean accuracy, the range of the images, and what makes records that are there already useless."""
     look = first_look(subject, grid.chunks(subject)[0])
     print(look, flush=True)
     for doubt in look.doubts:
         print(f"warning: {doubt}", flush=True)
+    if (folder.path / "outcomes").is_dir() and not folder.records.is_dir():
+        print("records of an earlier version (outcomes/) cannot be taken over: all is measured anew", flush=True)
     for name, place in places.items():
         if changed := place.changed():
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             print(f"{name} is measured anew, because it changed: {'; '.join(changed[:3])}{more}", flush=True)
 
 
-def _plan(
-    folder: RunFolder, suite: AttackSuite, grid: Grid, subject: Subject, places: Mapping[str, OutcomeFolder]
-) -> dict[str, Any]:
-    """What a suite was in this run: its attacks, where their outcomes are, on what they were measured.
-
-    `survivors_of` names the attacks whose victims an attack was not run on.
-    """
-    entries = {
-        name: {
-            "folder": str(place.path.relative_to(folder.path)),
-            "threat_model": suite.attacks[name].threat_model.name,
-            "bound": suite.attacks[name].threat_model.bound,
-            "survivors_of": grid.mode.earlier(suite, name),
-            **({"corruption": which} if (which := corruption_of(suite, name)) else {}),
-        }
-        for name, place in places.items()
-    }
+def make_plan(
+    folder: RunFolder,
+    suite: AttackSuite,
+    grid: Grid,
+    subject: Subject,
+    places: Mapping[str, RecordFolder],
+    share: float | None,
+) -> Plan:
+    """What a suite is in this run: its entries, where their records are, on what they are measured."""
+    entries = {}
+    for name, entry in suite.entries.items():
+        threat = entry.threat_model
+        certificate = suite.certificates.get(name)
+        entries[name] = PlannedEntry(
+            kind=entry.kind,
+            threat_model=threat.name,
+            bound=float(threat.bound),
+            unit=threat.unit,
+            folder=str(places[name].path.relative_to(folder.path)),
+            family=family_of(threat)[0],
+            gradient_free=bool(getattr(entry, "gradient_free", False)),
+            survivors_of=grid.mode.earlier(suite, name),
+            confidence=certificate.confidence if certificate else None,
+            assumption=certificate.assumption if certificate else None,
+        )
+    aggregates = {name: describe(aggregate) for name, aggregate in suite.aggregates.items()}
     total = grid.chunks(subject)[-1].stop
-    return {"checkpoint": subject.checkpoint, "attacks": entries, "union": list(suite.union), "examples": total}
+    return Plan(subject.checkpoint, total, entries, aggregates, share)
 
 
-def corruption_of(suite: AttackSuite, name: str) -> dict[str, Any]:
-    """Which corruption an attack shows, where the suite has its type whole and no union: else it is one like others."""
-    threat = suite.attacks[name].threat_model
-    if not isinstance(threat, Corruption) or suite.union:
-        return {}
-    others = [attack.threat_model for attack in suite.attacks.values()]
-    levels = sorted(one.severity for one in others if isinstance(one, Corruption) and one.type == threat.type)
-    if levels != list(SEVERITIES):
-        return {}
-    return {"type": threat.type, "severity": threat.severity, "source": threat.source}
-
-
-def _check_plan(folder: RunFolder, name: str, plan: Mapping[str, Any]) -> None:
+def _check_plan(folder: RunFolder, name: str, known: Plan | None, plan: Plan) -> None:
     """Refuse to put other numbers under a name that a table of this checkpoint has already."""
-    known = _read_plan(folder, name)
-    if known and known["checkpoint"] == plan["checkpoint"] and known != plan:
+    if known and known.checkpoint == plan.checkpoint and not known.same_measurement(plan):
         raise UserError(
             f"{folder.path} has another suite {name} for this checkpoint (other attacks, bounds, examples or seed):"
             f" give this one a name of its own with suite=<name>"
         )
 
 
-def _plan_file(folder: RunFolder, name: str) -> Path:
-    return folder.path / "suites" / f"{name}.json"
-
-
-def _read_plan(folder: RunFolder, name: str) -> dict[str, Any] | None:
-    file = _plan_file(folder, name)
-    plan: dict[str, Any] | None = read_json(file) if file.exists() else None
-    return plan
-
-
-def _write_report(folder: RunFolder, subject: Subject) -> None:
-    """`report.md`: the table of every suite the run went through, and what stands behind the numbers."""
-    card = read_card(folder.path)
-    parts = [f"# {card['name']}\n"]
-    for suite in sorted(path.stem for path in (folder.path / "suites").glob("*.json")):
-        plan = read_json(_plan_file(folder, suite))
-        if plan["checkpoint"] != card["checkpoint"] or "share" in plan:
-            continue  # of weights that were here before; a point of a curve
-        try:
-            row = read_row(folder.path, suite)
-        except UserError as error:  # another suite's records were taken away: no reason to hide this one's
-            parts += [f"## Attack suite {suite}\n", f"{error}\n"]
-            continue
-        bounds = ", ".join(f"{name} {bound:.4g}" for name, bound in row.bounds.items() if bound)
-        parts += [f"## Attack suite {suite}\n", *_tables(folder, suite, row)]
-        parts += [f"Bounds: {bounds or 'none'}.\n"]
-        parts += [f"![clean, adversarial, magnified difference](pictures/{suite}.png)\n"]
-    parts += _curves(folder)
+def _lpips_fact(subject: Subject) -> str:
     missing = subject.calibrated.missing(subject.examples.shape[1:])
-    parts += ["## What stands behind the numbers\n", f"- trained on: {said_of_training(card)}"]
-    parts += [f"- checkpoint SHA-256 `{card['checkpoint']}`", f"- dataset fingerprint `{card['fingerprint']}`"]
-    parts += [f"- calibrated LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"]
-    parts += ["- code revision, versions and machine: `provenance.json`; every record: `outcomes/`"]
-    write_atomically(folder.path / "report.md", "\n".join(parts) + "\n")
-
-
-def _tables(folder: RunFolder, suite: str, row: Row) -> list[str]:
-    """What a suite came to; of corruptions a table of their own."""
-    if row.corrupted:
-        return [corruption_markdown(row.corrupted, flag_lines(row))]
-    return [markdown_table([row]), caption([row]), *([] if row.survivors else [details(folder.path, suite)])]
-
-
-def _curves(folder: RunFolder) -> list[str]:
-    """Accuracy against the bound, of every suite that was run at shares of its bounds."""
-    suites = sorted({path.stem.rpartition("@")[0] for path in (folder.path / "suites").glob("*@*.json")})
-    parts = []
-    for suite in suites:
-        try:
-            rows = read_curves(folder.path, suite)
-        except UserError as error:
-            parts += [f"## Accuracy against the bound, attack suite {suite}\n", f"{error}\n"]
-            continue
-        parts += [f"## Accuracy against the bound, attack suite {suite}\n", curves_markdown(rows)] if rows else []
-    return parts
+    return f"LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"
 
 
 def _near(path: Path) -> Path:

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from gauntlet.attacks import Attack
-from gauntlet.corruptions import LookedUp
 from gauntlet.data import Batch
 from gauntlet.errors import UserError, first_line
+from gauntlet.evaluation import Entry
+from gauntlet.kinds import Kind
+from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
 
-_LENGTHS = ("steps", "queries", "searches", "restarts", "iterations")
+_LENGTHS = ("steps", "queries", "searches", "restarts", "iterations", "samples")
 """What an attack of ours calls the numbers that its cost grows with."""
 
 
@@ -35,8 +37,27 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
                 predictions = classifier(batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
                 short(classifier, batch.images, predictions, seeds=batch.ids)
-            if isinstance(attack, LookedUp):  # compares labels, so that predictions cannot stand in for them
-                attack(classifier, batch.images, batch.labels, seeds=batch.ids)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{what}: {first_line(error)}") from error
+
+
+def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str) -> None:
+    """An entry of a suite, whatever its kind, on a batch: an attack as above, a certificate as short as it can be.
+
+    Raises:
+        UserError: in one line, what the entry said.
+    """
+    work: Any = entry
+    if entry.kind in (Kind.ATTACK, Kind.MINIMUM_DISTANCE):
+        rehearse_attack(work, classifier, batch, what)
+        return
+    noise = Noise(batch.ids)
+    try:
+        if entry.kind is Kind.TRANSFORM:
+            work(batch, noise)
+        else:
+            with evaluating(classifier), torch.no_grad():
+                (shortened(work) or work)(classifier, batch.images, noise)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{what}: {first_line(error)}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -35,8 +35,8 @@ def report(config: DictConfig) -> None:
     if not given or not all(str(place) for place in given):
         raise UserError(f"runs={config.runs}: expected a run folder, a folder of several, or a list of them")
     folders = dict.fromkeys(folder for place in given for folder in _runs_in(Path(str(place))))
-    runs = [read_run(folder, config.suite) for folder in folders]
-    pairs = [] if config.against is None else compare_all(list(folders), Path(config.against), config.suite)
+    runs = _read(folders, config.suite)
+    pairs = [] if config.against is None else compare_all(runs, read_run(Path(config.against), config.suite))
     sheets = make_sheets(runs, _published(runs))
     console = Console(width=None if sys.stdout.isatty() else 160)
     for sheet in sheets:
@@ -45,6 +45,21 @@ def report(config: DictConfig) -> None:
         console.print(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"))
     if config.folder is not None:
         _write(Path(config.folder), sheets, pairs)
+
+
+def _read(folders: Iterable[Path], suite: str) -> list[Run]:
+    """The runs that can be shown; the others are named, and only where none is left it is an error."""
+    runs, missing = [], []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder, suite))
+        except UserError as error:
+            missing.append(str(error))
+    if not runs:
+        raise UserError("; ".join(missing))
+    for reason in missing:
+        print(f"left out: {reason}", flush=True)
+    return runs
 
 
 def _write(folder: Path, sheets: Sequence[Sheet], pairs: Sequence[Comparison]) -> None:
@@ -59,7 +74,7 @@ def _write(folder: Path, sheets: Sequence[Sheet], pairs: Sequence[Comparison]) -
 
 def _published(runs: Sequence[Run]) -> dict[str, PublishedTable]:
     """By dataset, where somebody published numbers."""
-    files = {run.card["dataset"]: CONF / "published" / f"{run.card['dataset']}.yaml" for run in runs}
+    files = {run.card.dataset: CONF / "published" / f"{run.card.dataset}.yaml" for run in runs}
     return {name: read_published(file) for name, file in files.items() if file.exists()}
 
 

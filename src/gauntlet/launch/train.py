@@ -23,7 +23,8 @@ from gauntlet.callbacks import KeepResumable
 from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
 from gauntlet.errors import UserError
-from gauntlet.evaluation import Subject
+from gauntlet.evaluation import Card, Subject
+from gauntlet.launch.baseline import with_baseline
 from gauntlet.launch.build import (
     build_classifier,
     build_data,
@@ -35,7 +36,7 @@ from gauntlet.launch.build import (
 )
 from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain, regime_of
 from gauntlet.launch.folder import RunFolder
-from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet, write_card
+from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.ranks import check_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
@@ -85,11 +86,12 @@ def train(config: DictConfig) -> None:
         load_weights(classifier, read_weights(folder.weights), folder.weights)
         checkpoint = file_digest(folder.weights)
         if _leads():
-            write_card(folder, _card(whole, defense, checkpoint, data))
+            _card(whole, defense, checkpoint, data).write(folder.path)
         subject = Subject(classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference, calibrated)
-        run_gauntlet(subject, suite, whole["suite"], grid, folder)
-        if _leads():
-            send_evaluation(trainer.loggers, folder.path, whole["suite"] + grid.mode.suffix)
+        suite = with_baseline(suite, whole, grid, subject, folder)
+        run = run_gauntlet(subject, suite, whole["suite"], grid, folder)
+        if run is not None:
+            send_evaluation(trainer.loggers, run)
 
 
 def _leads() -> bool:
@@ -188,15 +190,15 @@ def _check_whole(checkpoint: Path) -> None:
         raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None
 
 
-def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> dict[str, Any]:
+def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> Card:
     names = whole["names"]
-    return {
-        "name": f"{regime_of(whole)}/{names['model']}/seed{whole['seed']}",
-        "dataset": names["dataset"],
-        "model": names["model"],
-        "defense": names["defense"],
-        "seed": whole["seed"],
-        "trained_on": defense.trained_on,
-        "checkpoint": checkpoint,
-        "fingerprint": data.fingerprint,
-    }
+    return Card(
+        name=f"{regime_of(whole)}/{names['model']}/seed{whole['seed']}",
+        dataset=names["dataset"],
+        model=names["model"],
+        defense=names["defense"],
+        seed=whole["seed"],
+        trained_on=defense.trained_on,
+        checkpoint=checkpoint,
+        fingerprint=data.fingerprint,
+    )

@@ -1,5 +1,6 @@
-"""Reports: tables, plots, pages and pictures from run cards and outcomes."""
+"""Reports: tables, plots, pages and pictures of runs."""
 
+from gauntlet.evaluation.run import Run, read_run
 from gauntlet.reports.comparison import compare_runs, comparison_table
 from gauntlet.reports.details import details
 from gauntlet.reports.latex import latex
@@ -7,17 +8,16 @@ from gauntlet.reports.markdown import markdown
 from gauntlet.reports.page import page
 from gauntlet.reports.pictures import draw_examples
 from gauntlet.reports.published import PublishedRow, PublishedTable, read_published
-from gauntlet.reports.runs import Run, read_run
+from gauntlet.reports.run_report import write_run_report
 from gauntlet.reports.sheet import Cell, Sheet, make_sheet, make_sheets
 from gauntlet.reports.spreadsheet import numbers
-from gauntlet.reports.table import Row, markdown_table, read_row, run_table
+from gauntlet.reports.table import run_markdown, run_table
 from gauntlet.reports.terminal import terminal_table
 
 __all__ = [
     "Cell",
     "PublishedRow",
     "PublishedTable",
-    "Row",
     "Run",
     "Sheet",
     "compare_runs",
@@ -28,12 +28,12 @@ __all__ = [
     "make_sheet",
     "make_sheets",
     "markdown",
-    "markdown_table",
     "numbers",
     "page",
     "read_published",
-    "read_row",
     "read_run",
+    "run_markdown",
     "run_table",
     "terminal_table",
+    "write_run_report",
 ]

@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping
 
 from gauntlet.evaluation.measures import unseen
+from gauntlet.evaluation.run import Run
+from gauntlet.kinds import Kind
 from gauntlet.reports.published import PublishedRow, PublishedTable
-from gauntlet.reports.runs import Run
 
 
 def published_row(run: Run, table: PublishedTable | None) -> PublishedRow | None:
     """The row of the same defense on the same dataset."""
-    if table is None or run.card["dataset"] != table.dataset:
+    if table is None or run.card.dataset != table.dataset:
         return None
-    return table.rows.get(run.card["defense"] or "")
+    return table.rows.get(run.card.defense or "")
 
 
 def beside(run: Run, table: PublishedTable | None) -> dict[str, float]:
@@ -26,20 +27,19 @@ def beside(run: Run, table: PublishedTable | None) -> dict[str, float]:
     row = published_row(run, table)
     if row is None or table is None:
         return {}
-    same = {name for name in run.plan["attacks"] if name in table.attacks and _alike(run, table, name)}
-    found = {name: row.cells[name] for name in run.plan["attacks"] if name in same and name in row.cells}
+    same = {name for name in run.plan.entries if name in table.attacks and _alike(run, table, name)}
+    found = {name: row.cells[name] for name in run.plan.entries if name in same and name in row.cells}
     members: Mapping[str, tuple[set[str], set[str]]] = {
-        "union": (set(run.plan["union"]), set(table.union)),
-        "unseen mean": (set(run.row.unseen), set(unseen(table.threat_models, row.trained_on))),
+        "union": (set(run.union), set(table.union)),
+        "unseen mean": (set(run.members("unseen mean")), set(unseen(table.threat_models, row.trained_on))),
     }
     for name, (ours, theirs) in members.items():
-        if ours - {"clean"} == theirs - {"clean"} and theirs <= same and name in row.cells:
+        if ours - {"clean"} == theirs - {"clean"} and theirs <= same and name in row.cells and name in run.aggregates:
             found[name] = row.cells[name]
     return found
 
 
 def _alike(run: Run, table: PublishedTable, name: str) -> bool:
-    ours, theirs = run.plan["attacks"][name], table.attacks[name]
-    return ours["threat_model"] == theirs["threat_model"] and math.isclose(
-        ours["bound"], theirs.get("bound", 0.0), rel_tol=1e-6
-    )
+    ours, theirs = run.plan.entries[name], table.attacks[name]
+    same = ours.kind is not Kind.CERTIFICATE and ours.threat_model == theirs["threat_model"]
+    return same and math.isclose(ours.bound, theirs.get("bound", 0.0), rel_tol=1e-6)

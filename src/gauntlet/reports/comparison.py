@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import polars as pl
 from rich.table import Table
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.corruption_errors import wrong
-from gauntlet.evaluation.measures import check_same_examples, standing
-from gauntlet.evaluation.outcomes import read_outcomes
-from gauntlet.evaluation.pairs import Paired, compare, paired
-from gauntlet.files import read_json
-from gauntlet.reports.corrupted import by_type
-from gauntlet.reports.runs import OF_THE_CHECKPOINT
-from gauntlet.reports.table import of_everybody, read_card, read_plan
+from gauntlet.evaluation.measures import check_same_examples
+from gauntlet.evaluation.pairs import Paired, paired
+from gauntlet.evaluation.run import Run
 
 _NARROWEST = 76  # characters, so that a title and the notes are not squeezed into a column or two
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -36,59 +29,57 @@ class Comparison:
     """Why not."""
 
 
-def compare_all(folders: Sequence[Path], against: Path, suite: str) -> list[Comparison]:
+def compare_all(runs: Sequence[Run], against: Run) -> list[Comparison]:
     """Every other run against one of them, on the same examples.
 
     Args:
-        folders: of runs.
+        runs: under one suite.
         against: the one that the others are compared with, wherever it lies.
-        suite: under which all of them were evaluated.
     """
-    baseline, found = read_card(against)["name"], []
-    for folder in (folder for folder in folders if folder.absolute() != against.absolute()):
-        name = read_card(folder)["name"]
+    found = []
+    for run in runs:
+        if run.folder.absolute() == against.folder.absolute():
+            continue
         try:
-            found.append(Comparison(name, baseline, compare_runs(folder, against, suite)))
+            found.append(Comparison(run.name, against.name, compare_runs(run, against)))
         except UserError as error:
-            found.append(Comparison(name, baseline, {}, str(error)))
+            found.append(Comparison(run.name, against.name, {}, str(error)))
     return found
 
 
-def compare_runs(first: Path, second: Path, suite: str) -> dict[str, Paired]:
-    """Two run folders under one suite. Attacks that ran on survivors only are compared in the union alone.
+def compare_runs(first: Run, second: Run) -> dict[str, Paired]:
+    """Two runs under one suite, column by column; attacks that ran on survivors only count in the union alone.
 
     Raises:
-        UserError: they were not both evaluated under it, with the same attacks on the same examples.
+        UserError: they have other unions, or were not measured alike, on the same examples.
     """
-    one, other = read_plan(first, suite), read_plan(second, suite)
-    if one["union"] != other["union"]:
-        raise UserError(f"{first} and {second} have other unions: {one['union']} and {other['union']}")
-    places, others = _places(first, one), _places(second, other)
-    for name in places.keys() & others.keys():
-        _check_alike(name, read_json(places[name] / "identity.json"), read_json(others[name] / "identity.json"))
-    records = (_outcomes(places, one), _outcomes(others, other))
-    whole = [name for name in places if not one["attacks"][name].get("survivors_of")]
-    mine, theirs = ({name: frames[name] for name in whole if name in frames} for frames in records)
-    found = compare(mine, theirs, one["union"])
-    if set(one["union"]) - set(whole):
-        check_same_examples([frames[one["union"][-1]] for frames in records])
-        found["union"] = paired(*(standing([frames[name] for name in one["union"]]) for frames in records))
+    if list(first.union) != list(second.union):
+        raise UserError(f"{first.folder} and {second.folder} have other unions: {first.union} and {second.union}")
+    for name in first.identities.keys() & second.identities.keys():
+        _check_alike(name, first.condition(name), second.condition(name))
+    found: dict[str, Paired] = {}
+    for column in first.cells:
+        if column not in second.cells:
+            continue
+        one, other = first.correct(column), second.correct(column)
+        if one is not None and other is not None:
+            _check_examples(column, first, second)
+            found[column] = paired(one, other)
+    if not found:
+        raise UserError(f"no attack in common: {sorted(first.cells)} and {sorted(second.cells)}")
     return found
 
 
-def _places(folder: Path, plan: Mapping[str, Any]) -> dict[str, Path]:
-    return {name: folder / entry["folder"] for name, entry in plan["attacks"].items()}
-
-
-def _outcomes(places: Mapping[str, Path], plan: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
-    """By attack; of a corruption every right answer counts, whatever the one to the clean image was."""
-    found = of_everybody({name: read_outcomes(place) for name, place in places.items()}, plan)
-    corruptions = [name for names in by_type(plan).values() for name in names]
-    return found | {name: found[name].with_columns(robust=~wrong(found[name])) for name in corruptions}
+def _check_examples(column: str, first: Run, second: Run) -> None:
+    name = next(iter(first.members(column)))
+    one, other = first.of_all[name], second.of_all[name]
+    check_same_examples([one, other])
+    if "label" in one.columns and "label" in other.columns and not one["label"].equals(other["label"]):
+        raise UserError(f"{column}: the two classifiers were measured on examples with different labels")
 
 
 def _check_alike(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    differ = sorted(key for key in {*one, *other} - OF_THE_CHECKPOINT if one.get(key) != other.get(key))
+    differ = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
     if differ:
         raise UserError(
             f"{name} was not measured alike, the two runs differ in {', '.join(differ)}: evaluate both with the same"

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from gauntlet.evaluation.aggregate import ResultTable
 from gauntlet.evaluation.flags import Flag, rising
-from gauntlet.files import read_json
-from gauntlet.reports.table import Row, caption, cell, columns, read_card, read_row
+from gauntlet.evaluation.plan import find_plans, read_card
+from gauntlet.evaluation.run import Run, read_run
+from gauntlet.reports.render import as_markdown, as_rich
+from gauntlet.reports.table import cell, columns, notes
 
 
 def at_share(suite: str, share: float | None) -> str:
@@ -19,57 +22,54 @@ def at_share(suite: str, share: float | None) -> str:
     return suite if share in (None, 1) else f"{suite}@{share:g}"
 
 
-def read_curves(folder: Path, suite: str) -> dict[float, Row]:
+def read_curves(folder: Path, suite: str) -> dict[float, Run]:
     """What a run was evaluated at, by share of the dataset's bounds, from the smallest.
 
-    Where accuracy rises with the bound, the cell of the larger one has a flag. Plot a row's `cells` over the share, or
-    over its `bounds`.
+    Where accuracy rises with the bound, the cell of the larger one has a flag.
 
     Raises:
         UserError: records were taken away since.
     """
-    checkpoint = read_card(folder)["checkpoint"]
-    plans = {file.stem: read_json(file) for file in (folder / "suites").glob("*.json")}
-    mine = {name: plan.get("share", 1.0) for name, plan in plans.items() if plan["checkpoint"] == checkpoint}
-    rows = {share: read_row(folder, name) for name, share in mine.items() if name == at_share(suite, share)}
-    ordered = dict(sorted(rows.items()))
+    checkpoint = read_card(folder).checkpoint
+    runs: dict[float, Run] = {}
+    for name, plan in find_plans(folder).items():
+        share = 1.0 if plan.share is None else plan.share
+        if plan.checkpoint == checkpoint and name == at_share(suite, share):
+            runs[share] = read_run(folder, name)
+    ordered = dict(sorted(runs.items()))
     for smaller, larger in pairwise(ordered):
         if found := [flag for flag in _rises(ordered[smaller], ordered[larger]) if flag.raised]:
             ordered[larger] = replace(ordered[larger], flags=[*(ordered[larger].flags or ()), *found])
     return ordered
 
 
-def _rises(smaller: Row, larger: Row) -> Iterator[Flag]:
-    for name in larger.bounds:
+def _rises(smaller: Run, larger: Run) -> Iterator[Flag]:
+    for name in larger.shown:
         before, after = smaller.cells.get(name), larger.cells.get(name)
         if before and after:
             yield rising(name, after.value - before.value)
 
 
-def curves_table(rows: Mapping[float, Row], title: str) -> Table:
-    """For a terminal: an attack per line, a share of the bounds per column."""
-    table = Table(title=title, title_justify="left", caption=_caption(rows), caption_justify="left")
-    table.add_column("attack", no_wrap=True)
-    for share in rows:
-        table.add_column(f"× {share:g}", justify="right", no_wrap=True)
-    for name, *cells in _lines(rows):
-        if name == "union":
-            table.add_section()
-        table.add_row(name, *cells, style="bold" if name == "union" else "")
-    return table
+def curves_table(runs: Mapping[float, Run], title: str) -> Table:
+    """For a terminal: an entry per line, a share of the bounds per column."""
+    table = _table(runs)
+    names = [row[0] for row in table.rows]
+    unions = [i for i, name in enumerate(names) if any(_is_union(run, name) for run in runs.values())]
+    return as_rich(table, title, unions, unions)
 
 
-def curves_markdown(rows: Mapping[float, Row]) -> str:
+def curves_markdown(runs: Mapping[float, Run]) -> str:
     """For a page."""
-    lines = [["attack", *(f"× {share:g}" for share in rows)], ["---", *("--:" for _ in rows)], *_lines(rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{_caption(rows)}\n"
+    return as_markdown(_table(runs))
 
 
-def _lines(rows: Mapping[float, Row]) -> list[list[str]]:
-    """Name and cells, attack by attack."""
-    names = columns(list(rows.values()))
-    return [[name, *(cell(row.cells.get(name), row.mark(name)) for row in rows.values())] for name in names]
+def _table(runs: Mapping[float, Run]) -> ResultTable:
+    head = ["attack", *(f"× {share:g}" for share in runs)]
+    names = columns(list(runs.values()))
+    rows = [[name, *(cell(run.cells.get(name), run.mark(name)) for run in runs.values())] for name in names]
+    named = [replace(run, card=replace(run.card, name=f"× {share:g}")) for share, run in runs.items()]
+    return ResultTable(head, rows, "\n".join(notes(named)))
 
 
-def _caption(rows: Mapping[float, Row]) -> str:
-    return caption([replace(row, name=f"× {share:g}") for share, row in rows.items()])
+def _is_union(run: Run, name: str) -> bool:
+    return name in run.aggregates and bool(run.aggregates[name].conjunction)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,9 +11,9 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from gauntlet.evaluation.changes import distance_statistics
 from gauntlet.evaluation.overlap import overlaps
+from gauntlet.evaluation.run import Run
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
-from gauntlet.reports.runs import Run, read_run
 from gauntlet.reports.sheet import make_sheet
 from gauntlet.reports.spreadsheet import numbers
 
@@ -24,20 +23,19 @@ if TYPE_CHECKING:
 _OF_THE_RUN = ("dataset", "fingerprint", "suite", "run", "folder", "checkpoint", "trained_on", "best", "p_value")
 
 
-def send_evaluation(loggers: Iterable[Logger], folder: Path, suite: str) -> None:
+def send_evaluation(loggers: Iterable[Logger], run: Run) -> None:
     """Show what a run came to under a suite on every W&B logger, once for the same numbers.
 
     Args:
         loggers: others than W&B's are passed over.
-        folder: of the run.
-        suite: it was evaluated under.
+        run: under the suite.
     """
     boards = [logger for logger in loggers if isinstance(logger, WandbLogger)]
     if not boards:
         return
-    run = read_run(folder, suite)
-    content = digest([run.plan, {name: cell and list(cell) for name, cell in run.row.cells.items()}])
-    sent = folder / "wandb" / f"{suite}.sent.json"
+    cells = {name: cell and list(cell) for name, cell in run.cells.items()}
+    content = digest([run.plan.checkpoint, run.digests, run.plan.share, cells])
+    sent = run.folder / "wandb" / f"{run.suite}.sent.json"
     if sent.exists() and json.loads(sent.read_text()) == content:
         return
     for logger in boards:
@@ -45,15 +43,18 @@ def send_evaluation(loggers: Iterable[Logger], folder: Path, suite: str) -> None
         if getattr(board, "disabled", False):
             return
         board.config.update(_identity(run), allow_val_change=True)
-        board.log({f"{suite}/{name}": thing for name, thing in _objects(run).items()})
+        board.log({f"{run.suite}/{name}": thing for name, thing in _objects(run).items()})
         board.summary.update(summary(run))
     write_atomically(sent, json.dumps(content) + "\n")
 
 
 def summary(run: Run) -> dict[str, float]:
-    """Every cell of the table: `<suite>/<column>`, and its interval under `_low` and `_high`; shares in [0, 1]."""
+    """Every cell of the table: `<suite>/<column>`, and its interval under `_low` and `_high`.
+
+    Shares are in [0, 1], distances and radii in their own units.
+    """
     found: dict[str, float] = {}
-    for column, cell in run.row.cells.items():
+    for column, cell in run.cells.items():
         if cell is not None:
             name = f"{run.suite}/{column.replace(' ', '_')}"
             found |= {name: cell.value, f"{name}_low": cell.low, f"{name}_high": cell.high}
@@ -63,7 +64,7 @@ def summary(run: Run) -> dict[str, float]:
 def _identity(run: Run) -> dict[str, Any]:
     """What the numbers depend on, and what a dashboard sorts runs by."""
     keys = ("dataset", "model", "defense", "seed", "trained_on", "checkpoint", "fingerprint")
-    return {**{key: run.card[key] for key in keys}, "attacks": run.digests}
+    return {**{key: getattr(run.card, key) for key in keys}, "attacks": run.digests}
 
 
 def _objects(run: Run) -> dict[str, Any]:
@@ -72,11 +73,12 @@ def _objects(run: Run) -> dict[str, Any]:
 
     found: dict[str, Any] = {"accuracies": _table(numbers([make_sheet([run], None)]).drop(_OF_THE_RUN))}
     distances = [
-        distance_statistics(frame).insert_column(0, pl.lit(name).alias("attack")) for name, frame in run.whole.items()
+        distance_statistics(frame).insert_column(0, pl.lit(name).alias("attack"))
+        for name, frame in run.searched.items()
     ]
     if distances and any(len(frame) for frame in distances):
         found["distances"] = _table(pl.concat(distances))
-        rows = [(", ".join(area.attacks) or "none", area.examples) for area in overlaps(run.whole)]
+        rows = [(", ".join(area.attacks) or "none", area.examples) for area in overlaps(run.searched)]
         found["overlaps"] = _table(pl.DataFrame(rows, schema=["broken by exactly", "examples"], orient="row"))
     sheet = run.folder / "pictures" / f"{run.suite}.png"
     if sheet.exists():

@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import polars as pl
 
+from gauntlet.evaluation.aggregate import ResultTable
 from gauntlet.evaluation.changes import distance_statistics
-from gauntlet.evaluation.flags import Flag, read_flags
-from gauntlet.evaluation.outcomes import read_outcomes
+from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.overlap import overlaps
-from gauntlet.reports.table import MARK, read_plan
+from gauntlet.evaluation.run import MARK, Run
+from gauntlet.reports.certified import certified_and_attacked
+from gauntlet.reports.render import as_markdown
 
 _AREAS = 12  # the largest, of up to 2ᴷ
 
 
-def details(folder: Path, suite: str) -> str:
-    """Markdown for the report of a run.
+def details(run: Run) -> str:
+    """Markdown for the report of a run: certified beside attacked accuracy, distances, overlaps, checks.
 
     Raises:
-        UserError: the run was not evaluated under the suite, or its attacks have different examples still.
+        UserError: its attacks have different examples still.
     """
-    plan = read_plan(folder, suite)
-    outcomes = {name: read_outcomes(folder / entry["folder"]) for name, entry in plan["attacks"].items()}
-    parts = [_distances(outcomes), _areas(outcomes)]
-    flags = read_flags(folder, suite, plan["checkpoint"])
-    return "\n".join([*parts, _checks(flags)] if flags else parts)
+    parts = [_distances(run.searched)]
+    if beside := certified_and_attacked(run):
+        parts.insert(0, as_markdown(beside))
+    if len(run.searched) > 1:
+        parts.append(_areas(run.searched))
+    if run.flags:
+        parts.append(_checks(run.flags))
+    return "\n".join(parts)
 
 
-def _distances(outcomes: Mapping[str, pl.DataFrame]) -> str:
+def _distances(records: Mapping[str, pl.DataFrame]) -> str:
     head = ["attack", "distance", "examples", "mean (95 % bootstrap)", "5 %", "25 %", "median", "75 %", "95 %"]
     rows = [
         [name, row[0], str(row[1]), f"{row[2]:.3g} ({row[3]:.3g}–{row[4]:.3g})", *(f"{x:.3g}" for x in row[5:])]
-        for name, frame in outcomes.items()
+        for name, frame in records.items()
         for row in distance_statistics(frame).iter_rows()
     ]
     if not rows:
         return "No attack changed an answer.\n"
-    return f"Distances of the images that fool it, with quantiles:\n\n{_markdown(head, rows)}"
+    return f"Distances of the images that fool it, with quantiles:\n\n{as_markdown(ResultTable(head, rows, ''))}"
 
 
-def _areas(outcomes: Mapping[str, pl.DataFrame]) -> str:
-    areas = overlaps(outcomes)
+def _areas(records: Mapping[str, pl.DataFrame]) -> str:
+    areas = overlaps(records)
     total = sum(area.examples for area in areas)
     rows = [
         [", ".join(area.attacks) or "none of them", str(area.examples), f"{100 * area.examples / total:.1f}"]
@@ -51,7 +55,7 @@ def _areas(outcomes: Mapping[str, pl.DataFrame]) -> str:
     rest = len(areas) - len(rows)
     more = f"\n{rest} smaller areas are left out.\n" if rest else ""
     head = ["broken by exactly", "examples", "% of those right when clean"]
-    return f"Which attacks break the same examples:\n\n{_markdown(head, rows)}{more}"
+    return f"Which attacks break the same examples:\n\n{as_markdown(ResultTable(head, rows, ''))}{more}"
 
 
 def _checks(flags: Sequence[Flag]) -> str:
@@ -60,9 +64,5 @@ def _checks(flags: Sequence[Flag]) -> str:
         for flag in flags
     ]
     meaning = "".join(f"- {name}: {why}\n" for name, why in {flag.name: flag.explanation for flag in flags}.items())
-    return f"Sanity checks:\n\n{_markdown(['check', 'attack', '%', 'at most %'], rows)}\n{meaning}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---" if i == 0 else "--:" for i in range(len(head))], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = as_markdown(ResultTable(["check", "attack", "%", "at most %"], rows, ""))
+    return f"Sanity checks:\n\n{table}\n{meaning}"

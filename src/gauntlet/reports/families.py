@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from gauntlet.evaluation.measures import Accuracy, accuracy
-from gauntlet.evaluation.outcomes import read_outcomes
+from gauntlet.evaluation.estimates import Estimate
+from gauntlet.evaluation.measures import accuracy
+from gauntlet.evaluation.plan import PlannedEntry, find_plans
+from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.store import read_records
 from gauntlet.files import read_json
 from gauntlet.identity import digest
-from gauntlet.reports.runs import Run
+from gauntlet.kinds import Kind
 
 
 class Point(NamedTuple):
     """One attack at one bound."""
 
     bound: float
-    accuracy: Accuracy
+    accuracy: Estimate
     attack: str
     """Its name and digest."""
 
@@ -40,8 +43,8 @@ def families(run: Run) -> dict[Family, list[Point]]:
     found: dict[Family, dict[float, Point]] = {}
     for family, point in _points(run):
         found.setdefault(family, {}).setdefault(point.bound, point)
-    own = {_family(run.threat_models[name], run.identities[name]) for name in run.whole}
-    start = {0.0: Point(0.0, accuracy(run.whole["clean"]), "clean")} if "clean" in run.whole else {}
+    own = {_family(run.plan.entries[name].threat_model, run.identities[name]) for name in run.searched}
+    start = {0.0: Point(0.0, accuracy(run.full["clean"]), "clean")} if "clean" in run.full else {}
     return {
         family: [point for _, point in sorted({**start, **points}.items())]
         for family, points in found.items()
@@ -51,27 +54,24 @@ def families(run: Run) -> dict[Family, list[Point]]:
 
 def _points(run: Run) -> Iterator[tuple[Family, Point]]:
     """Every attack that was run on all examples, of every suite of these weights; the run's own suite comes first."""
-    files = sorted((run.folder / "suites").glob("*.json"), key=lambda file: (file.stem != run.suite, file.stem))
-    for plan in map(read_json, files):
-        if plan["checkpoint"] != run.card["checkpoint"] or plan["examples"] != run.plan["examples"]:
+    plans = sorted(find_plans(run.folder).items(), key=lambda named: (named[0] != run.suite, named[0]))
+    for _, plan in plans:
+        if plan.checkpoint != run.card.checkpoint or plan.examples != run.plan.examples:
             continue
-        for name, entry in plan["attacks"].items():
-            place = run.folder / entry["folder"]
-            if entry["threat_model"] == "clean" or entry.get("survivors_of") or "corruption" in entry:
+        for name, entry in plan.entries.items():
+            place = run.folder / entry.folder
+            if entry.kind is not Kind.ATTACK or entry.survivors_of or not (place / "identity.json").exists():
                 continue
-            if not (place / "identity.json").exists():
-                continue
-            identity, frame = read_json(place / "identity.json"), read_outcomes(place)
-            if len(frame) == plan["examples"]:
-                point = Point(
-                    _size(entry, identity["attack"]), accuracy(frame), f"{name} {digest(identity['attack'])[:12]}"
-                )
-                yield _family(entry["threat_model"], identity), point
+            identity, frame = read_json(place / "identity.json"), read_records(place, entry.kind)
+            if len(frame) == plan.examples:
+                label = f"{name} {digest(identity['entry'])[:12]}"
+                point = Point(_size(entry, identity["entry"]), accuracy(frame), label)
+                yield _family(entry.threat_model, identity), point
 
 
 def _family(threat_model: str, identity: Mapping[str, Any]) -> Family:
-    algorithm = str(identity["attack"].get("class", "")).rpartition(".")[2]
-    return Family(threat_model, algorithm, digest([_without_bounds(identity["attack"]), identity.get("weights")]))
+    algorithm = str(identity["entry"].get("class", "")).rpartition(".")[2]
+    return Family(threat_model, algorithm, digest([_without_bounds(identity["entry"]), identity.get("weights")]))
 
 
 def _without_bounds(description: Any) -> Any:
@@ -82,10 +82,10 @@ def _without_bounds(description: Any) -> Any:
     return description
 
 
-def _size(entry: Mapping[str, Any], attack: Mapping[str, Any]) -> float:
+def _size(entry: PlannedEntry, attack: Mapping[str, Any]) -> float:
     """The bound; of a composition, whose own is always 1, that of its first part."""
     inner = _bounds(attack.get("threat_model"))
-    return inner[0] if inner and float(entry["bound"]) == 1 else float(entry["bound"])
+    return inner[0] if inner and entry.bound == 1 else entry.bound
 
 
 def _bounds(description: Any) -> list[float]:

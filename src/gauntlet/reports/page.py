@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.evaluation.flags import Flag
+from gauntlet.evaluation.run import Run
 from gauntlet.reports.gallery import Gallery, gallery
 from gauntlet.reports.plots import (
     Plot,
     bound_plots,
     build_up_plot,
+    certified_plots,
     column_plot,
     distance_plot,
     overlap_plot,
     row_plot,
     training_plot,
 )
-from gauntlet.reports.runs import Run
 from gauntlet.reports.sheet import Sheet
 from gauntlet.reports.stamps import attacks_stamp, code_of, column_stamp, run_stamp, versions
-from gauntlet.reports.table import said_of_training
 
 _PICTURES = 2_000_000  # bytes for the galleries of all runs, so that twelve runs stay under 5 MB
 _PICTURE = 300_000  # for that of one run
@@ -82,7 +82,6 @@ def page(sheets: Sequence[Sheet], made_with: Mapping[str, Any]) -> str:
         loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = _breakable
-    environment.filters["training"] = said_of_training
     return environment.get_template("page.html").render(
         sections=sections, count=count, code=code_of(made_with), versions=versions(made_with)
     )
@@ -123,6 +122,7 @@ def _accuracies(sheet: Sheet, anchor: str) -> list[Figure]:
 def _run_section(anchor: str, label: str, run: Run, budget: int) -> RunSection:
     stamp = run_stamp(run)
     plots = [
+        *certified_plots(run, f"{anchor}-certified"),
         build_up_plot(run, f"{anchor}-union"),
         overlap_plot(run, f"{anchor}-overlap"),
         distance_plot(run, f"{anchor}-distances"),
@@ -135,7 +135,7 @@ def _run_section(anchor: str, label: str, run: Run, budget: int) -> RunSection:
         stamp,
         [Figure(plot, stamp) for plot in plots if plot],
         gallery(run.folder / "pictures" / f"{run.suite}.png", budget),
-        run.row.flags or [],
+        run.flags or [],
         code_of(run.provenance),
         versions(run.provenance),
     )

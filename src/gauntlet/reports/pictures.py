@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import io
-from functools import partial
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gauntlet.corruptions import Corruption
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed
-from gauntlet.evaluation import AttackSuite, Grid, Subject
-from gauntlet.evaluation.grid import attacked, device_of
+from gauntlet.evaluation import AttackSuite, Grid, Plan, Subject
+from gauntlet.evaluation.verification import device_of, images_of
 from gauntlet.files import write_atomically
 from gauntlet.scopes import evaluating, exact
 
 Row = tuple[str, Tensor, list[str]]
 _CELL, _LEFT, _TOP = 96, 150, 16
-_SEVERITY = 3
 
 
-def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, count: int = 8) -> None:
-    """A sheet of the first test examples the classifier gets right, attacked by every attack that changes them."""
+def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, plan: Plan, file: Path, count: int = 8) -> None:
+    """A sheet of the first test examples the classifier gets right, as every entry of a suite shows them."""
     batch = _right_ones(subject, count)
     rows: list[Row] = []
-    for name in filter(partial(_worth_a_picture, suite), suite.attacks):
+    for name in _worth_a_picture(suite, plan):
         try:
             images, predictions = _under(subject, grid, name, suite, batch)
         except (AttackFailed, torch.OutOfMemoryError):  # said when it was measured; a picture is no reason to end
@@ -37,12 +34,15 @@ def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, file: Path, 
     write_atomically(file, sheet(rows))
 
 
-def _worth_a_picture(suite: AttackSuite, name: str) -> bool:
-    """Of the severities of a corruption the middle one shows enough."""
-    threat = suite.attacks[name].threat_model
-    others = [attack.threat_model for attack in suite.attacks.values()]
-    middle = {one.type for one in others if isinstance(one, Corruption) and one.severity == _SEVERITY}
-    return not isinstance(threat, Corruption) or threat.severity == _SEVERITY or threat.type not in middle
+def _worth_a_picture(suite: AttackSuite, plan: Plan) -> list[str]:
+    """Every attack and transform; of the entries that a column stands for, the middle one shows enough."""
+    middle: set[str] = set()
+    replaced: set[str] = set()
+    for result in plan.results.values():
+        replaced |= set(result.replaces)
+        if result.replaces:
+            middle |= {column.members[len(column.members) // 2] for column in result.columns.values()}
+    return [name for name in suite.attacks if name not in replaced or name in middle]
 
 
 def attacked_rows(name: str, clean: Tensor, images: Tensor, captions: list[str]) -> list[Row]:
@@ -67,12 +67,11 @@ def _right_ones(subject: Subject, count: int) -> Batch:
 
 
 def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
-    attack, device = suite.attacks[name], device_of(subject.classifier)
-    on = batch.to(device)
-    with exact():
-        found = attacked(attack, subject.classifier, on.images, on.labels, grid.seeds(attack, on))
-        with torch.no_grad(), evaluating(subject.classifier):
-            return found.images.cpu(), subject.classifier(found.images).argmax(1).cpu()
+    entry, on = suite.attacks[name], batch.to(device_of(subject.classifier))
+    images = images_of(entry, subject.classifier, on, grid.noise(entry, on))
+    assert images is not None
+    with exact(), torch.no_grad(), evaluating(subject.classifier):
+        return images.cpu(), subject.classifier(images).argmax(1).cpu()
 
 
 def captions_of(labels: Tensor, predictions: Tensor) -> list[str]:

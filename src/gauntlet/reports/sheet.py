@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.measures import Accuracy
+from gauntlet.evaluation.estimates import Estimate
+from gauntlet.evaluation.run import Run
 from gauntlet.reports.beside import beside, published_row
+from gauntlet.reports.labels import labels_of
 from gauntlet.reports.published import PublishedTable
-from gauntlet.reports.runs import Run, labels_of
 from gauntlet.reports.significance import Verdict, verdicts
-from gauntlet.reports.table import caption, columns
+from gauntlet.reports.table import column_text, columns, notes, replacing
 
 WORSE = "*"
 _BESIDE_EACH_OTHER = 14  # columns, of a dozen characters each
@@ -21,7 +22,7 @@ _BESIDE_EACH_OTHER = 14  # columns, of a dozen characters each
 class Cell:
     """One number and what a reader has to know of it."""
 
-    ours: Accuracy | None
+    ours: Estimate | None
     flag: str = ""
     """A dagger where a sanity check touches it."""
     verdict: Verdict | None = None
@@ -45,13 +46,13 @@ class Cell:
 
     @property
     def value(self) -> str:
-        """`61.5`, in percent; a dash where there is nothing to say."""
-        return "–" if self.ours is None else f"{100 * self.ours.value:.1f}"
+        """`61.5`, a share in percent; a dash where there is nothing to say."""
+        return "–" if self.ours is None else self.ours.text
 
     @property
     def interval(self) -> str:
-        """`56.6–66.1`, in percent."""
-        return "" if self.ours is None else f"{100 * self.ours.low:.1f}–{100 * self.ours.high:.1f}"
+        """`56.6–66.1`."""
+        return "" if self.ours is None else self.ours.interval
 
     @property
     def beside(self) -> str:
@@ -79,12 +80,12 @@ class Sheet:
     @property
     def dataset(self) -> str:
         """Its name."""
-        return str(self.runs[0].card["dataset"])
+        return str(self.runs[0].card.dataset)
 
     @property
     def fingerprint(self) -> str:
         """Of the dataset."""
-        return str(self.runs[0].card["fingerprint"])
+        return str(self.runs[0].card.fingerprint)
 
     @property
     def suite(self) -> str:
@@ -112,13 +113,13 @@ class Sheet:
         return any(map(self.has_published, range(len(self.runs))))
 
     def bound(self, column: str) -> str:
-        """The bounds of an attack in the runs; empty for what has none."""
-        sizes = dict.fromkeys(run.row.bounds.get(column) for run in self.runs)
-        return " / ".join(bound_text(size) for size in sizes if size)
+        """The bounds of an entry in the runs, with what its number is about; empty for what has none."""
+        texts = dict.fromkeys(column_text(run, column) for run in self.runs)
+        return " / ".join(text for text in texts if text)
 
     def notes(self) -> list[str]:
         """What the numbers are, and what a reader must know before trusting them, a sentence or two each."""
-        said = caption([run.row for run in self.runs]).split("  \n")
+        said = notes(self.runs)
         if any(cell.verdict for cells in self.cells for cell in cells.values()):
             said.append(
                 f"Bold: the best of the runs that were measured alike. {WORSE} it is better than this one by more than"
@@ -157,20 +158,20 @@ def make_sheet(runs: Sequence[Run], published: PublishedTable | None) -> Sheet:
     Raises:
         UserError: they are of several datasets, or of several suites.
     """
-    if len({(run.card["fingerprint"], run.suite) for run in runs}) != 1:
+    if len({(run.card.fingerprint, run.suite) for run in runs}) != 1:
         raise UserError("a table is of one dataset and one attack suite: give the others tables of their own")
-    labels, common = labels_of([run.row.name for run in runs])
+    labels, common = labels_of([run.name for run in runs])
     names = paper_columns(runs)
-    judged = {name: verdicts(runs, name) for name in names if name != "unseen mean"}
+    judged = {name: verdicts(runs, name) for name in names}
     cells = []
     for i, run in enumerate(runs):
         theirs = beside(run, published)
         cells.append(
             {
                 name: Cell(
-                    run.row.cells.get(name),
-                    run.row.mark(name) if run.row.cells.get(name) else "",
-                    judged[name][i] if name in judged else None,
+                    run.cells.get(name),
+                    run.mark(name) if run.cells.get(name) else "",
+                    judged[name][i],
                     theirs.get(name),
                 )
                 for name in names
@@ -188,20 +189,13 @@ def make_sheets(runs: Sequence[Run], published: Mapping[str, PublishedTable]) ->
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(run.card["fingerprint"], []).append(run)
-    return [make_sheet(group, published.get(group[0].card["dataset"])) for group in groups.values()]
+        groups.setdefault(run.card.fingerprint, []).append(run)
+    return [make_sheet(group, published.get(group[0].card.dataset)) for group in groups.values()]
 
 
 def paper_columns(runs: Sequence[Run]) -> list[str]:
     """The columns of table 2 of Laidlaw et al. 2021: aggregates, clean images, narrow threats, perceptual ones."""
-    threats = {name: threat for run in runs for name, threat in run.threat_models.items()}
-    order = {"union": -2, "unseen mean": -1, "clean": 0, "perceptual": 2}
-    return sorted(columns([run.row for run in runs]), key=lambda name: order.get(threats.get(name) or name, 1))
-
-
-def bound_text(bound: float) -> str:
-    """`0.5`, and `8/255` where that is what it is."""
-    short, levels = f"{bound:.4g}", bound * 255
-    if float(short) != bound and abs(levels - round(levels)) < 1e-6:
-        return f"{round(levels)}/255"
-    return short
+    threats = {name: threat for run in runs for name, threat in run.plan.threats.items()}
+    order = {"clean": 0, "perceptual": 2}
+    first = {name for run in runs for name in run.aggregates} - {name for run in runs for name in replacing(run)}
+    return sorted(columns(runs), key=lambda name: -1 if name in first else order.get(threats.get(name) or name, 1))

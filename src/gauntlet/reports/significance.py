@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gauntlet.evaluation.pairs import paired
-from gauntlet.reports.runs import Run
+from gauntlet.evaluation.run import Run
 
 LEVEL = 0.05
 
@@ -25,11 +25,11 @@ class Verdict(NamedTuple):
 
 
 def verdicts(runs: Sequence[Run], column: str) -> list[Verdict | None]:
-    """By run; None where nobody else was measured alike, or where the column is no share of examples."""
+    """By run; None where no other run was measured alike, or where the column is no share of examples."""
     found: list[Verdict | None] = [None] * len(runs)
     alike: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
-        if run.robust(column) is not None:
+        if run.correct(column) is not None:
             alike.setdefault(run.measured(column), []).append(i)
     for members in alike.values():
         if len(members) > 1:
@@ -40,11 +40,11 @@ def verdicts(runs: Sequence[Run], column: str) -> list[Verdict | None]:
 
 def _against_the_best(runs: Sequence[Run], column: str) -> list[Verdict]:
     """The best is the first of the highest accuracy; those as high as it are as good."""
-    robust = [run.robust(column) for run in runs]
-    right = [int(column.sum()) for column in robust if column is not None]
+    correct = [run.correct(column) for run in runs]
+    right = [int(column.sum()) for column in correct if column is not None]
     best = right.index(max(right))
     others = [i for i in range(len(runs)) if right[i] < right[best]]
-    tests = [paired(robust[best], robust[i]).p_value for i in others]  # type: ignore[arg-type]
+    tests = [paired(correct[best], correct[i]).p_value for i in others]  # type: ignore[arg-type]
     adjusted = dict(zip(others, holm(tests), strict=True))
     return [Verdict(i not in adjusted, adjusted.get(i, 1.0)) for i in range(len(runs))]
 

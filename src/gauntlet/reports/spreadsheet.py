@@ -19,9 +19,11 @@ SCHEMA = {
     "trained_on": pl.String,
     "column": pl.String,
     "threat_model": pl.String,
+    "kind": pl.String,
     "bound": pl.Float64,
+    "unit": pl.String,
     "attack_digest": pl.String,
-    "accuracy": pl.Float64,
+    "value": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
     "examples": pl.Int64,
@@ -31,8 +33,9 @@ SCHEMA = {
     "published": pl.Float64,
     "difference": pl.Float64,
 }
-"""Accuracies in [0, 1]; `low` to `high` is the 95 % interval; `p_value` is of McNemar's exact test against the best run
-of the column, after Holm; `difference` is ours minus the published one. Empty: not measured, or means nothing there."""
+"""`value` is a share in [0, 1] where the unit is %, else a distance or radius in that unit; `low` to `high` is the 95 %
+interval; `p_value` is of McNemar's exact test against the best run of the column, after Holm; `difference` is ours
+minus the published one. Empty: not measured, or means nothing there."""
 
 
 def numbers(sheets: Sequence[Sheet]) -> pl.DataFrame:
@@ -46,19 +49,22 @@ def _rows(sheet: Sheet) -> Iterator[dict[str, Any]]:
             "dataset": sheet.dataset,
             "fingerprint": sheet.fingerprint,
             "suite": sheet.suite,
-            "run": run.row.name,
+            "run": run.name,
             "folder": str(run.folder),
-            "checkpoint": run.card["checkpoint"],
-            "trained_on": " ".join(run.card["trained_on"] or []),
+            "checkpoint": run.card.checkpoint,
+            "trained_on": " ".join(run.card.trained_on or []),
         }
         for name, cell in cells.items():
+            entry = run.plan.entries.get(name)
             yield {
                 **of_the_run,
                 "column": name,
-                "threat_model": run.threat_models.get(name),
-                "bound": run.row.bounds.get(name),
+                "threat_model": entry.threat_model if entry else None,
+                "kind": entry.kind.value if entry else "aggregate",
+                "bound": entry.bound if entry and entry.bound else None,
+                "unit": cell.ours.unit if cell.ours else None,
                 "attack_digest": run.digests.get(name),
-                "accuracy": cell.ours.value if cell.ours else None,
+                "value": cell.ours.value if cell.ours else None,
                 "low": cell.ours.low if cell.ours else None,
                 "high": cell.ours.high if cell.ours else None,
                 "examples": cell.ours.examples if cell.ours else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gauntlet.reports.runs import Run
+from gauntlet.evaluation.run import Run
 from gauntlet.reports.sheet import Sheet
 
 _SHORT = 12  # hexadecimal digits
@@ -17,8 +17,8 @@ def run_stamp(run: Run) -> str:
     attacks = ", ".join(f"{name} {short}" for name, short in run.digests.items())
     return " · ".join(
         [
-            f"checkpoint {run.card['checkpoint'][:_SHORT]}",
-            f"data {run.card['fingerprint'][:_SHORT]}",
+            f"checkpoint {run.card.checkpoint[:_SHORT]}",
+            f"data {run.card.fingerprint[:_SHORT]}",
             f"attacks {attacks}",
             f"code {code_of(run.provenance)}",
             versions(run.provenance, _IN_CAPTIONS),
@@ -39,7 +39,7 @@ def attacks_stamp(sheet: Sheet, attacks: Sequence[str]) -> str:
         sheet: the table.
         attacks: names with digests.
     """
-    weights = dict.fromkeys(run.card["checkpoint"][:_SHORT] for run in sheet.runs)
+    weights = dict.fromkeys(run.card.checkpoint[:_SHORT] for run in sheet.runs)
     codes = dict.fromkeys(
         f"code {code_of(run.provenance)} · {versions(run.provenance, _IN_CAPTIONS)}" for run in sheet.runs
     )
@@ -67,7 +67,7 @@ def versions(provenance: Mapping[str, Any], packages: Sequence[str] | None = Non
 
 
 def _members(run: Run, column: str) -> list[str]:
-    return [name for name in run.row.members(column) if name in run.digests]
+    return [name for name in run.members(column) if name in run.digests]
 
 
 def _digests(sheet: Sheet, name: str) -> str:

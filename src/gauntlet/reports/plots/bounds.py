@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from gauntlet.reports.families import Point, families
 from gauntlet.reports.plots.canvas import COLOURS, DASHES, MARKS, Plot, as_svg, drawing, percent_axis
-from gauntlet.reports.sheet import Sheet, bound_text
+from gauntlet.reports.sheet import Sheet
+from gauntlet.reports.table import bound_text
 
 
 def bound_plots(sheet: Sheet, name: str) -> list[tuple[Plot, list[str]]]:

@@ -1,13 +1,12 @@
-"""How the union comes about: who is still standing after each attack in turn."""
+"""How the union comes about: the share of examples still correct after each attack in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from gauntlet.evaluation.measures import standing
+from gauntlet.evaluation.measures import every, share_of
+from gauntlet.evaluation.run import Run
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
-from gauntlet.reports.runs import Run
 
 
 class Stage(NamedTuple):
@@ -22,14 +21,15 @@ class Stage(NamedTuple):
 
 def build_up(run: Run) -> list[Stage]:
     """The stages of the union in the suite's order; none where its attacks were not all run on every example."""
-    union: Sequence[str] = run.plan["union"]
-    if not union or not set(union) <= run.whole.keys():
+    bounds = next((column.conjunction for column in run.aggregates.values() if column.conjunction), {})
+    if not bounds or not bounds.keys() <= run.full.keys():
         return []
-    frames = [run.whole[name] for name in union]
-    return [
-        Stage(name, float(frames[i]["robust"].mean()), float(standing(frames[: i + 1]).mean()))  # type: ignore[arg-type]
-        for i, name in enumerate(union)
-    ]
+    stages: list[Stage] = []
+    holds = []
+    for name, bound in bounds.items():
+        holds.append(run.holds(name, bound))
+        stages.append(Stage(name, share_of(holds[-1]).value, share_of(every(holds)).value))
+    return stages
 
 
 def build_up_plot(run: Run, name: str) -> Plot | None:
@@ -49,6 +49,6 @@ def build_up_plot(run: Run, name: str) -> Plot | None:
         percent_axis(axes, "x")
         only_lines_along(axes, "x")
         said = "; ".join(f"{stage.attack} {100 * stage.together:.1f} %" for stage in stages)
-        svg = as_svg(figure, name, f"Still right after each attack of the union in turn: {said}.")
-    caption = "Share of examples, in %, still right under an attack and all above it; the tick is the attack alone."
+        svg = as_svg(figure, name, f"Still correct after each attack of the union in turn: {said}.")
+    caption = "Share of examples, in %, still correct under an attack and all above it; the tick is the attack alone."
     return Plot("Union, attack by attack", svg, caption)

@@ -10,8 +10,8 @@ import polars as pl
 
 from gauntlet.evaluation.changes import DISTANCES
 from gauntlet.evaluation.overlap import broken
+from gauntlet.evaluation.run import Run
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along
-from gauntlet.reports.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,14 +20,14 @@ _BINS, _HEIGHT = 40, 0.8  # of a histogram, as a share of its row
 _NAMES = {
     "linf": "L∞",
     "l2": "L2",
-    "lpips": "LPIPS (reference)",
-    "lpips_calibrated": "LPIPS (calibrated)",
+    "perceptual": "reference distance",
+    "lpips": "LPIPS",
 }
 
 
 def distance_plot(run: Run, name: str) -> Plot | None:
     """A histogram per attack and distance; None where no attack broke anything."""
-    hits = {attack: frame.filter(broken(frame)) for attack, frame in run.whole.items()}
+    hits = {attack: frame.filter(broken(frame)) for attack, frame in run.searched.items()}
     hits = {attack: frame for attack, frame in hits.items() if len(frame)}
     kinds = [kind for kind in DISTANCES if kind in _NAMES and any(_measured(frame, kind) for frame in hits.values())]
     if not kinds:

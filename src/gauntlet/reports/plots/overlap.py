@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gauntlet.evaluation.overlap import Overlap, overlaps
+from gauntlet.evaluation.run import Run
 from gauntlet.reports.plots.canvas import FILL, GRID, INK, MUTED, Plot, as_svg, drawing, only_lines_along
-from gauntlet.reports.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,14 +19,14 @@ _AREAS, _FEW = 12, 6  # the largest, of up to 2ᴷ; as wide as so many at least
 
 def overlap_plot(run: Run, name: str) -> Plot | None:
     """A bar per area, dots for the attacks it belongs to; None where there is one attack or none."""
-    outcomes = {attack: frame for attack, frame in run.whole.items() if run.threat_models[attack] != "clean"}
-    if len(outcomes) < 2:
+    records = run.searched
+    if len(records) < 2:
         return None
-    areas = overlaps(outcomes)
+    areas = overlaps(records)
     total = sum(area.examples for area in areas)
     if not total:
         return None
-    shown, names = areas[:_AREAS], list(outcomes)
+    shown, names = areas[:_AREAS], list(records)
     ratios = [1.5, 0.3 + 0.22 * len(names)]
     with drawing(sum(ratios) + 0.2, 2, sharex=True, height_ratios=ratios) as (figure, grid):
         bars, dots = grid[:, 0]

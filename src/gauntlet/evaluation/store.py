@@ -1,4 +1,4 @@
-"""Outcomes: what happened to each example under each attack, one small immutable file per (attack, chunk).
+"""The store of records: one small immutable file per entry of a suite and chunk of examples.
 
 A valid file is the state: nothing else has to be kept to go on after a kill. Files of different identities lie in
 different folders, so what was measured on other weights, data or attacks is never mixed in.
@@ -11,62 +11,51 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from filelock import FileLock, Timeout
 
 from gauntlet.errors import UserError
+from gauntlet.evaluation.evidence import SCHEMAS
 from gauntlet.files import read_json, write_atomically
 from gauntlet.identity import differences, digest
+from gauntlet.kinds import Kind
 
-SCHEMA: Mapping[str, type[pl.DataType]] = {
-    "example_id": pl.Int64,
-    "label": pl.Int64,
-    "clean_prediction": pl.Int64,
-    "prediction": pl.Int64,
-    "robust": pl.Boolean,
-    "inside": pl.Boolean,
-    "size": pl.Float32,
-    "linf": pl.Float32,
-    "l2": pl.Float32,
-    "lpips": pl.Float32,
-    "lpips_calibrated": pl.Float32,
-    "margin": pl.Float32,
-    "kind": pl.String,
-    "radius": pl.Float32,
-    "abstained": pl.Boolean,
-    "seconds": pl.Float32,
-}
-"""`size` is the share of the bound used; `linf`, `l2`, `lpips` are measured from the two images alone; `margin` is the
-label's lead over the best other class on the image that came back; `kind` is `attack` or `certificate`, which has a
-`radius`; `seconds` is the chunk's time shared out evenly and the one column that differs between runs."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class OutcomeFolder:
-    """The outcomes of one attack with one identity.
+class RecordFolder:
+    """The records of one entry with one identity.
 
     Args:
-        root: `outcomes/` of a run folder.
-        name: of the attack in tables.
+        root: `records/` of a run folder.
+        name: of the entry in tables.
+        kind: of the entry, which decides the columns.
         identity: all that the records depend on, as JSON values.
     """
 
     root: Path
     name: str
+    kind: Kind
     identity: Mapping[str, Any]
 
     @cached_property
     def path(self) -> Path:
-        """`outcomes/<attack>-<digest of the identity>`."""
+        """`records/<entry>-<digest of the identity>`."""
         return self.root / f"{self.name}-{digest(self.identity)[:12]}"
 
     def has(self, chunk: int) -> bool:
         """Whether a chunk is done."""
         return self._file(chunk).exists()
+
+    def has_images(self, chunk: int) -> bool:
+        """Whether the images of a chunk were kept."""
+        return self._images(chunk).exists()
 
     def read(self, chunk: int) -> pl.DataFrame:
         """The records of a chunk that is done."""
@@ -92,14 +81,29 @@ class OutcomeFolder:
                 held.unlink(missing_ok=True)
             lock.release()
 
-    def write(self, chunk: int, rows: Mapping[str, Any] | pl.DataFrame) -> None:
-        """Keep a chunk: all columns of the schema."""
+    def write(self, chunk: int, records: pl.DataFrame) -> None:
+        """Keep a chunk: all columns of its kind."""
         if not (self.path / "identity.json").exists():
             write_atomically(self.path / "identity.json", json.dumps(self.identity, indent=1, sort_keys=True) + "\n")
-        write_atomically(self._file(chunk), as_parquet(rows))
+        write_atomically(self._file(chunk), as_parquet(records))
+
+    def write_images(self, chunk: int, ids: Sequence[int], images: Tensor) -> None:
+        """Keep the images `[N, C, H, W]` that the records of a chunk are about, as safetensors, by example id."""
+        import torch
+        from safetensors.torch import save
+
+        content = save({"example_id": torch.tensor(ids, dtype=torch.int64), "images": images.contiguous()})
+        write_atomically(self._images(chunk), content)
+
+    def read_images(self, chunk: int) -> dict[int, Tensor]:
+        """The kept images of a chunk, `[C, H, W]` by example id."""
+        from safetensors.torch import load_file
+
+        content = load_file(self._images(chunk))
+        return dict(zip(content["example_id"].tolist(), content["images"], strict=True))
 
     def changed(self) -> list[str]:
-        """What sets this identity apart from the nearest that the attack has here: nothing, if this is not the first.
+        """What sets this identity apart from the nearest that the entry has here: nothing, if this is not the first.
 
         The lines are `key: there → here`.
         """
@@ -112,38 +116,48 @@ class OutcomeFolder:
     def _file(self, chunk: int) -> Path:
         return self.path / f"{chunk:05d}.parquet"
 
+    def _images(self, chunk: int) -> Path:
+        return self.path / f"{chunk:05d}.safetensors"
 
-def as_parquet(rows: Mapping[str, Any] | pl.DataFrame) -> bytes:
+
+def as_parquet(records: pl.DataFrame) -> bytes:
     """Records as the content of a file."""
     buffer = io.BytesIO()
-    pl.DataFrame(rows, schema=SCHEMA).write_parquet(buffer)
+    records.write_parquet(buffer)
     return buffer.getvalue()
 
 
-def read_outcomes(path: Path) -> pl.DataFrame:
-    """All records in a folder of one attack, by example id.
+def read_records(path: Path, kind: Kind) -> pl.DataFrame:
+    """All records in a folder of one entry, by example id.
 
     Raises:
         UserError: a file is damaged.
     """
     frames = [_read(file) for file in sorted(path.glob("[0-9]*.parquet"))]
-    return pl.concat(frames).sort("example_id") if frames else pl.DataFrame(schema=SCHEMA)
+    return pl.concat(frames).sort("example_id") if frames else pl.DataFrame(schema=SCHEMAS[kind])
 
 
-def with_fallen(survivors: pl.DataFrame, earlier: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """`example_id` and `robust` of survivors and of those who fell to earlier attacks: what a union is taken over.
+def with_earlier(survivors: pl.DataFrame, earlier: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """`example_id` and `correct` of all examples, for an attack that ran on those that earlier ones left correct.
 
     Args:
-        survivors: records of an attack that was run on those still standing.
+        survivors: records of the attack.
         earlier: records of the attacks before it.
     """
-    columns = ["example_id", "robust"]
-    fallen = [frame.filter(~pl.col("robust")).select(columns) for frame in earlier]
-    return pl.concat([survivors.select(columns), *fallen]).unique("example_id", keep="first").sort("example_id")
+    columns = ["example_id", "correct"]
+    broken = [frame.filter(~pl.col("correct")).select(columns) for frame in earlier]
+    return pl.concat([survivors.select(columns), *broken]).unique("example_id", keep="first").sort("example_id")
 
 
 def _read(file: Path) -> pl.DataFrame:
+    """A file's records; a file is opened once, however often an evaluation asks for it."""
     try:
-        return pl.read_parquet(file)
+        facts = file.stat()
+        return _opened(file, facts.st_mtime_ns, facts.st_size)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{file} is damaged ({str(error)[:80]}): remove it and run the evaluation again") from None
+
+
+@lru_cache(maxsize=1 << 14)  # files of a chunk each: a few kilobytes
+def _opened(file: Path, _modified: int, _size: int) -> pl.DataFrame:
+    return pl.read_parquet(file)

@@ -1,25 +1,19 @@
-"""Common corruptions as an attack suite: an attack for every type and severity, and the clean images."""
+"""Common corruptions as an attack suite: a transform for every type and severity, and the clean images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gauntlet.attacks import Attack, Clean
-from gauntlet.corruptions import (
-    CIFAR10C,
-    SEVERITIES,
-    TYPES,
-    Collection,
-    Corrupted,
-    Frost,
-    Generated,
-    ImageNetC,
-    LookedUp,
-    Operation,
-    Stored,
-)
+from gauntlet.corruptions.aggregate import CorruptionError
+from gauntlet.corruptions.cifar10_c import CIFAR10C
+from gauntlet.corruptions.common import SEVERITIES, TYPES, GeneratedCorruption
+from gauntlet.corruptions.frost import Frost
+from gauntlet.corruptions.imagenet_c import ImageNetC
+from gauntlet.corruptions.operation import Operation
+from gauntlet.corruptions.stored import Collection, StoredCorruption
 from gauntlet.errors import UserError
 from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.transforms import Clean, Transform
 
 
 def corruption_suite(
@@ -28,7 +22,7 @@ def corruption_suite(
     files: Collection | None = None,
     jpeg: int | None = None,
 ) -> AttackSuite:
-    """The attacks `clean`, `gaussian_noise_1`, …, `jpeg_compression_5`; they form no union.
+    """The transforms `clean`, `gaussian_noise_1`, …, `jpeg_compression_5`, and their corruption errors.
 
     Frost without photographs is left out, and tables say so.
 
@@ -43,19 +37,26 @@ def corruption_suite(
     """
     if strange := sorted(types.keys() - set(TYPES)):
         raise UserError(f"corruptions {strange}: expected some of {', '.join(TYPES)}")
-    attacks: dict[str, Attack] = {"clean": Clean()}
+    shown: dict[str, Transform] = {"clean": Clean()}
+    members: dict[str, list[str]] = {}
+    sources: dict[str, str] = {}
     for name in (name for name in TYPES if types.get(name)):
         cells = types[name] or ()
         if len(cells) != len(SEVERITIES):
             raise UserError(f"corruption {name} has {len(cells)} severities: expected {len(SEVERITIES)}")
+        found: list[StoredCorruption | GeneratedCorruption] = []
         if files is not None and name in files.types:
-            attacks |= {f"{name}_{severity}": LookedUp(Stored(name, severity, files)) for severity in SEVERITIES}
+            found = [StoredCorruption(name, severity, files) for severity in SEVERITIES]
         elif all(not isinstance(cell, Frost) or cell.available for cell in cells):
             for severity, operation in zip(SEVERITIES, cells, strict=True):
-                attacks[f"{name}_{severity}"] = Corrupted(Generated(name, severity, operation, jpeg))
-    if len(attacks) == 1:
+                found.append(GeneratedCorruption(name, severity, operation, jpeg))
+        if found:
+            members[name] = [f"{name}_{severity}" for severity in SEVERITIES]
+            sources[name] = found[0].source
+            shown |= dict(zip(members[name], found, strict=True))
+    if not members:
         raise UserError(f"no corruption is left: give some of {', '.join(TYPES)} (frost wants photographs in {frost})")
-    return AttackSuite(attacks, union=[])
+    return AttackSuite(shown, aggregates={"corruption errors": CorruptionError(members, sources)})
 
 
 def cifar10_c(types: Mapping[str, Sequence[Operation] | None], frost: str, published: str | None = None) -> AttackSuite:

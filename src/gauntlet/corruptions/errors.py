@@ -19,9 +19,10 @@ from typing import Any
 import polars as pl
 import yaml
 
-from gauntlet.corruptions import SEVERITIES, TYPES
+from gauntlet.corruptions.common import SEVERITIES, TYPES
 from gauntlet.errors import UserError
-from gauntlet.evaluation.bootstrap import Mean, bootstrap_means
+from gauntlet.evaluation.bootstrap import bootstrap_means
+from gauntlet.evaluation.estimates import PERCENT, Estimate
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ class Relative:
     """
 
     baseline: str
-    errors: Mapping[str, Mean | None]
+    errors: Mapping[str, Estimate | None]
     """CE by type."""
-    relative: Mapping[str, Mean | None]
+    relative: Mapping[str, Estimate | None]
     """Relative CE by type."""
-    mce: Mean | None
-    relative_mce: Mean | None
+    mce: Estimate | None
+    relative_mce: Estimate | None
 
 
 def wrong(records: pl.DataFrame) -> pl.Series:
     """Which answers are wrong, `[N]`, whatever the answer to the clean image was."""
-    return records["prediction"] != records["label"]
+    return ~records["correct"]
 
 
 def errors_of(name: str, clean: pl.DataFrame, types: Mapping[str, Sequence[pl.DataFrame]]) -> Errors:
@@ -82,19 +83,15 @@ def relative_to(baseline: Errors, clean: pl.DataFrame, types: Mapping[str, Seque
     shared = [kind for kind in types if kind in baseline.types]
     if not shared:
         raise UserError(f"baseline {baseline.name} has errors of {sorted(baseline.types)}, here are {sorted(types)}")
-    untouched = wrong(clean).cast(pl.Float64)
+    unchanged = wrong(clean).cast(pl.Float64)
     plain, relative = {}, {}
     for kind in shared:
-        fallen = sum((wrong(cell).cast(pl.Float64) for cell in types[kind]), start=0 * untouched)
+        found = sum((wrong(cell).cast(pl.Float64) for cell in types[kind]), start=0 * unchanged)
         theirs = sum(baseline.types[kind])
-        plain[kind] = _divided(fallen, theirs)
-        relative[kind] = _divided(fallen - len(types[kind]) * untouched, theirs - len(types[kind]) * baseline.clean)
-    columns = {(0, kind): column for kind, column in plain.items()}
-    columns |= {(1, kind): column for kind, column in relative.items()}
-    columns |= {(0, "mean"): _mean_of(plain), (1, "mean"): _mean_of(relative)}
-    found = _bootstrapped(columns)
-    errors, ratios = ({kind: found[which, kind] for kind in shared} for which in (0, 1))
-    return Relative(baseline.name, errors, ratios, found[0, "mean"], found[1, "mean"])
+        plain[kind] = _divided(found, theirs)
+        relative[kind] = _divided(found - len(types[kind]) * unchanged, theirs - len(types[kind]) * baseline.clean)
+    errors, ratios = _bootstrapped(plain), _bootstrapped(relative)
+    return Relative(baseline.name, errors, ratios, _mean_of(plain), _mean_of(relative))
 
 
 def _divided(column: pl.Series, by: float) -> pl.Series | None:
@@ -102,16 +99,18 @@ def _divided(column: pl.Series, by: float) -> pl.Series | None:
     return column / by if by > 1e-9 else None
 
 
-def _mean_of(columns: Mapping[str, pl.Series | None]) -> pl.Series | None:
-    """Of the types; None where one of them has no number."""
+def _mean_of(columns: Mapping[str, pl.Series | None]) -> Estimate | None:
+    """The mean over types; None where one of them has no number."""
     known = [column for column in columns.values() if column is not None]
-    return sum(known, start=0 * known[0]) / len(known) if len(known) == len(columns) else None
+    if len(known) < len(columns):
+        return None
+    return _bootstrapped({"mean": sum(known, start=0 * known[0]) / len(known)})["mean"]
 
 
-def _bootstrapped(columns: Mapping[tuple[int, str], pl.Series | None]) -> dict[tuple[int, str], Mean | None]:
-    known = {key: column.to_list() for key, column in columns.items() if column is not None}
+def _bootstrapped(columns: Mapping[str, pl.Series | None]) -> dict[str, Estimate | None]:
+    known = {kind: column.to_list() for kind, column in columns.items() if column is not None}
     means = dict(zip(known, bootstrap_means(list(known.values())), strict=True)) if known else {}
-    return {key: means.get(key) for key in columns}
+    return {kind: means[kind]._replace(unit=PERCENT) if kind in means else None for kind in columns}
 
 
 def read_errors(file: Path) -> Errors:

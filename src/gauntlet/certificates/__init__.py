@@ -1,0 +1,5 @@
+"""Certificates: proofs that a prediction cannot change within a radius. One file each."""
+
+from gauntlet.certificates.certificate import Certificate, Certified
+
+__all__ = ["Certificate", "Certified"]

@@ -1,0 +1,162 @@
+"""Common corruptions in reports: accuracy by type, mean, mCE and relative mCE, and a table with every severity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import polars as pl
+
+from gauntlet.corruptions.common import SEVERITIES, TYPES
+from gauntlet.corruptions.errors import Errors, Relative, errors_of, read_errors, relative_to
+from gauntlet.errors import UserError
+from gauntlet.evaluation.aggregate import Aggregated, Column, ResultTable
+from gauntlet.evaluation.estimates import Estimate
+from gauntlet.evaluation.measures import mean_share
+from gauntlet.evaluation.run import Measured, Run
+from gauntlet.evaluation.suite import Entry
+from gauntlet.identity import PLACE
+
+MEAN = "corruption mean"
+
+
+@dataclass(frozen=True)
+class CorruptionError:
+    """Accuracy by type over five severities, its mean, and errors as multiples of a baseline's.
+
+    Args:
+        types: names of the suite's entries by type, severity 1 first.
+        sources: by type: `generated`, or the name of the files.
+        clean: the name of the entry of clean images.
+        baseline: what corruption errors are relative to; None leaves them out.
+    """
+
+    identity: ClassVar[str] = "corruption_error/1"
+    types: Mapping[str, Sequence[str]]
+    sources: Mapping[str, str]
+    clean: str = "clean"
+    baseline: Errors | None = field(default=None, metadata=PLACE)
+
+    def check(self, name: str, entries: Mapping[str, Entry]) -> None:
+        """Raise ValueError for entries that are not there."""
+        wanted = {self.clean, *(member for members in self.types.values() for member in members)}
+        if unknown := sorted(wanted - entries.keys()):
+            raise ValueError(f"{name} names {unknown}, the suite has {sorted(entries)}: name entries of the suite")
+
+    def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
+        """None: it is no union."""
+        return {}
+
+    def read_baseline(self, given: str, published: Path, find: Callable[[], Run]) -> dict[str, Any]:
+        """The errors of a baseline as plain values.
+
+        Args:
+            given: the name of a file in `published/errors`, a YAML of errors, or anything that `find` reads.
+            published: the folder of published numbers.
+            find: the run of a network that was evaluated by the same suite on the same images.
+
+        Raises:
+            UserError: it is none of these, or has no type of the suite.
+        """
+        known = published / "errors" / f"{given}.yaml"
+        if known.is_file() or given.endswith((".yaml", ".yml")):
+            errors = read_errors(known if known.is_file() else Path(given))
+        elif not Path(given).exists():
+            names = ", ".join(sorted(file.stem for file in known.parent.glob("*.yaml")))
+            raise UserError(
+                f"baseline={given}: expected {names}, a YAML of errors, a run folder, or a checkpoint of one"
+            )
+        else:
+            run = find()
+            cells = {kind: [run.records[member] for member in members] for kind, members in self.types.items()}
+            errors = errors_of(run.name, run.records[self.clean], cells)
+        if errors.types.keys().isdisjoint(self.types):
+            raise UserError(
+                f"baseline={given} has errors of {', '.join(sorted(errors.types)) or 'nothing'}, the suite has"
+                f" {', '.join(sorted(self.types))}: give one that shares some"
+            )
+        return errors.as_json()
+
+    def relative_to(self, baseline: Mapping[str, Any]) -> Self:
+        """The same, relative to a baseline's errors in plain values."""
+        return replace(self, baseline=Errors(**baseline))
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """A column for each type, their mean, and mCE and relative mCE where there is a baseline."""
+        frames = {kind: [measured.records[one] for one in members] for kind, members in self.types.items()}
+        clean = measured.records[self.clean]
+        found = _Accuracies(frames, clean)
+        relative = relative_to(self.baseline, clean, frames) if self.baseline else None
+        every = [member for members in self.types.values() for member in members]
+        columns = {kind: Column(mean, self.types[kind]) for kind, mean in found.means.items()}
+        columns[MEAN] = Column(found.mean, every)
+        if relative:
+            columns["mCE"] = Column(relative.mce, every)
+            columns["relative mCE"] = Column(relative.relative_mce, [*every, self.clean])
+        note = self._note(relative)
+        return Aggregated(columns, every, ResultTable(_head(relative), _rows(found, relative), note), note)
+
+    def _note(self, relative: Relative | None) -> str:
+        """What the numbers are means of, where the images come from, and what they are relative to."""
+        missing = [kind for kind in TYPES if kind not in self.types]
+        parts = [f"{len(self.types)} of {len(TYPES)} types of corruption"]
+        if missing:
+            parts.append(f"without {', '.join(missing)}")
+        by_source: dict[str, list[str]] = {}
+        for kind, source in self.sources.items():
+            by_source.setdefault(source, []).append(kind)
+        named = [
+            source if len(by_source) == 1 else f"{source} ({', '.join(kinds)})" for source, kinds in by_source.items()
+        ]
+        text = f"{', '.join(parts)}; images {'; '.join(named)}."
+        if relative is None:
+            return f"{text} No mCE: baseline=… says relative to what."
+        shared = len(relative.errors)
+        over = f", over the {shared} types that it has" if shared < len(self.types) else ""
+        text += f" mCE {_with_interval(relative.mce)}, relative mCE {_with_interval(relative.relative_mce)}"
+        text += f" in % of {relative.baseline}{over}; intervals by the bootstrap, the baseline taken as exact."
+        undefined = [kind for kind, ratio in relative.relative.items() if ratio is None]
+        return text + (f" Without relative CE: {', '.join(undefined)}, which do not harm it." if undefined else "")
+
+
+class _Accuracies:
+    """On corrupted images, whatever the answer to the clean image was."""
+
+    def __init__(self, frames: Mapping[str, Sequence[pl.DataFrame]], clean: pl.DataFrame) -> None:
+        right = {kind: [frame["correct"] for frame in cells] for kind, cells in frames.items()}
+        self.severities = {kind: [mean_share([cell]) for cell in cells] for kind, cells in right.items()}
+        self.means = {kind: mean_share(cells) for kind, cells in right.items()}
+        self.mean = mean_share([cell for cells in right.values() for cell in cells])
+        self.clean = mean_share([clean["correct"]])
+
+
+def _head(relative: Relative | None) -> list[str]:
+    return ["error %", *map(str, SEVERITIES), "mean", *(["CE", "relative CE"] if relative else [])]
+
+
+def _rows(found: _Accuracies, relative: Relative | None) -> list[list[str]]:
+    """The clean images, then a line per type; the last is their mean, with mCE and relative mCE."""
+    rows = [["clean", *[""] * len(SEVERITIES), _error_interval(found.clean), *[""] * (2 if relative else 0)]]
+    for kind, cells in found.severities.items():
+        ratios = [relative.errors.get(kind), relative.relative.get(kind)] if relative else []
+        values = ["–" if ratio is None else ratio.text for ratio in ratios]
+        rows.append([kind, *map(_error, cells), _error_interval(found.means[kind]), *values])
+    columns = zip(*found.severities.values(), strict=True)
+    means = [100 * sum(1 - cell.value for cell in column) / len(column) for column in columns]
+    ends = [_with_interval(one) for one in (relative.mce, relative.relative_mce)] if relative else []
+    rows.append([f"mean of {len(found.means)}", *(f"{mean:.1f}" for mean in means), _error_interval(found.mean), *ends])
+    return rows
+
+
+def _error(accuracy: Estimate) -> str:
+    return f"{100 * (1 - accuracy.value):.1f}"
+
+
+def _error_interval(accuracy: Estimate) -> str:
+    return f"{_error(accuracy)} ({100 * (1 - accuracy.high):.1f}–{100 * (1 - accuracy.low):.1f})"
+
+
+def _with_interval(ratio: Estimate | None) -> str:
+    return "–" if ratio is None else f"{ratio.text} ({ratio.interval})"

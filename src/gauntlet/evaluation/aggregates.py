@@ -1,0 +1,219 @@
+"""The aggregates over a suite: union accuracy, unseen mean, medians, areas, average radii, abstentions."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import polars as pl
+
+from gauntlet.evaluation.aggregate import Aggregated, Column
+from gauntlet.evaluation.bootstrap import bootstrap_means
+from gauntlet.evaluation.estimates import Estimate
+from gauntlet.evaluation.measures import mean_share, share_of, unseen
+from gauntlet.evaluation.medians import median
+from gauntlet.evaluation.run import Measured
+from gauntlet.evaluation.suite import Entry
+from gauntlet.kinds import Kind
+
+_UPPER_BOUNDS = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
+
+
+@dataclass(frozen=True)
+class Union:
+    """The share of examples still correct under every member: an upper bound of robustness, so of upper bounds only.
+
+    Args:
+        members: names of attacks, minimum-distance attacks and transforms.
+        bounds: of members that are minimum-distance attacks, in their threat model's unit; every one names its own.
+    """
+
+    identity: ClassVar[str] = "union/1"
+    members: Sequence[str]
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+    def check(self, name: str, entries: Mapping[str, Entry]) -> None:
+        """Raise ValueError for members that are not there, prove something, or promise nothing."""
+        _check_names(name, self.members, entries)
+        for member in self.members:
+            kind = entries[member].kind
+            if kind not in _UPPER_BOUNDS:
+                raise ValueError(
+                    f"{name} names {member}, which is a {kind}: a union takes upper bounds (attacks, minimum-distance"
+                    f" attacks, transforms) only"
+                )
+            if not getattr(entries[member], "stays_inside", True):
+                raise ValueError(
+                    f"{name} names {member}, which does not promise to stay inside its threat model: give it a"
+                    f" projection"
+                )
+            if (kind is Kind.MINIMUM_DISTANCE) != (member in self.bounds):
+                what = "needs its bound" if kind is Kind.MINIMUM_DISTANCE else "has a bound of its own"
+                raise ValueError(f"{name}: {member} {what}: bounds={{{member}: <bound>}} is for minimum distances")
+        if strange := sorted(self.bounds.keys() - set(self.members)):
+            raise ValueError(f"{name} has bounds of {strange}, which are no members of it: expected {self.members}")
+
+    def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
+        """The members at their bounds."""
+        return {member: self.bounds.get(member, entries[member].threat_model.bound) for member in self.members}
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """Union accuracy, with Wilson's interval."""
+        bounds = {member: self.bounds.get(member, measured.plan.entries[member].bound) for member in self.members}
+        return Aggregated({name: Column(share_of(measured.holds_under(bounds)), list(self.members), bounds)})
+
+
+@dataclass(frozen=True)
+class UnseenMean:
+    """The mean accuracy under threat models that were not trained on, each once (Laidlaw et al. 2021)."""
+
+    identity: ClassVar[str] = "unseen_mean/1"
+
+    def check(self, name: str, entries: Mapping[str, Entry]) -> None:
+        """Every suite has one."""
+
+    def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
+        """None: it is no union."""
+        return {}
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """The mean over attacks; none where one of them ran on survivors alone."""
+        members = unseen(measured.plan.threats, measured.card.trained_on or [])
+        if not members or any(measured.plan.entries[member].survivors_of for member in members):
+            return Aggregated({name: Column(None, members)})
+        return Aggregated({name: Column(mean_share([measured.holds(member) for member in members]), members)})
+
+
+@dataclass(frozen=True)
+class _OfOne(ABC):
+    """Of one entry of one kind.
+
+    Args:
+        of: the entry's name.
+    """
+
+    kind: ClassVar[Kind]
+    of: str
+
+    def check(self, name: str, entries: Mapping[str, Entry]) -> None:
+        """Raise ValueError unless the entry is there and of the kind."""
+        _check_names(name, [self.of], entries)
+        if entries[self.of].kind is not self.kind:
+            raise ValueError(f"{name} is of {self.of}, which is a {entries[self.of].kind}: expected a {self.kind}")
+
+    def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
+        """None: it is no union."""
+        return {}
+
+    def _column(self, name: str, estimate: Estimate | None) -> Aggregated:
+        return Aggregated({name: Column(estimate, [self.of])})
+
+
+@dataclass(frozen=True)
+class MedianDistance(_OfOne):
+    """The median of a minimum-distance attack's distances over all examples, an upper bound of the median robustness.
+
+    Args:
+        of: the entry's name.
+    """
+
+    identity: ClassVar[str] = "median_distance/1"
+    kind: ClassVar[Kind] = Kind.MINIMUM_DISTANCE
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """An order statistic with its exact binomial interval: 0 and inf are values like others."""
+        unit = measured.plan.entries[self.of].unit
+        return self._column(name, median(measured.records[self.of]["distance"], unit))
+
+
+@dataclass(frozen=True)
+class MedianRadius(_OfOne):
+    """The median certified radius over all examples; 0 where the prediction is wrong or the certificate abstains.
+
+    Args:
+        of: the entry's name.
+    """
+
+    identity: ClassVar[str] = "median_radius/1"
+    kind: ClassVar[Kind] = Kind.CERTIFICATE
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """An order statistic with its exact binomial interval."""
+        unit = measured.plan.entries[self.of].unit
+        return self._column(name, median(certified_radius(measured.records[self.of]), unit))
+
+
+@dataclass(frozen=True)
+class AreaUnderCurve(_OfOne):
+    """The area under accuracy against distance, from 0 to a bound: the mean of min(distance, bound).
+
+    Args:
+        of: the entry's name.
+        up_to: where it ends, in the threat model's unit.
+    """
+
+    identity: ClassVar[str] = "area_under_curve/1"
+    kind: ClassVar[Kind] = Kind.MINIMUM_DISTANCE
+    up_to: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.up_to < float("inf"):
+            raise ValueError(f"up_to {self.up_to}: expected a finite bound above 0 at which the area ends")
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """In the threat model's unit, with the bootstrap's interval."""
+        distances = measured.records[self.of]["distance"].clip(0, self.up_to)
+        return self._column(name, _mean(distances, measured.plan.entries[self.of].unit))
+
+
+@dataclass(frozen=True)
+class AverageCertifiedRadius(_OfOne):
+    """The mean certified radius, 0 where the prediction is wrong or the certificate abstains (Zhai et al., ICLR 2020).
+
+    Args:
+        of: the entry's name.
+    """
+
+    identity: ClassVar[str] = "average_certified_radius/1"
+    kind: ClassVar[Kind] = Kind.CERTIFICATE
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """In the threat model's unit, with the bootstrap's interval; none where a radius is infinite."""
+        radii = certified_radius(measured.records[self.of])
+        return self._column(name, _mean(radii, measured.plan.entries[self.of].unit))
+
+
+@dataclass(frozen=True)
+class Abstentions(_OfOne):
+    """The share of examples for which a certificate abstains.
+
+    Args:
+        of: the entry's name.
+    """
+
+    identity: ClassVar[str] = "abstentions/1"
+    kind: ClassVar[Kind] = Kind.CERTIFICATE
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """With Wilson's interval."""
+        return self._column(name, share_of(measured.records[self.of]["abstained"]))
+
+
+def certified_radius(records: pl.DataFrame) -> pl.Series:
+    """The radius of correct predictions, 0 elsewhere, `[N]`."""
+    correct = records["correct"] & ~records["abstained"]
+    return pl.select(pl.when(correct).then(records["radius"]).otherwise(0.0)).to_series()
+
+
+def _mean(column: pl.Series, unit: str) -> Estimate | None:
+    if not column.is_finite().all():
+        return None
+    (mean,) = bootstrap_means([column.to_list()])
+    return mean._replace(unit=unit)
+
+
+def _check_names(aggregate: str, names: Sequence[str], entries: Mapping[str, Entry]) -> None:
+    if unknown := sorted(set(names) - entries.keys()):
+        raise ValueError(f"{aggregate} names {unknown}, the suite has {sorted(entries)}: name entries of the suite")

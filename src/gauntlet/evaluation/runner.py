@@ -1,0 +1,176 @@
+"""One run of the grid: which chunks are left, which process does them, and what to do about an entry that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from gauntlet.errors import AttackFailed, UserError
+from gauntlet.evaluation.evidence import SCHEMAS, holds_at
+from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.evaluation.verification import Chunk, Subject, measure_chunk
+from gauntlet.kinds import Kind
+
+if TYPE_CHECKING:
+    from gauntlet.evaluation.grid import Grid
+
+_PATIENCE = 0.2  # seconds between two looks at what other processes have left
+
+
+class Progress(NamedTuple):
+    """How far one entry is."""
+
+    entry: str
+    kind: Kind
+    chunks: int
+    """Done, by whichever process."""
+    of: int
+    """All of them."""
+    examples: int
+    """In the chunks done."""
+    correct: int
+    """Of these examples, correct at the entry's bound."""
+    outside: int
+    """Records whose image was not its threat model's."""
+    speed: float | None
+    """Images per second of this process; None if it has done nothing of this entry yet."""
+    seconds_left: float | None
+    """At this speed, shared by all processes."""
+
+
+@dataclass
+class _Tally:
+    chunks: int = 0
+    examples: int = 0
+    correct: int = 0
+    outside: int = 0
+    own: int = 0
+    seconds: float = 0.0
+
+
+class GridRunner:
+    """One process's part of a run.
+
+    Args:
+        grid: how.
+        subject: the classifier.
+        suite: what it is measured by.
+        root: `records/`.
+        done: called after every chunk.
+    """
+
+    def __init__(
+        self, grid: Grid, subject: Subject, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
+    ) -> None:
+        self.grid, self.subject, self.done = grid, subject, done
+        self.entries = suite.entries
+        self.folders = grid.folders(subject, suite, root)
+        self._full = grid.full_folders(subject, suite, root)
+        self._earlier = {name: grid.mode.earlier(suite, name) for name in self.entries}
+        self._chunks = grid.chunks(subject)
+        self._tallies = {name: _Tally() for name in self.entries}
+        self._failed: dict[str, str] = {}
+
+    def finish(self) -> None:
+        """Until every chunk of every entry is there, by whichever process, but for entries that fail."""
+        mine: list[tuple[str, int]] = []
+        theirs: list[tuple[str, int]] = []
+        for name in self.entries:
+            for index in range(len(self._chunks)):
+                own = index % self.grid.world == self.grid.rank
+                (mine if own else theirs).append((name, index))
+        waiting = mine + theirs
+        while waiting:
+            left = [(name, index) for name, index in waiting if not self._try_chunk(name, index)]
+            if len(left) == len(waiting):  # other processes are at all of them
+                time.sleep(_PATIENCE)
+            waiting = left
+        if self._failed:
+            failed = "; ".join(f"{name} ({why})" for name, why in self._failed.items())
+            raise UserError(f"these attacks failed: {failed}. Without them the evaluation is not finished")
+
+    def _try_chunk(self, name: str, index: int) -> bool:
+        """Do a chunk, unless it is there, another process is at it, or the entry fails. Whether nothing is left."""
+        if not self._failed.keys().isdisjoint([name, *self._earlier[name]]):
+            return True
+        folder, start = self.folders[name], None
+        if not self._there(name, index):
+            if not all(self.folders[other].has(index) for other in self._earlier[name]):
+                return False
+            with folder.taking(index) as ours:
+                if not ours:
+                    return False
+                if not self._there(name, index):
+                    start = time.perf_counter()
+                    try:
+                        chunk = self._measured(name, index)
+                    except AttackFailed as failure:
+                        self._give_up(name, index, failure)
+                        return True
+                    if self.grid.keep_images and chunk.images is not None:  # before the records, which say: done
+                        folder.write_images(index, chunk.records["example_id"].to_list(), chunk.images)
+                    folder.write(index, chunk.records)
+        self._count(name, index, folder.read(index), start)
+        return True
+
+    def _there(self, name: str, index: int) -> bool:
+        folder = self.folders[name]
+        images = not self.grid.keep_images or self.entries[name].kind is Kind.CERTIFICATE or folder.has_images(index)
+        return folder.has(index) and images
+
+    def _measured(self, name: str, index: int) -> Chunk:
+        """A chunk of an entry: from the full records where there are some, else measured."""
+        entry = self.entries[name]
+        batch = self.subject.examples[self._chunks[index]]
+        if self._earlier[name]:
+            frames = [self.folders[other].read(index) for other in self._earlier[name]]
+            correct = set.intersection(*(set(frame.filter("correct")["example_id"]) for frame in frames))
+            if self._full[name].has(index) and not self.grid.keep_images:
+                full = self._full[name].read(index)
+                return Chunk(full.filter(pl.col("example_id").is_in(list(correct))), None)
+            keep = [row for row, example in enumerate(batch.ids.tolist()) if example in correct]
+            if not keep:
+                return Chunk(pl.DataFrame(schema=SCHEMAS[entry.kind]), None)
+            batch = batch.rows(keep)
+        return measure_chunk(self.subject, entry, batch, self.grid.noise(entry, batch))
+
+    def _give_up(self, name: str, index: int, failure: AttackFailed) -> None:
+        chunk = self._chunks[index]
+        self._failed[name] = f"{failure}, in chunk {index}"
+        print(
+            f"{name} failed in chunk {index} (examples {chunk.start} to {chunk.stop - 1}): {failure};"
+            f" nothing of this chunk is kept, the other attacks go on",
+            flush=True,
+        )
+
+    def _count(self, name: str, index: int, frame: pl.DataFrame, start: float | None) -> None:
+        tally, chunk, entry = self._tallies[name], self._chunks[index], self.entries[name]
+        holds = holds_at(frame, entry.kind, entry.threat_model.bound, entry.threat_model.bound)
+        tally.chunks += 1
+        tally.examples += chunk.stop - chunk.start
+        tally.correct += 0 if holds is None else int(holds.sum())
+        tally.outside += int((~frame["inside"]).sum()) if "inside" in frame.columns else 0
+        if start is not None:
+            tally.own += chunk.stop - chunk.start
+            tally.seconds += time.perf_counter() - start
+        speed = tally.own / tally.seconds if tally.own else None
+        missing = self._chunks[-1].stop - tally.examples
+        left = None if speed is None else missing / speed / self.grid.world
+        self.done(
+            Progress(
+                entry=name,
+                kind=entry.kind,
+                chunks=tally.chunks,
+                of=len(self._chunks),
+                examples=tally.examples,
+                correct=tally.correct,
+                outside=tally.outside,
+                speed=speed,
+                seconds_left=left,
+            )
+        )

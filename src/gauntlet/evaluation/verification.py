@@ -1,0 +1,248 @@
+"""One chunk under one entry of a suite: what came back is measured again, because no entry is trusted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from gauntlet.attacks import Adversarial, Attack
+from gauntlet.certificates import Certificate
+from gauntlet.data import Batch, Split
+from gauntlet.distances import LPIPS
+from gauntlet.distances.calibrated import CalibratedLPIPS
+from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
+from gauntlet.evaluation.evidence import SCHEMAS
+from gauntlet.evaluation.room import Room
+from gauntlet.evaluation.suite import Entry
+from gauntlet.identity import describe, digest
+from gauntlet.kinds import Kind
+from gauntlet.losses import margin
+from gauntlet.noise import Noise
+from gauntlet.scopes import evaluating, exact
+from gauntlet.threats.l2 import norm
+from gauntlet.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The classifier that is measured, and on what.
+
+    Args:
+        classifier: on the device to use.
+        checkpoint: SHA-256 of its weights file.
+        examples: of the test split.
+        fingerprint: of the dataset.
+        reference: the dataset's own perceptual distance, for the column `perceptual`; None leaves it empty.
+        calibrated: the distance of the column `lpips`, which stays empty where its weights are missing.
+        room: how many examples each entry has memory for.
+    """
+
+    classifier: nn.Module
+    checkpoint: str
+    examples: Split
+    fingerprint: str
+    reference: LPIPS | None = None
+    calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
+    room: Room = field(default_factory=Room)
+
+
+class Chunk(NamedTuple):
+    """What was measured of some examples."""
+
+    records: pl.DataFrame
+    """The columns of the entry's kind."""
+    images: Tensor | None
+    """`[N, C, H, W]` on the CPU, that the records are about; None of a certificate."""
+
+
+def device_of(classifier: nn.Module) -> torch.device:
+    """Where its tensors are; the CPU where it has none."""
+    return next((tensor.device for tensor in classifier.state_dict().values()), torch.device("cpu"))
+
+
+def measure_chunk(subject: Subject, entry: Entry, batch: Batch, noise: Noise) -> Chunk:
+    """Run an entry on a chunk and measure what came back.
+
+    All at once, or in as many parts as the device's memory asks for.
+
+    Raises:
+        AttackFailed: the entry raised an error, gave back what it may not, or has no memory for even one example.
+        NotFiniteError: the classifier answered NaN.
+    """
+    device = device_of(subject.classifier)
+    measure = _MEASURES[entry.kind]
+
+    def part(rows: slice) -> Chunk:
+        start = time.perf_counter()
+        some, draws = batch.rows(rows).to(device), Noise(noise.seeds[rows].to(device))
+        with exact(), evaluating(subject.classifier):
+            columns, images = measure(subject, entry, some, draws)
+        seconds = (time.perf_counter() - start) / max(1, len(some.labels))
+        return Chunk(_records(entry.kind, columns, seconds), images)
+
+    parts = subject.room.fitted(digest(describe(entry)), len(batch.labels), part)
+    images = [one.images for one in parts if one.images is not None]
+    return Chunk(pl.concat([one.records for one in parts]), torch.cat(images) if images else None)
+
+
+def _records(kind: Kind, columns: Mapping[str, Any], seconds: float) -> pl.DataFrame:
+    """A frame of the kind's columns, then those that a certificate counted."""
+    plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in columns.items()}
+    count = len(plain["example_id"])
+    known = {name: plain.pop(name, [None] * count) for name in SCHEMAS[kind] if name != "seconds"}
+    frame = pl.DataFrame({**known, "seconds": [seconds] * count}, schema=SCHEMAS[kind])
+    return frame.with_columns([pl.Series(name, values) for name, values in plain.items()])
+
+
+_Measured = tuple[dict[str, Any], Tensor | None]
+
+
+def _attack(subject: Subject, attack: Attack, batch: Batch, noise: Noise) -> _Measured:
+    found = attacked(attack, subject.classifier, batch, noise)
+    verified = attack.verify(subject.classifier, batch, found)
+    clean, prediction, columns = _shown(subject, batch, found.images)
+    right = clean == batch.labels
+    # The clean image is in the threat model, too; an image outside it is no success.
+    correct = right & ((prediction == batch.labels) | ~verified.inside)
+    columns |= {"inside": verified.inside, "size": verified.size, "correct": correct}
+    if verified.distance is not None:
+        unbroken = torch.where(right, torch.inf, 0.0).double()
+        columns["distance"] = torch.where(right & ~correct, verified.distance.double(), unbroken)
+    return columns, found.images.cpu()
+
+
+def _transform(subject: Subject, transform: Transform, batch: Batch, noise: Noise) -> _Measured:
+    try:
+        images = transform(batch, noise)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
+    _, prediction, columns = _shown(subject, batch, images)
+    inside = transform.verify(batch, noise, images)
+    columns |= {"inside": inside, "correct": prediction == batch.labels}
+    return columns, images.cpu()
+
+
+def _certificate(subject: Subject, certificate: Certificate, batch: Batch, noise: Noise) -> _Measured:
+    try:
+        found = certificate(subject.classifier, batch.images, noise)
+        _check_certified(found.predictions, found.radius, found.abstained, len(batch.labels))
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
+    clean = _answers(subject.classifier, batch.images).argmax(1)
+    radius = torch.where(found.abstained, 0.0, found.radius.double())
+    correct = (found.predictions == batch.labels) & ~found.abstained
+    columns = _common(batch, clean, found.predictions) | {"correct": correct, "radius": radius}
+    if taken := sorted(found.detail.keys() & {*SCHEMAS[Kind.CERTIFICATE]}):
+        raise AttackFailed(f"its detail has columns {taken}, which every certificate has: rename them")
+    return columns | {"abstained": found.abstained, **found.detail}, None
+
+
+def _check_certified(predictions: Tensor, radius: Tensor, abstained: Tensor, count: int) -> None:
+    for name, tensor in (("predictions", predictions), ("radius", radius), ("abstained", abstained)):
+        if tensor.shape != (count,):
+            raise ValueError(f"its {name} are of shape {list(tensor.shape)}: expected [{count}]")
+    if abstained.dtype != torch.bool or predictions.is_floating_point():
+        raise ValueError(f"predictions {predictions.dtype}, abstained {abstained.dtype}: expected integers, booleans")
+    if not (radius[~abstained] >= 0).all():  # NaN too
+        raise ValueError("a radius is negative or NaN: abstain instead")
+
+
+_MEASURES: Mapping[Kind, Callable[[Subject, Any, Batch, Noise], _Measured]] = {
+    Kind.ATTACK: _attack,
+    Kind.MINIMUM_DISTANCE: _attack,
+    Kind.CERTIFICATE: _certificate,
+    Kind.TRANSFORM: _transform,
+}
+
+
+def _shown(subject: Subject, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Predictions of the clean images and of others, `[N]` each; the columns that the images alone tell."""
+    clean, logits = _answers(subject.classifier, batch.images), _answers(subject.classifier, images)
+    prediction = logits.argmax(1)
+    columns = _common(batch, clean.argmax(1), prediction) | {"margin": margin(logits, batch.labels)}
+    return clean.argmax(1), prediction, columns | _distances(subject, batch.images, images)
+
+
+def _common(batch: Batch, clean: Tensor, prediction: Tensor) -> dict[str, Any]:
+    return {"example_id": batch.ids, "label": batch.labels, "clean_prediction": clean, "prediction": prediction}
+
+
+@torch.no_grad()
+def _answers(classifier: nn.Module, images: Tensor) -> Tensor:
+    logits: Tensor = classifier(images)
+    if (logits.isnan() & images.isfinite().flatten(1).all(1)[:, None]).any():
+        raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
+    return logits
+
+
+def attacked(attack: Attack, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
+    """What the attack gives back. An example for which it breaks its own promise gets its clean image, as outside.
+
+    The promise is broken by a batch, the bug belongs to an example: halves of the batch are tried again until it is
+    alone, so that the others keep what was found for them.
+
+    Raises:
+        AttackFailed: the attack raised anything else, or gave back what is no batch of images.
+    """
+    images = batch.images
+    try:
+        found = attack.run(classifier, batch, noise)
+        if found.images.shape != images.shape or len(found.params) != len(images) or len(found.size) != len(images):
+            raise ValueError(f"it gave back images {list(found.images.shape)} for {list(images.shape)}")
+    except ThreatModelViolation as violation:
+        if len(images) > 1:
+            middle = len(images) // 2
+            halves = (
+                attacked(attack, classifier, batch.rows(part), Noise(noise.seeds[part]))
+                for part in (slice(middle), slice(middle, None))
+            )
+            return Adversarial(*(torch.cat(parts) for parts in zip(*halves, strict=True)))
+        print(f"violation: {violation}; this example counts as not attacked", flush=True)
+        region = attack.threat_model.around(batch.images, classifier)
+        return Adversarial(images, region.identity(), images.new_full((len(images),), torch.inf))
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
+    return found
+
+
+def images_of(entry: Entry, classifier: nn.Module, batch: Batch, noise: Noise) -> Tensor | None:
+    """The images `[N, C, H, W]` that an entry makes of a batch; None of a certificate.
+
+    Raises:
+        AttackFailed: the attack raised an error.
+    """
+    if entry.kind is Kind.CERTIFICATE:
+        return None
+    with exact():
+        if entry.kind is Kind.TRANSFORM:
+            transform: Any = entry
+            shown: Tensor = transform(batch, noise)
+            return shown
+        attack: Any = entry
+        return attacked(attack, classifier, batch, noise).images
+
+
+@torch.no_grad()
+def _distances(subject: Subject, images: Tensor, others: Tensor) -> dict[str, Any]:
+    """L∞, L2, the reference distance and LPIPS, from the two images alone."""
+    absent = [None] * len(images)
+    change = others - images
+    missing = subject.calibrated.missing((images.shape[2], images.shape[3]))
+    return {
+        "linf": change.abs().flatten(1).amax(1),
+        "l2": norm(change),
+        "perceptual": absent if subject.reference is None else subject.reference(images, others),
+        "lpips": absent if missing else subject.calibrated(images, others),
+    }

@@ -1,0 +1,56 @@
+"""Images that are not searched for: the clean ones, and what a common corruption makes of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from gauntlet.checks import in_box
+from gauntlet.data import Batch
+from gauntlet.kinds import Kind
+from gauntlet.noise import Noise
+
+
+class Transform(ABC):
+    """One image for every example, a function of the example and its random numbers.
+
+    A transform is its own threat model, of one image and without a bound: that is how suites and tables know it.
+    """
+
+    kind: ClassVar[Kind] = Kind.TRANSFORM
+    bound: ClassVar[float] = 0.0
+    unit: ClassVar[str] = ""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """As in tables: `clean`, `gaussian_noise`."""
+
+    @property
+    def threat_model(self) -> Self:
+        """Itself."""
+        return self
+
+    @abstractmethod
+    def __call__(self, batch: Batch, noise: Noise) -> Tensor:
+        """The images `[N, C, H, W]` in [0, 1] of a batch."""
+
+    @torch.no_grad()
+    def verify(self, batch: Batch, noise: Noise, images: Tensor) -> Tensor:
+        """Where images are what the transform makes of a batch, `[N]` booleans."""
+        return (self(batch, noise) == images).flatten(1).all(1) & in_box(images)
+
+
+@dataclass(frozen=True)
+class Clean(Transform):
+    """The images as they are, for clean accuracy as a column like the others."""
+
+    name: ClassVar[str] = "clean"
+
+    def __call__(self, batch: Batch, noise: Noise) -> Tensor:
+        """`[N, C, H, W]` images, unchanged."""
+        return batch.images
