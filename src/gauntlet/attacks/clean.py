@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.checks import check_batch
-from gauntlet.threats import ThreatModel, Unchanged
+from gauntlet.data import unidentified
+from gauntlet.threats import SearchableThreatModel, Unchanged
 
 
 @dataclass(frozen=True)
 class Clean(Attack):
     """Gives the images back as they came."""
 
-    threat_model: ThreatModel = field(default_factory=Unchanged)
+    threat_model: SearchableThreatModel = field(default_factory=Unchanged)
 
     def __call__(
         self,
@@ -27,5 +28,5 @@ class Clean(Attack):
     ) -> Adversarial:
         """`[N, C, H, W]` images, unchanged."""
         check_batch(images, labels)
-        region = self.threat_model.around(images)
+        region = self.threat_model.around(unidentified(images, labels))
         return Adversarial(images.detach(), region.identity(), images.new_zeros(len(images)))

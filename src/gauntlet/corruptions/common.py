@@ -16,7 +16,8 @@ from gauntlet.attacks import Adversarial
 from gauntlet.checks import check_batch
 from gauntlet.corruptions.digital import JPEGCompression
 from gauntlet.corruptions.operation import Operation, as_levels
-from gauntlet.data.examples import unit
+from gauntlet.data import Batch
+from gauntlet.data.examples import unidentified, unit
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.threats import Region, ThreatModel
 
@@ -64,6 +65,7 @@ class Generated:
     operation: Operation
     jpeg: int | None = None
     bound: ClassVar[float] = 0.0
+    unit: ClassVar[str] = ""
     source: ClassVar[str] = "generated"
 
     def __post_init__(self) -> None:
@@ -74,9 +76,9 @@ class Generated:
         """The type."""
         return self.type
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> GeneratedRegion:
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> GeneratedRegion:
         """What the corruption may make of the images."""
-        return GeneratedRegion(images, 0.0, self.operation, self.jpeg)
+        return GeneratedRegion(batch.images, 0.0, self.operation, self.jpeg)
 
 
 def check_place(kind: str, severity: int) -> None:
@@ -169,7 +171,7 @@ class Corrupted:
         """`[N, C, H, W]` corrupted images, each a function of its own clean image and seed."""
         check_batch(images, labels)
         seeds = fresh_seeds(len(images), images.device) if seeds is None else seeds
-        return shown(self.threat_model.around(images), seeds)
+        return shown(self.threat_model.around(unidentified(images, labels)), seeds)
 
 
 def shown(region: Unsearched, seeds: Tensor) -> Adversarial:

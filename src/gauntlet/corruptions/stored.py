@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gauntlet.attacks import Adversarial
 from gauntlet.checks import check_batch
 from gauntlet.corruptions.common import Unsearched, as_integers, check_place, shown
+from gauntlet.data import Batch
 from gauntlet.data.examples import unit
 from gauntlet.errors import UserError
 from gauntlet.identity import PLACE
@@ -56,6 +57,7 @@ class Stored:
     content: str = field(init=False)
     """A digest of the files."""
     bound: ClassVar[float] = 0.0
+    unit: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_place(self.type, self.severity)
@@ -71,9 +73,9 @@ class Stored:
         """`CIFAR-10-C`, `ImageNet-C`."""
         return self.files.name
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> StoredRegion:
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> StoredRegion:
         """The published images, one per id."""
-        return StoredRegion(images, 0.0, self)
+        return StoredRegion(batch.images, 0.0, self)
 
 
 @dataclass(frozen=True)
@@ -139,4 +141,4 @@ class LookedUp:
         theirs = self.threat_model.files.labels(seeds)
         if theirs is not None and not theirs.equal(labels.cpu()):
             raise UserError(f"{self.threat_model.source} has other labels for these examples: fetch labels.npy again")
-        return shown(self.threat_model.around(images), seeds)
+        return shown(self.threat_model.around(Batch(images, labels, seeds)), seeds)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.checks import TOLERANCE
-from gauntlet.data import Batch, Split
+from gauntlet.data import Batch, Split, unidentified
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
@@ -77,7 +77,7 @@ def _examined(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> 
             clean, logits = classifier(images), classifier(found.images)
         if clean.isnan().any() or (logits.isnan() & found.images.isfinite().flatten(1).all(1)[:, None]).any():
             raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
-        inside, size = _inside(attack, classifier, images, found)
+        inside, size = _inside(attack, classifier, batch.to(device), found)
         measured = _distances(subject, images, found.images)
     prediction = logits.argmax(1)
     robust = (clean.argmax(1) == labels) & ((prediction == labels) | ~inside)  # x is in T(x); a violation is no success
@@ -125,7 +125,7 @@ def attacked(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tens
             )
             return Adversarial(*(torch.cat(parts) for parts in zip(*halves, strict=True)))
         print(f"violation: {violation}; this example counts as not attacked", flush=True)
-        region = attack.threat_model.around(images, classifier)
+        region = attack.threat_model.around(unidentified(images, labels), classifier)
         return Adversarial(images, region.identity(), images.new_full((len(images),), torch.inf))
     except (UserError, torch.OutOfMemoryError):
         raise
@@ -135,9 +135,9 @@ def attacked(attack: Attack, classifier: nn.Module, images: Tensor, labels: Tens
 
 
 @torch.no_grad()
-def _inside(attack: Attack, classifier: nn.Module, images: Tensor, found: Adversarial) -> tuple[Tensor, Tensor]:
+def _inside(attack: Attack, classifier: nn.Module, batch: Batch, found: Adversarial) -> tuple[Tensor, Tensor]:
     """Where the images are what the params say, finite, in [0, 1] and within the bound; and their size."""
-    region = attack.threat_model.around(images, classifier)
+    region = attack.threat_model.around(batch, classifier)
     size = region.size(found.params)
     same = (region.perturb(found.params) == found.images).flatten(1).all(1)
     box = ((found.images >= 0) & (found.images <= 1)).flatten(1).all(1)  # false for NaN

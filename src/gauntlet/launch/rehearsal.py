@@ -13,6 +13,7 @@ from gauntlet.attacks import Attack
 from gauntlet.corruptions import LookedUp
 from gauntlet.data import Batch
 from gauntlet.errors import UserError, first_line
+from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
 
 _LENGTHS = ("steps", "queries", "searches", "restarts", "iterations")
@@ -31,10 +32,10 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
     try:
         with evaluating(classifier):
             with torch.no_grad():
-                attack.threat_model.around(batch.images, classifier)
+                attack.threat_model.around(batch, classifier)
                 predictions = classifier(batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
-                short(classifier, batch.images, predictions, seeds=batch.ids)
+                short.run(classifier, batch._replace(labels=predictions), Noise(batch.ids))
             if isinstance(attack, LookedUp):  # compares labels, so that predictions cannot stand in for them
                 attack(classifier, batch.images, batch.labels, seeds=batch.ids)
     except (RuntimeError, ValueError, TypeError) as error:
