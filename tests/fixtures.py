@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from gauntlet.data import Batch
 from gauntlet.distances import Perception
 from gauntlet.models import Normalise, TappedClassifier
 
@@ -78,6 +79,12 @@ def tapped(channels=3, classes=4, seed=0, activation=nn.ReLU, dtype=torch.float3
 def random_images(*shape, seed=0, dtype=torch.float32):
     """Uniform in [0, 1]."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def batch_of(images):
+    """The images as a batch: every label 0, ids from 0 on."""
+    ids = torch.arange(len(images), device=images.device)
+    return Batch(images, torch.zeros_like(ids), ids)
 
 
 def predictions(classifier, images):

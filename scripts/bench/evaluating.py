@@ -28,6 +28,7 @@ from gauntlet.attacks import (
 )
 from gauntlet.attacks.multipliers import Tenfold
 from gauntlet.attacks.steps import Constant
+from gauntlet.data import unidentified
 from gauntlet.goals import RankedTargets, Untargeted
 from gauntlet.losses import CrossEntropy, Lead, TargetedDLR
 from gauntlet.threats import L2, Linf, NeuralPerceptual, ReColorAdv, StAdv, ThreatModel
@@ -162,7 +163,8 @@ def _naive(setting: Setting, subject: Subject, attack: Attack, key: str) -> Side
         return Side("naive", lambda: autoattacked(package, images, labels), lambda found: _worst(subject, found))
     network, eyes = trainable(subject.plain), trainable(subject.distance.network)
     if isinstance(attack, PGD):
-        region, rate, steps = attack.threat_model.around(images), attack.step_size * bound, attack.steps
+        region = attack.threat_model.around(unidentified(images, labels))
+        rate, steps = attack.step_size * bound, attack.steps
         return Side("naive", lambda: adam(network, region, labels, rate, steps), subject.robust)
     naive = Naive(network, eyes)
     if key == "ppgd":

@@ -13,7 +13,7 @@ from gauntlet.losses import DLR, CrossEntropy, Lead, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf
 from gauntlet.threats.l1 import knapsack
-from tests.fixtures import LinearClassifier, random_images
+from tests.fixtures import LinearClassifier, batch_of, random_images
 from tests.networks import cifar10, resnet32
 
 DOUBLE = torch.float64
@@ -51,7 +51,7 @@ def test_apgd_walks_where_the_package_walks(package, threat):
     seeds = torch.arange(len(images))
     theirs = APGDAttack(classifier, n_iter=100, norm=NORMS[type(threat)], eps=threat.bound, loss="ce", device="cpu")
     theirs.init_hyperparam(images)
-    start = images + threat.around(images).start(Noise(seeds))
+    start = images + threat.around(batch_of(images)).start(Noise(seeds))
     best, standing, loss, _ = theirs.attack_single_run(images, labels, x_init=start.clone())
     found = APGD(threat_model=threat, goal=Untargeted(CrossEntropy()))(classifier, images, labels, seeds=seeds)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_in_the_l1_ball_apgd_comes_to_rest_where_the_packages_does(package, shap
     from pyautoattack.autopgd_base import APGDAttack
 
     classifier, images, labels, best = linear(shape, bound)
-    start = images + L1(bound).around(images).start(Noise(torch.arange(len(images))))
+    start = images + L1(bound).around(batch_of(images)).start(Noise(torch.arange(len(images))))
     theirs = APGDAttack(classifier, n_iter=100, norm="L1", eps=bound, loss="ce", device="cpu")
     theirs.init_hyperparam(images)
     other = theirs.attack_single_run(images, labels, x_init=start)[0]
@@ -171,7 +171,7 @@ def compare(name, attack, norm, bound, count, **budget):
     found = ours(classifier, images, labels, seeds=torch.arange(len(images))).images
     other = theirs.perturb(images, labels)
     other = other[1] if isinstance(other, tuple) else other
-    inside = ours.threat_model.around(images).size(other - images) <= 1 + 1e-3
+    inside = ours.threat_model.around(batch_of(images)).size(other - images) <= 1 + 1e-3
     return lead(classifier, found, labels), torch.where(
         inside, lead(classifier, other, labels), lead(classifier, images, labels)
     )
@@ -233,7 +233,7 @@ def leads(name, threat, count, ours, theirs):
     classifier, images, labels = right(name, count)
     found = ours(threat)(classifier, images, labels, seeds=torch.arange(len(images))).images
     other = theirs(classifier, threat).run_standard_evaluation(images, labels, batch_size=len(images))[0]
-    assert (threat.around(images).size(other - images) <= 1 + 1e-4).all()
+    assert (threat.around(batch_of(images)).size(other - images) <= 1 + 1e-4).all()
     return lead(classifier, found, labels), lead(classifier, other, labels)
 
 

@@ -8,7 +8,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
-from gauntlet.attacks import PGD, Adversarial, FastLagrangianPerceptualAttack, OntoRegion, RandomChoice, WorstCase
+from gauntlet.attacks import (
+    PGD,
+    Adversarial,
+    Attack,
+    FastLagrangianPerceptualAttack,
+    OntoRegion,
+    RandomChoice,
+    WorstCase,
+)
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
 from gauntlet.identity import describe, digest
@@ -17,14 +25,14 @@ from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.losses import Margin
 from gauntlet.noise import Noise, mix
 from gauntlet.threats import L2, AdversarialJPEG, AnyOf, Linf, NeuralPerceptual, ReColorAdv, StAdv
-from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import Counting, LinearClassifier, batch_of, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 BALL = Linf(0.5)
 
 
 @dataclass(frozen=True)
-class Shift:
+class Shift(Attack):
     """Adds a number to every pixel, and writes down whom it saw."""
 
     by: float
@@ -35,7 +43,7 @@ class Shift:
     def __call__(self, classifier, images, labels, *, seeds: Tensor | None = None):
         self.seen.append((len(images), seeds.tolist()))
         params = torch.full_like(images, self.by)
-        return Adversarial(images + params, params, BALL.around(images).size(params))
+        return Adversarial(images + params, params, BALL.around(batch_of(images)).size(params))
 
 
 def in_turn(*shifts):
@@ -180,7 +188,7 @@ def test_the_worst_of_several_threat_models_is_the_worst_of_what_each_attack_fin
     classifier, images, labels, seeds = hard()
     attacks = on_each()
     found = WorstCase(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
-    union = SPLIT.around(images, classifier)
+    union = SPLIT.around(batch_of(images), classifier)
     shown, chosen = [union.perturb(union.identity())], union.chosen(found.params)
     with torch.no_grad():
         lead = Margin()(classifier(shown[0]), labels)
@@ -198,7 +206,7 @@ def test_the_worst_of_several_threat_models_is_the_worst_of_what_each_attack_fin
     own = (expected > 0) & (expected < 4)
     assert chosen[own].equal(expected[own] - 1)
     for i, member in enumerate(SPLIT.members):
-        region, rows = member.around(images), chosen == i
+        region, rows = member.around(batch_of(images)), chosen == i
         shape = region.identity().shape
         params = found.params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
         assert region.perturb(params)[rows].allclose(found.images[rows], rtol=0, atol=1e-12)
@@ -234,7 +242,7 @@ def test_a_chance_among_threat_models_gives_each_example_what_its_attack_alone_g
     classifier, images, labels, seeds = hard(30)
     attacks = {name: attack for name, attack in on_each().items() if name != "all"}
     found = RandomChoice(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
-    chosen = SPLIT.around(images).chosen(found.params)
+    chosen = SPLIT.around(batch_of(images)).chosen(found.params)
     assert chosen.unique().tolist() == [0, 1, 2]
     for index, attack in enumerate(attacks.values()):
         alone = attack(classifier, images, labels, seeds=Noise(seeds).stream(1 + index).seeds)

@@ -13,7 +13,7 @@ from gauntlet.distances import LPIPS
 from gauntlet.goals import RankedTargets, Untargeted
 from gauntlet.losses import CrossEntropy, Lead, Margin
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
-from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import Counting, LinearClassifier, batch_of, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 MOVERS = {"linf": (move_linf, torch.inf), "l2": (move_l2, 2), "l1": (move_l1, 1)}
@@ -139,7 +139,7 @@ def test_finds_the_distance_also_where_the_box_is_in_the_way(threat):
     rise = -(score + classifier.bias.detach())
     nearest = onto_hyperplane(images, classifier.weight.detach().expand(4, -1), rise, mover(threat))
     found = FAB(threat_model=threat, goal=Untargeted(Margin()), iterate=Last())(classifier, images, labels)
-    best = threat.around(images).size(nearest)
+    best = threat.around(batch_of(images)).size(nearest)
     assert (predictions(classifier, found.images) == 1).all()
     assert (found.size >= best * (1 - 1e-9)).all()
     assert found.size.allclose(best, rtol=1e-2)

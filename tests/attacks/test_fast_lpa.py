@@ -9,7 +9,7 @@ from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, NeuralPerceptual, Unchanged
 from tests.attacks.perceptual import phi, setting
-from tests.fixtures import Counting, LinearClassifier, numpy_distance, predictions, random_images
+from tests.fixtures import Counting, LinearClassifier, batch_of, numpy_distance, predictions, random_images
 
 DOUBLE = torch.float64
 PUBLISHED_MULTIPLIERS = [1, 1.2589, 1.5849, 1.9953, 2.5119, 3.1623, 3.9811, 5.0119, 6.3096, 7.9433]
@@ -51,7 +51,7 @@ def schedules(steps):
 @pytest.mark.parametrize("bound", [0.05, 0.3])
 def test_agrees_with_the_paper_in_plain_tensors(bounded, steps, dtype, tolerance, bound):
     classifier, eyes, threat, images, labels, seeds = setting(bounded, dtype, bound)
-    start = threat.around(images, classifier).start(Noise(seeds))
+    start = threat.around(batch_of(images), classifier).start(Noise(seeds))
     expected = paper(classifier, eyes, images, labels, start, bound, *schedules(steps))
     found = lpa(threat, steps=steps, projection=NoProjection())(classifier, images, labels, seeds=seeds)
     assert (expected - start).abs().amax((1, 2, 3)).min() > 1e-3
@@ -62,7 +62,7 @@ def test_agrees_with_the_paper_in_plain_tensors(bounded, steps, dtype, tolerance
 def test_its_schedules_are_the_published_numbers():
     """λ from 1 to 7.9433 and steps from 1 to 0.1259 bounds for N = 10; other numbers end elsewhere."""
     classifier, eyes, threat, images, labels, seeds = setting("self", DOUBLE, bound=0.1)
-    start = threat.around(images, classifier).start(Noise(seeds))
+    start = threat.around(batch_of(images), classifier).start(Noise(seeds))
     found = lpa(threat, steps=10)(classifier, images, labels, seeds=seeds).params
 
     def distance_to(multipliers, lengths):
@@ -206,7 +206,7 @@ def test_a_classifier_that_is_dead_all_over_makes_no_nan():
     nn.init.constant_(classifier.stages[0][0].bias, -1e3)
     nn.init.constant_(classifier.stages[1][1].bias, -1e3)
     found = lpa(threat, steps=3)(classifier, images, labels, seeds=seeds)
-    start = threat.around(images, classifier).start(Noise(seeds))
+    start = threat.around(batch_of(images), classifier).start(Noise(seeds))
     assert found.images.allclose((images + start).clamp(0, 1), rtol=0, atol=1e-6)
     assert found.size.tolist() == [0] * 5
 

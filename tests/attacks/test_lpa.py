@@ -22,7 +22,7 @@ from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import Linf, NeuralPerceptual
 from tests.attacks.perceptual import ellipsoid, phi, setting, sharp
-from tests.fixtures import Counting, numpy_distance, predictions
+from tests.fixtures import Counting, batch_of, numpy_distance, predictions
 
 DOUBLE = torch.float64
 
@@ -69,7 +69,7 @@ def paper(classifier, eyes, images, labels, delta, bound, searches, steps, stops
 @pytest.mark.parametrize(("dtype", "tolerance"), [(DOUBLE, 1e-9), (torch.float32, 2e-3)])
 def test_agrees_with_the_paper_in_plain_tensors(bounded, searches, steps, stops, decays, dtype, tolerance):
     classifier, eyes, threat, images, labels, seeds = setting(bounded, dtype, 0.15, count=8)
-    start = threat.around(images, classifier).start(Noise(seeds))
+    start = threat.around(batch_of(images), classifier).start(Noise(seeds))
     expected, _, stopped = paper(classifier, eyes, images, labels, start, 0.15, searches, steps, stops, decays)
     rule = {} if decays else {"step_size": 2 / steps, "schedule": Constant()}
     attack = lpa(

@@ -22,7 +22,7 @@ from gauntlet.attacks import (
 from gauntlet.distances import LPIPS
 from gauntlet.threats import Linf, NeuralPerceptual
 from tests.attacks.perceptual import setting
-from tests.fixtures import random_images, tapped
+from tests.fixtures import batch_of, random_images, tapped
 
 
 class Passes:
@@ -143,7 +143,7 @@ def test_passes_of_pgd(steps):
 @pytest.mark.parametrize(("projection", "forwards", "backwards"), [(Bisection(), 6, 0), (Newton(), 7, 5)])
 def test_a_way_back_costs_little_and_for_those_inside_a_look(projection, forwards, backwards):
     eyes, images = tapped(activation=torch.nn.Softplus), random_images(COUNT, 3, 7, 6)
-    region = NeuralPerceptual(LPIPS(eyes), 0.1).around(images)
+    region = NeuralPerceptual(LPIPS(eyes), 0.1).around(batch_of(images))
     delta = 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     delta[1:] *= 1e-3
     delta = region.clip(delta)

@@ -9,7 +9,7 @@ from gauntlet.goals import RandomTarget, Untargeted
 from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, NeuralPerceptual
-from tests.fixtures import Counting, Ellipsoid, LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import Counting, Ellipsoid, LinearClassifier, batch_of, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 
@@ -90,7 +90,7 @@ def test_reaches_the_worst_case_with_either_loss_and_towards_a_target(loss):
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)])
 def test_no_steps_give_the_start(threat):
     images, labels, seeds = random_images(4, 3, 4, 4), torch.zeros(4, dtype=torch.long), torch.arange(4)
-    start = threat.around(images).start(Noise(seeds))
+    start = threat.around(batch_of(images)).start(Noise(seeds))
     for changes in ({}, {"iterate": Last()}):
         found = PGD(threat_model=threat, steps=0, **changes)(LinearClassifier(48), images, labels, seeds=seeds)
         assert found.images.allclose(images + start, rtol=0, atol=1e-7)
@@ -108,7 +108,7 @@ def test_last_returns_the_last_iterate(steps):
     classifier = tapped(dtype=DOUBLE)
     images, seeds = random_images(4, 3, 6, 6, dtype=DOUBLE), torch.arange(4)
     labels = predictions(classifier, images)
-    region = Linf(0.1).around(images)
+    region = Linf(0.1).around(batch_of(images))
 
     changed = images + region.start(Noise(seeds))
     for _ in range(steps):
@@ -166,7 +166,7 @@ def test_when_all_are_wrong_at_the_start_one_look_is_enough():
     images, seeds = random_images(3, 3, 2, 2), torch.arange(3)
     found = PGD(threat_model=Linf(0.1), steps=10)(classifier, images, torch.ones(3, dtype=torch.long), seeds=seeds)
     assert classifier.batches == [3]
-    assert found.images.allclose(images + Linf(0.1).around(images).start(Noise(seeds)), atol=1e-7)
+    assert found.images.allclose(images + Linf(0.1).around(batch_of(images)).start(Noise(seeds)), atol=1e-7)
 
 
 def test_a_fallen_example_is_the_one_that_was_confirmed():

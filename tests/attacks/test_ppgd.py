@@ -22,7 +22,7 @@ from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, NeuralPerceptual
 from tests.attacks.perceptual import ellipsoid, setting, sharp
-from tests.fixtures import Circle, Counting, numpy_distance, predictions, random_images, tapped
+from tests.fixtures import Circle, Counting, batch_of, numpy_distance, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 
@@ -42,7 +42,7 @@ def test_a_step_is_the_best_of_its_length_where_phi_is_linear(jacobian, share, s
         projection=NoProjection(), iterate=Last(),
     )  # fmt: skip
     seeds = torch.arange(3)
-    start = threat.around(images).start(Noise(seeds))
+    start = threat.around(batch_of(images)).start(Noise(seeds))
     moved = (attack(classifier, images, labels, seeds=seeds).params - start).flatten(1)
     matrix, weight = threat.distance.matrix, classifier.weight.detach()
     best = torch.linalg.solve(matrix.T @ matrix, -2 * weight)
@@ -57,7 +57,7 @@ def test_unsolved_systems_still_give_a_step_of_the_right_length(iterations):
     attack = FirstOrderStep(
         threat_model=threat, iterations=iterations, projection=NoProjection(), iterate=Last(), step_size=0.5
     )
-    start = threat.around(images).start(Noise(torch.arange(3)))
+    start = threat.around(batch_of(images)).start(Noise(torch.arange(3)))
     moved = (attack(classifier, images, labels, seeds=torch.arange(3)).params - start).flatten(1)
     assert (moved @ threat.distance.matrix.T).norm(dim=1).allclose(torch.full((3,), 0.025, dtype=DOUBLE), rtol=1e-3)
 
@@ -84,7 +84,7 @@ def test_the_step_is_the_dense_solution_on_a_tiny_network():
         threat_model=threat, goal=Untargeted(), iterations=200, tolerance=1e-10, projection=NoProjection(),
         iterate=Last(), jacobian=DoubleBackward(),
     )  # fmt: skip
-    start = threat.around(images).start(Noise(seeds))
+    start = threat.around(batch_of(images)).start(Noise(seeds))
     moved = (attack(classifier, images, labels, seeds=seeds).params - start).flatten(1)
     for i in range(2):
         at = (images + start)[i : i + 1].requires_grad_()
@@ -104,7 +104,7 @@ def test_whoever_is_beyond_kappa_does_not_move_and_makes_no_nan():
         classifier.head[2].weight.zero_()
         classifier.head[2].bias[:] = torch.tensor([5.0, 0, 0, 0, 0])
     labels = torch.ones_like(labels)
-    start = threat.around(images).start(Noise(seeds))
+    start = threat.around(batch_of(images)).start(Noise(seeds))
     found = FirstOrderStep(threat_model=threat, projection=NoProjection(), iterate=Last())(
         classifier, images, labels, seeds=seeds
     )
@@ -179,7 +179,7 @@ def test_on_a_circle_the_step_has_its_closed_form():
     threat = NeuralPerceptual(LPIPS(circle), 0.1)
     images = torch.full((1, 1, 1, 1), 0.5, dtype=DOUBLE)
     attack = FirstOrderStep(threat_model=threat, step_size=0.5, projection=NoProjection(), iterate=Last())
-    start = threat.around(images).start(Noise(torch.tensor([0])))
+    start = threat.around(batch_of(images)).start(Noise(torch.tensor([0])))
     found = attack(circle, images, predictions(circle, images), seeds=torch.tensor([0]))
     assert (found.params - start).abs().item() == pytest.approx(0.05 / 2, rel=1e-3)
 

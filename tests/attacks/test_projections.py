@@ -9,7 +9,7 @@ from gauntlet.attacks import Bisection, Newton, NoProjection, OntoRegion, Oversh
 from gauntlet.distances import LPIPS
 from gauntlet.threats import Linf, NeuralPerceptual
 from gauntlet.threats.crossing import crossing
-from tests.fixtures import Ellipsoid, numpy_distance, random_images, tapped
+from tests.fixtures import Ellipsoid, batch_of, numpy_distance, random_images, tapped
 
 DOUBLE = torch.float64
 TIGHT = {"bisection": Bisection(), "newton": Newton(), "onto region": OntoRegion()}
@@ -21,7 +21,7 @@ tight = pytest.mark.parametrize("projection", TIGHT.values(), ids=TIGHT)
 def setting(bound=0.3, count=6, dtype=DOUBLE, seed=0):
     network = tapped(dtype=dtype, seed=seed, activation=torch.nn.Softplus)
     images = random_images(count, 3, 6, 5, dtype=dtype, seed=seed).mul(0.8).add(0.1)
-    return network, images, NeuralPerceptual(LPIPS(network), bound).around(images)
+    return network, images, NeuralPerceptual(LPIPS(network), bound).around(batch_of(images))
 
 
 def wild(images, spread=0.5, seed=0):
@@ -47,7 +47,7 @@ def test_what_is_inside_stays_as_it_is(projection):
 def test_nobody_is_outside_by_another_computation(projection, bound, spread, seed, relu):
     network = tapped(channels=2, seed=seed % 7, activation=torch.nn.ReLU if relu else torch.nn.Tanh)
     images = random_images(3, 2, 5, 4, seed=seed)
-    region = NeuralPerceptual(LPIPS(network), bound).around(images)
+    region = NeuralPerceptual(LPIPS(network), bound).around(batch_of(images))
     changed = region.perturb(projection(region, wild(images, spread, seed)))
     assert ((changed >= 0) & (changed <= 1)).all()
     assert (numpy_distance(network, images, changed) <= bound * (1 + 1e-4) + 1e-6).all()
@@ -70,7 +70,7 @@ def test_the_published_newton_wastes_a_tenth_and_more():
     """d − bound + 0.1, times 1.1, where φ is linear: d = bound − 0.11 − 0.1·(d₀ − bound) after one move."""
     matrix = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)).Q
     images = torch.full((3, 3, 2, 2), 0.5, dtype=DOUBLE)
-    region = NeuralPerceptual(Ellipsoid(tapped(dtype=DOUBLE), matrix), 0.5).around(images)
+    region = NeuralPerceptual(Ellipsoid(tapped(dtype=DOUBLE), matrix), 0.5).around(batch_of(images))
     delta = wild(images)
     delta = delta / delta.flatten(1).norm(dim=1).reshape(3, 1, 1, 1) * 0.6
     assert delta.abs().max() < 0.5
@@ -83,7 +83,7 @@ def test_newton_ends_where_dense_algebra_says(seed):
     """One Newton move in an ellipsoid, ∇d = AᵀA δ/‖A δ‖, and then the segment's crossing of the surface."""
     matrix = torch.randn(8, 6, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
     images = torch.full((1, 1, 2, 3), 0.5, dtype=DOUBLE)
-    region = NeuralPerceptual(Ellipsoid(tapped(channels=1, dtype=DOUBLE), matrix), 0.2).around(images)
+    region = NeuralPerceptual(Ellipsoid(tapped(channels=1, dtype=DOUBLE), matrix), 0.2).around(batch_of(images))
     delta = wild(images, 0.05, seed)
     delta = delta * 0.21 / (0.2 * region.size(delta))
     point = delta.flatten()
@@ -105,7 +105,7 @@ def test_newton_keeps_more_of_a_change_that_phi_does_not_see():
     """Along pixels that φ ignores nothing is given up; bisection gives up everything alike."""
     matrix = torch.diag(torch.tensor([1.0] * 6 + [0.0] * 6, dtype=DOUBLE))
     images = torch.full((2, 3, 2, 2), 0.5, dtype=DOUBLE)
-    region = NeuralPerceptual(Ellipsoid(tapped(dtype=DOUBLE), matrix), 0.05).around(images)
+    region = NeuralPerceptual(Ellipsoid(tapped(dtype=DOUBLE), matrix), 0.05).around(batch_of(images))
     delta = wild(images, 0.1).clamp(-0.4, 0.4)
     newton, bisected = (p(region, delta).flatten(1)[:, 6:] for p in (Newton(), Bisection()))
     assert newton.allclose(delta.flatten(1)[:, 6:])
@@ -139,7 +139,7 @@ class Cliff(torch.nn.Module):
 @every
 def test_where_no_slope_leads_back_the_way_is_straight_and_others_are_spared(projection):
     images = torch.full((2, 1, 2, 2), 0.5, dtype=DOUBLE)
-    region = NeuralPerceptual(LPIPS(Cliff().eval()), 0.4).around(images)
+    region = NeuralPerceptual(LPIPS(Cliff().eval()), 0.4).around(batch_of(images))
     delta = torch.stack((torch.full((1, 2, 2), 0.4), torch.full((1, 2, 2), 0.1))).to(DOUBLE)
     found = projection(region, delta)
     assert found[1].allclose(delta[1])
@@ -174,7 +174,7 @@ def test_they_cost_a_few_passes():
 
 def test_pixel_balls_have_their_own():
     images = random_images(2, 3, 4, 4)
-    region = Linf(0.1).around(images)
+    region = Linf(0.1).around(batch_of(images))
     assert OntoRegion()(region, torch.ones_like(images)).abs().max() <= 0.1 + 1e-6
     for projection in (Bisection(), Newton(), OvershootingNewton()):
         with pytest.raises(TypeError, match=r"LinfRegion is no perceptual ball: .* use OntoRegion"):

@@ -37,7 +37,7 @@ from gauntlet.losses import DLR, CrossEntropy, Margin
 from gauntlet.models import small_resnet
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, AnyOf, Linf, NeuralPerceptual, StAdv
-from tests.fixtures import LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import LinearClassifier, batch_of, predictions, random_images, tapped
 
 SELF, FIXED = (
     NeuralPerceptual(distance, 0.4) for distance in (SelfLPIPS(), LPIPS(tapped(seed=9, dtype=torch.float64)))
@@ -161,7 +161,7 @@ def test_images_come_back_in_shape_type_and_box_without_a_graph(attack, count):
 def test_images_are_those_of_the_params_and_the_size_is_theirs(attack):
     images, labels, seeds = batch()
     found = attack(network(), images, labels, seeds=seeds)
-    region = attack.threat_model.around(images, network())
+    region = attack.threat_model.around(batch_of(images), network())
     assert region.perturb(found.params).allclose(found.images, rtol=0, atol=1e-12)
     assert region.size(found.params).allclose(found.size, rtol=1e-9)
     if attack.stays_inside:
@@ -415,7 +415,7 @@ def test_under_autocast_what_comes_back_is_inside_in_float32(attack):
     labels = predictions(classifier, images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = attack(classifier, images, labels, seeds=torch.arange(40))
-    size = attack.threat_model.around(images, classifier).size(found.images - images)
+    size = attack.threat_model.around(batch_of(images), classifier).size(found.images - images)
     assert (size <= 1 + 1e-4).all()
     assert found.size.allclose(size, rtol=1e-4)
 
@@ -462,7 +462,7 @@ def test_a_reached_goal_is_kept_though_an_earlier_point_gained_more():
             losing, winning = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.tensor([[0.33, 0.35, 0.32]]).log()
             return torch.where(images.flatten(1) < 0.55, losing, winning)
 
-    region = Linf(0.2).around(torch.full((1, 1, 1, 1), 0.5))
+    region = Linf(0.2).around(batch_of(torch.full((1, 1, 1, 1), 0.5)))
     goal = Towards(torch.tensor([0]), CrossEntropy(), torch.tensor([0.0]))
     quest = Quest(Table(), region, goal, Noise(torch.tensor([0])), Best(), Folding(()))
     quest.begin(0)

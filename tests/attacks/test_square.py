@@ -10,7 +10,7 @@ from gauntlet.distances import LPIPS
 from gauntlet.losses import Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
-from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import Counting, LinearClassifier, batch_of, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 THREATS = [Linf(0.1), L2(0.5), L1(2.0)]
@@ -19,7 +19,7 @@ THREATS = [Linf(0.1), L2(0.5), L1(2.0)]
 @pytest.mark.parametrize("threat", THREATS)
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 5, 9), (2, 1, 1), (3, 2, 7)])
 def test_proposals_are_inside_and_of_any_shape(threat, shape):
-    region = threat.around(random_images(3, *shape, dtype=DOUBLE))
+    region = threat.around(batch_of(random_images(3, *shape, dtype=DOUBLE)))
     noise, tried = Noise(torch.arange(3)), proposals(threat)
     delta = tried.first(region, noise)
     for draw, share in enumerate((0.8, 0.4, 0.1, 0.01, 0.001)):
@@ -33,7 +33,7 @@ def test_proposals_are_inside_and_of_any_shape(threat, shape):
 
 
 def test_the_first_linf_proposal_is_stripes_at_the_end_of_the_ball():
-    delta = FlatSquares().first(Linf(0.1).around(torch.full((50, 3, 4, 6), 0.5)), Noise(torch.arange(50)))
+    delta = FlatSquares().first(Linf(0.1).around(batch_of(torch.full((50, 3, 4, 6), 0.5))), Noise(torch.arange(50)))
     assert delta.abs().allclose(torch.tensor(0.1))
     assert (delta == delta[:, :, :1]).all()
     assert delta[:, :, 0].sign().mean().abs() < 0.15
@@ -42,7 +42,10 @@ def test_the_first_linf_proposal_is_stripes_at_the_end_of_the_ball():
 @pytest.mark.parametrize(("share", "side"), [(0.8, 9), (0.25, 5), (0.04, 2), (0.001, 1)])
 def test_linf_proposals_change_one_square_to_one_end_per_channel(share, side):
     """√(0.8 · 100) ≈ 9 and so on; anything may come back to where it was, so only changes inside are asked for."""
-    region, noise = Linf(0.1).around(torch.full((200, 3, 10, 10), 0.5, dtype=DOUBLE)), Noise(torch.arange(200))
+    region, noise = (
+        Linf(0.1).around(batch_of(torch.full((200, 3, 10, 10), 0.5, dtype=DOUBLE))),
+        Noise(torch.arange(200)),
+    )
     changed = FlatSquares().next(region, torch.zeros(200, 3, 10, 10, dtype=DOUBLE), share, noise, 2)
     assert ((changed != 0).sum((2, 3)) == side**2).all()
     assert changed.abs().amax((2, 3)).allclose(torch.tensor(0.1, dtype=DOUBLE))
@@ -74,7 +77,7 @@ def test_windows_hold_two_opposite_pyramids_of_the_same_length(norm, steepness, 
 @pytest.mark.parametrize("threat", [L2(0.5), L1(2.0)])
 def test_proposals_use_the_whole_ball_and_change_two_windows(threat):
     """Far from the ends of [0, 1] no length is lost, whatever was there before."""
-    region, noise = threat.around(torch.full((40, 3, 12, 12), 0.5, dtype=DOUBLE)), Noise(torch.arange(40))
+    region, noise = threat.around(batch_of(torch.full((40, 3, 12, 12), 0.5, dtype=DOUBLE))), Noise(torch.arange(40))
     tried = proposals(threat)
     delta = tried.first(region, noise)
     assert region.size(delta).allclose(torch.ones(40, dtype=DOUBLE))

@@ -26,7 +26,7 @@ from gauntlet.threats import (
     ReColorAdv,
     StAdv,
 )
-from tests.fixtures import Counting, LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import Counting, LinearClassifier, batch_of, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 
@@ -35,7 +35,7 @@ def quest(threat, count=4):
     images = random_images(count, 3, 5, 4, dtype=DOUBLE)
     classifier = tapped(dtype=DOUBLE)
     goal = Untargeted().of(torch.zeros(count, dtype=torch.long), Noise(torch.arange(count)))
-    made = Quest(classifier, threat.around(images), goal, Noise(torch.arange(count)), Best(), Folding(()))
+    made = Quest(classifier, threat.around(batch_of(images)), goal, Noise(torch.arange(count)), Best(), Folding(()))
     made.begin(0)
     return made
 

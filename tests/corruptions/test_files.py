@@ -9,7 +9,7 @@ from gauntlet.corruptions import CIFAR10C, TYPES, ImageNetC, LookedUp, Stored
 from gauntlet.data.folder import id_of
 from gauntlet.errors import UserError
 from gauntlet.identity import describe
-from tests.fixtures import random_images
+from tests.fixtures import batch_of, random_images
 
 COUNT = 6
 
@@ -36,7 +36,7 @@ def test_rows_of_cifar_10_c(cifar10_c):
     found = shown(threat, ids, torch.tensor([3, 0]))
     expected = np.load(cifar10_c / "fog.npy")[[3 * COUNT + 3, 3 * COUNT]].transpose(0, 3, 1, 2)
     assert (found.images * 255).round().byte().equal(torch.from_numpy(expected))
-    again = threat.around(random_images(2, 3, 32, 32)).perturb(found.params)
+    again = threat.around(batch_of(random_images(2, 3, 32, 32))).perturb(found.params)
     assert again.equal(found.images)  # what the grid looks at
     assert threat.source == "CIFAR-10-C"
 

@@ -8,7 +8,7 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from gauntlet.attacks import PGD, FastLagrangianPerceptualAttack, Last
+from gauntlet.attacks import PGD, Attack, FastLagrangianPerceptualAttack, Last
 from gauntlet.data import Batch, Digits
 from gauntlet.defenses import AdversarialTraining, NormalTraining, warmup_and_drops
 from gauntlet.distances import SelfLPIPS
@@ -20,7 +20,7 @@ FLAT = partial(warmup_and_drops, warmup_epochs=0, drop_epochs=[])
 PAT = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(SelfLPIPS(), 0.5), iterate=Last(), steps=2)
 
 
-class Watch:
+class Watch(Attack):
     """An attack that only notes how it was called, and returns images it can be told by."""
 
     threat_model, stays_inside = Linf(0.1), True

@@ -12,7 +12,7 @@ from gauntlet.distances import L2, SSIM, Linf
 from gauntlet.distances.pixels import ssim_map
 from gauntlet.identity import describe
 from gauntlet.threats import NeuralPerceptual
-from tests.fixtures import photographs, predictions, random_images, tapped
+from tests.fixtures import batch_of, photographs, predictions, random_images, tapped
 
 ALL = [L2(), Linf(), SSIM()]
 
@@ -88,7 +88,7 @@ def test_one_number_an_image_whatever_the_rest_of_the_batch(distance, shape):
 def test_what_has_no_phi_makes_no_ball(distance):
     threat = NeuralPerceptual(distance, 0.5)
     with pytest.raises(TypeError, match=f"the distance {distance.name} has no embedding φ") as caught:
-        threat.around(random_images(1, 3, 4, 4), tapped())
+        threat.around(batch_of(random_images(1, 3, 4, 4)), tapped())
     assert "\n" not in str(caught.value)
 
 
@@ -96,7 +96,7 @@ def test_the_perceptual_ball_of_l2_is_the_l2_ball():
     classifier, images = tapped(classes=5, dtype=torch.float64), random_images(6, 3, 8, 8, dtype=torch.float64)
     ball, plain = NeuralPerceptual(L2(), 0.4), threats.L2(0.4)
     change = noisy(images, 0.1) - images
-    one, other = ball.around(images, classifier), plain.around(images)
+    one, other = ball.around(batch_of(images), classifier), plain.around(batch_of(images))
     assert one.size(change).allclose(other.size(change), rtol=1e-9)
     assert (one.size(one.project(change)) <= 1 + 1e-9).all()
     found = PGD(threat_model=ball, steps=10)(classifier, images, predictions(classifier, images))

@@ -132,7 +132,7 @@ def test_a_saturated_loss_marks_the_attack_that_climbs_it_and_no_other(hardened,
 def test_a_margin_that_is_flat_beyond_its_goal_is_no_masked_gradient(hardened, batch):
     """Some random starts in a wide ball are wrong already: there is nothing left to climb."""
     capped = PGD(threat_model=Linf(0.5), steps=5, goal=Untargeted(Margin(kappa=0.0)))
-    region = capped.threat_model.around(batch.images)
+    region = capped.threat_model.around(batch)
     start = region.perturb(region.start(Noise(batch.ids)))
     with torch.no_grad():
         assert (hardened(start).argmax(1) != batch.labels).float().mean() > 0.05  # more than the flag allows

@@ -12,6 +12,7 @@ from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Grid, Survivors, union_accuracy, with_fallen
 from gauntlet.threats import Linf
 from tests.evaluation import tiny
+from tests.fixtures import batch_of
 
 FAST = replace(tiny.GRID, mode=Survivors())
 UNION = tiny.suite().union
@@ -158,7 +159,7 @@ class Oversteps:
     def __call__(self, classifier, images, labels, *, seeds=None):
         found = self.inner(classifier, images, labels, seeds=seeds)
         far = found.params - 0.3 * (images[:, :1, :1, :1] > 0.8)
-        region = self.threat_model.around(images)
+        region = self.threat_model.around(batch_of(images))
         guard(images, region.size(far), "Oversteps", True)
         return found
 

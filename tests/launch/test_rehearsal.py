@@ -101,10 +101,10 @@ def test_the_search_for_the_variation_is_tried_with_a_pair():
 class Counted(PGD):
     """Gives back what it was given."""
 
-    def __call__(self, classifier, images, labels, *, seeds=None):
-        assert seeds is not None
-        assert classifier(images).argmax(1).equal(labels)
-        return Adversarial(images, images, images.new_zeros(len(images)))
+    def run(self, classifier, batch, noise):
+        assert noise.seeds.equal(batch.ids)
+        assert classifier(batch.images).argmax(1).equal(batch.labels)
+        return Adversarial(batch.images, batch.images, batch.images.new_zeros(len(batch.images)))
 
 
 def test_the_classifier_is_right_about_what_is_attacked():

@@ -33,7 +33,7 @@ from scripts.bench.naive import autoattack as naive_autoattack
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, Timed, take_slices, take_turns
 from scripts.bench.subjects import Bounds, Subject, subjects
-from tests.fixtures import predictions, random_images, tapped
+from tests.fixtures import batch_of, predictions, random_images, tapped
 
 CPU = torch.device("cpu")
 COUNT = 4
@@ -114,7 +114,7 @@ def test_the_naive_adam_goes_where_the_librarys_goes(threat):
     subject = tiny(torch.float64)
     attack = PGD(threat_model=threat, iterate=Last(), step=Adam(), steps=6, step_size=0.2)
     ours = attack(subject.plain, subject.images, subject.labels, seeds=torch.arange(COUNT)).images
-    region = threat.around(subject.images)
+    region = threat.around(batch_of(subject.images))
     theirs = adam(subject.plain, region, subject.labels, 0.2 * threat.bound, 6)
     assert theirs.allclose(ours, rtol=0, atol=1e-6)
 

@@ -22,11 +22,11 @@ from gauntlet.threats import (
     NeuralPerceptual,
     ReColorAdv,
     Region,
+    SearchableThreatModel,
     StAdv,
-    ThreatModel,
     Unchanged,
 )
-from tests.fixtures import numpy_distance, random_images, subsampled, tapped
+from tests.fixtures import batch_of, numpy_distance, random_images, subsampled, tapped
 from tests.threats.oracles import farthest_look, largest_recolouring
 
 
@@ -145,7 +145,7 @@ def region_of(case, images, dtype=torch.float32):
     threat = case.make(network)
     if encodes(threat) and images.shape[1] == 2:
         pytest.skip("a JPEG has 1 or 3 channels")
-    return threat, network, threat.around(images, network)
+    return threat, network, threat.around(batch_of(images), network)
 
 
 def wild(case, region, seed=0):
@@ -163,9 +163,11 @@ def edgy(images):
 @every_case
 def test_it_has_a_name_a_bound_and_a_region(case):
     threat, _, region = region_of(case, random_images(2, 3, 4, 4))
-    assert isinstance(threat, ThreatModel)
+    assert isinstance(threat, SearchableThreatModel)
     assert isinstance(region, Region)
     assert threat.name
+    assert isinstance(threat.unit, str)
+    assert threat.unit or isinstance(threat, Unchanged)
     assert region.bound == threat.bound
 
 
@@ -260,12 +262,12 @@ def test_what_is_inside_is_left_where_it_is(case, shape):
 def test_rows_of_a_region_are_the_region_of_the_rows(case, keep):
     images = edgy(random_images(4, 3, 6, 5, dtype=torch.float64))
     threat, network, region = region_of(case, images, torch.float64)
-    some, alone = region.rows(keep), threat.around(images[keep], network)
+    some, alone = region.rows(keep), threat.around(batch_of(images[keep]), network)
     params = wild(case, region)[keep]
     assert type(some) is type(region)
     assert some.identity().equal(alone.identity())
     assert some.perturb(params).equal(alone.perturb(params))
-    for act in ("project", "size", "penalty"):
+    for act in ("project", "size", "penalty", "distance"):
         assert getattr(some, act)(params).allclose(getattr(alone, act)(params), rtol=0, atol=1e-10)
     gradient = torch.ones_like(params)
     assert some.ascend(params, gradient, 0.1).allclose(alone.ascend(params, gradient, 0.1), rtol=0, atol=1e-10)
@@ -277,12 +279,13 @@ def test_no_example_moves_another(case):
     images = edgy(random_images(5, 3, 5, 6, dtype=torch.float64))
     threat, network, region = region_of(case, images, torch.float64)
     order, seeds, params = torch.tensor([3, 0, 4, 1, 2]), torch.arange(5), wild(case, region)
-    shuffled = threat.around(images[order], network)
+    shuffled = threat.around(batch_of(images[order]), network)
     assert shuffled.start(Noise(seeds[order])).equal(region.start(Noise(seeds))[order])
     gradient = wild(case, region, seed=1)
     acts = {
         "project": lambda r, rows: r.project(params[rows]),
         "size": lambda r, rows: r.size(params[rows]),
+        "distance": lambda r, rows: r.distance(params[rows]),
         "perturb": lambda r, rows: r.perturb(params[rows]),
         "ascend": lambda r, rows: r.ascend(params[rows], gradient[rows], 0.3),
     }
@@ -290,7 +293,7 @@ def test_no_example_moves_another(case):
         whole = act(region, slice(None))
         assert act(shuffled, order).allclose(whole[order], rtol=0, atol=1e-9), name
         for i in range(5):
-            alone = threat.around(images[i : i + 1], network)
+            alone = threat.around(batch_of(images[i : i + 1]), network)
             assert act(alone, slice(i, i + 1)).allclose(whole[i : i + 1], rtol=0, atol=1e-9), name
 
 
@@ -298,7 +301,7 @@ def test_no_example_moves_another(case):
 def test_channels_last_images_are_the_same_region(case):
     images = edgy(random_images(3, 3, 6, 5))
     threat, network, region = region_of(case, images)
-    last = threat.around(images.contiguous(memory_format=torch.channels_last), network)
+    last = threat.around(batch_of(images.contiguous(memory_format=torch.channels_last)), network)
     params = wild(case, region)
     for act in ("perturb", "project", "size"):
         assert getattr(last, act)(params).allclose(
@@ -344,7 +347,7 @@ DIFFERENTIABLE = [
 def test_gradients_through_the_images_are_right(name):
     images = random_images(2, 1, 3, 4, dtype=torch.float64)
     network = tapped(channels=1, activation=nn.Softplus, dtype=torch.float64)
-    region = CASES[name].make(network).around(images, network)
+    region = CASES[name].make(network).around(batch_of(images), network)
     params = (0.01 * wild(CASES[name], region)).requires_grad_()
     assert torch.autograd.gradcheck(region.perturb, params)
     assert torch.autograd.gradcheck(lambda p: region.look(network, p).logits, params)

@@ -18,7 +18,7 @@ from gauntlet.threats import (
     NeuralPerceptual,
     Unchanged,
 )
-from tests.fixtures import LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import LinearClassifier, batch_of, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 MEMBERS = [
@@ -38,7 +38,9 @@ def wild(region, seed=0):
 
 
 def union_and_members(images, network):
-    return AnyOf(MEMBERS).around(images, network), [member.around(images, network) for member in MEMBERS]
+    return AnyOf(MEMBERS).around(batch_of(images), network), [
+        member.around(batch_of(images), network) for member in MEMBERS
+    ]
 
 
 @pytest.mark.parametrize("index", range(len(MEMBERS)))
@@ -79,7 +81,7 @@ def test_every_example_has_a_member_of_its_own():
 
 def test_gradients_reach_the_params_of_the_member_and_no_others():
     network, images = tapped(channels=1, dtype=DOUBLE), random_images(3, 1, 4, 3, dtype=DOUBLE) * 0.5 + 0.25
-    union = AnyOf([Linf(0.1), AdversarialJPEG(0.5)]).around(images, network)
+    union = AnyOf([Linf(0.1), AdversarialJPEG(0.5)]).around(batch_of(images), network)
     params = torch.cat(
         (union.pack(0, 0.1 * images)[:1], union.pack(1, wild(union.members[1]) * 0.1)[1:])
     ).requires_grad_()
@@ -93,7 +95,7 @@ def test_gradients_reach_the_params_of_the_member_and_no_others():
 
 
 def test_starts_draw_the_member_from_the_seed():
-    region = AnyOf([Linf(0.1), L2(0.5), L1(1.0)]).around(torch.full((3000, 1, 4, 4), 0.5))
+    region = AnyOf([Linf(0.1), L2(0.5), L1(1.0)]).around(batch_of(torch.full((3000, 1, 4, 4), 0.5)))
     start = region.start(Noise(torch.arange(3000)))
     counts = region.chosen(start).bincount(minlength=3)
     assert (counts - 1000).abs().max() < 120
@@ -102,7 +104,7 @@ def test_starts_draw_the_member_from_the_seed():
 
 
 def test_wild_numbers_are_brought_to_a_member_that_exists():
-    region = AnyOf([Linf(0.1), L2(0.5)]).around(random_images(5, 1, 4, 4))
+    region = AnyOf([Linf(0.1), L2(0.5)]).around(batch_of(random_images(5, 1, 4, 4)))
     params = region.identity()
     params[:, 0] = torch.tensor([-7.0, 0.4, 0.6, 99.0, float("nan")])
     assert region.project(params)[:, 0].tolist() == [0, 0, 1, 1, 0]
@@ -116,7 +118,7 @@ def test_an_attack_reaches_the_worst_case_of_the_member_it_drew(seed):
     found = PGD(threat_model=threat, steps=50)(classifier, images, labels, seeds=torch.arange(6) + 6 * seed)
     rise = classifier.margin(found.images, labels) - classifier.margin(images, labels)
     norms = torch.stack((0.2 * classifier.weight.norm(p=1), 0.6 * classifier.weight.norm())).detach()
-    chosen = threat.around(images).chosen(found.params)
+    chosen = threat.around(batch_of(images)).chosen(found.params)
     assert chosen.unique().numel() == 2
     assert rise.allclose(norms[chosen], rtol=0.01)
 
@@ -144,7 +146,7 @@ def test_bad_members_and_bad_params_are_refused():
         AnyOf([])
     with pytest.raises(TypeError, match="a part that is a str: expected threat models"):
         AnyOf(["linf"])
-    region = AnyOf([Linf(0.1), L2(0.5)]).around(random_images(2, 1, 4, 4))
+    region = AnyOf([Linf(0.1), L2(0.5)]).around(batch_of(random_images(2, 1, 4, 4)))
     with pytest.raises(ValueError, match="member 2 of a union of 2: expected 0 to 1"):
         region.pack(2, torch.zeros(2, 1, 4, 4))
     with pytest.raises(ValueError, match=r"params \[2, 16\] of member 0: expected \[2, 1, 4, 4\]"):

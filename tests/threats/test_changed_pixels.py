@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gauntlet.attacks import PGD
 from gauntlet.noise import Noise
 from gauntlet.threats import ChangedPixels
-from tests.fixtures import LinearClassifier, random_images
+from tests.fixtures import LinearClassifier, batch_of, random_images
 
 DOUBLE = torch.float64
 
@@ -22,7 +22,7 @@ DOUBLE = torch.float64
 def test_how_many_pixels_may_change(bound, height, width, count):
     """⌊bound · H · W⌋, at least 1; 0.29 · 100 is 28.999… in floating point and still 29."""
     images = random_images(3, 2, height, width)
-    region = ChangedPixels(bound).around(images)
+    region = ChangedPixels(bound).around(batch_of(images))
     assert region.count == count
     changed = region.perturb(region.project(random_images(3, 2, height, width, seed=1) - images + 1e-3))
     assert (changed != images).any(1).flatten(1).sum(1).tolist() == [count] * 3
@@ -40,13 +40,13 @@ def test_the_projection_is_the_nearest_of_all_sets_of_pixels(seed, count):
         kept = torch.zeros(6, dtype=DOUBLE)
         kept[list(subset)] = 1
         distances.append((wished - clipped * kept.reshape(1, 1, 2, 3)).norm())
-    found = ChangedPixels(count / 6).around(x).project(wished)
+    found = ChangedPixels(count / 6).around(batch_of(x)).project(wished)
     assert (wished - found).norm().item() == pytest.approx(min(distances).item(), abs=1e-12)
 
 
 def test_of_equal_pixels_the_first_are_kept():
     images = torch.full((2, 1, 3, 3), 0.5)
-    kept = ChangedPixels(0.34).around(images).project(torch.full((2, 1, 3, 3), 0.1))
+    kept = ChangedPixels(0.34).around(batch_of(images)).project(torch.full((2, 1, 3, 3), 0.1))
     assert kept.flatten(1).gt(0).tolist() == [[True] * 3 + [False] * 6] * 2
 
 
@@ -60,7 +60,7 @@ def test_pgd_reaches_the_worst_case_of_a_linear_classifier(shape, bound, batch):
     labels = torch.zeros(batch, dtype=torch.long)
     weight = classifier.weight.detach().reshape(shape)
     worth = torch.where(weight > 0, images * weight, (images - 1) * weight).sum(1).flatten(1)
-    region = ChangedPixels(bound).around(images)
+    region = ChangedPixels(bound).around(batch_of(images))
     best = 2 * worth.sort(1, descending=True).values[:, : region.count].sum(1)
     attacked = PGD(threat_model=ChangedPixels(bound), steps=40)(
         classifier, images, labels, seeds=torch.arange(batch)
@@ -70,7 +70,7 @@ def test_pgd_reaches_the_worst_case_of_a_linear_classifier(shape, bound, batch):
 
 
 def test_a_step_moves_its_share_of_the_pixels():
-    region = ChangedPixels(0.4).around(torch.full((1, 3, 5, 5), 0.5))
+    region = ChangedPixels(0.4).around(batch_of(torch.full((1, 3, 5, 5), 0.5)))
     gradient = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     for step, moved in ((0.1, 1), (0.3, 3), (1.0, 10), (2.0, 10)):
         assert region.ascend(region.identity(), gradient, step).any(1).sum() == moved
@@ -81,7 +81,7 @@ def test_a_step_moves_its_share_of_the_pixels():
 
 def test_it_starts_at_any_pixels_with_any_colour():
     images = torch.full((4000, 2, 2, 4), 0.25)
-    region = ChangedPixels(0.25).around(images)
+    region = ChangedPixels(0.25).around(batch_of(images))
     start = region.start(Noise(torch.arange(4000)))
     changed = start.any(1).flatten(1)
     assert (changed.sum(1) == 2).all()

@@ -16,7 +16,7 @@ from gauntlet.launch.config import CONF, plain, register_resolvers
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, AdversarialJPEG, ChangedPixels, Composition, Linf, NeuralPerceptual, Region
-from tests.fixtures import LinearClassifier, predictions, random_images, tapped
+from tests.fixtures import LinearClassifier, batch_of, predictions, random_images, tapped
 
 DOUBLE = torch.float64
 PARTS = {
@@ -35,9 +35,10 @@ class Gamma:
 
     bound: float
     name: ClassVar[str] = "gamma"
+    unit: ClassVar[str] = "log of the exponent"
 
-    def around(self, images, classifier=None):
-        return GammaRegion(images, self.bound)
+    def around(self, batch, classifier=None):
+        return GammaRegion(batch.images, self.bound)
 
 
 class GammaRegion(Region):
@@ -74,7 +75,10 @@ def wild(region, seed=0, scale=0.3):
 def test_a_composition_of_one_is_the_one_bit_for_bit(name, batch):
     network = tapped()
     images = random_images(batch, 3, 6, 5)
-    one, alone = Composition([PARTS[name]]).around(images, network), PARTS[name].around(images, network)
+    one, alone = (
+        Composition([PARTS[name]]).around(batch_of(images), network),
+        PARTS[name].around(batch_of(images), network),
+    )
     seeds = Noise(torch.arange(batch))
     shape, gradient = alone.identity().shape, wild(alone, seed=1)
     assert one.start(seeds).equal(alone.start(seeds).flatten(1))
@@ -106,11 +110,11 @@ def test_each_part_is_inside_its_own_bound_around_the_image_before_it(first, sec
     network = tapped()
     both = [(PARTS | {"gamma": Gamma(0.5)})[name] for name in (first, second)]
     images = (random_images(3, 3, 6, 5) * 1.4 - 0.2).clamp(0, 1)
-    region = Composition(both).around(images, network)
+    region = Composition(both).around(batch_of(images), network)
     params = region.project(wild(region))
     image, sizes = images, []
     for threat, part in zip(both, region.pieces(params), strict=True):
-        step = threat.around(image, network)
+        step = threat.around(batch_of(image), network)
         assert (step.size(part) <= 1 + 1e-4).all()
         sizes.append(step.size(part))
         image = step.perturb(part).clamp(0, 1)
@@ -126,7 +130,7 @@ def test_each_part_is_inside_its_own_bound_around_the_image_before_it(first, sec
 def test_gradients_flow_through_every_part(names):
     network = tapped(channels=1, dtype=DOUBLE)
     threat = Composition([(PARTS | {"gamma": Gamma(0.5)})[name] for name in names])
-    region = threat.around(random_images(2, 1, 4, 3, dtype=DOUBLE) * 0.5 + 0.25, network)
+    region = threat.around(batch_of(random_images(2, 1, 4, 3, dtype=DOUBLE) * 0.5 + 0.25), network)
     params = wild(region, scale=0.02).requires_grad_()
     assert torch.autograd.gradcheck(region.perturb, params)
     (gradient,) = torch.autograd.grad(region.perturb(params).square().sum(), params)
@@ -137,15 +141,15 @@ def test_the_order_matters_and_is_that_of_the_list():
     images = torch.full((1, 1, 2, 2), 0.25, dtype=DOUBLE)
     gamma, plus = Gamma(1.0), Linf(0.1)
     params = torch.tensor([[1.0, 0.1, 0.1, 0.1, 0.1]], dtype=DOUBLE)
-    first = Composition([gamma, plus]).around(images).perturb(params)
-    last = Composition([plus, gamma]).around(images).perturb(params.roll(-1, 1))
+    first = Composition([gamma, plus]).around(batch_of(images)).perturb(params)
+    last = Composition([plus, gamma]).around(batch_of(images)).perturb(params.roll(-1, 1))
     power = torch.tensor(1.0, dtype=DOUBLE).exp()
     assert first.allclose(0.25**power + 0.1)
     assert last.allclose(0.35**power)
 
 
 def test_penalties_add_up_and_the_largest_size_counts():
-    region = Composition([Gamma(0.5), Linf(0.1), Gamma(0.2)]).around(random_images(2, 1, 2, 2, dtype=DOUBLE))
+    region = Composition([Gamma(0.5), Linf(0.1), Gamma(0.2)]).around(batch_of(random_images(2, 1, 2, 2, dtype=DOUBLE)))
     params = torch.zeros(2, 6, dtype=DOUBLE)
     params[0, 0], params[0, 5], params[1, 2] = 0.5, -0.25, 0.08
     assert region.penalty(params).tolist() == pytest.approx([0.25 + 0.0625, 0])
@@ -165,15 +169,15 @@ def test_linf_and_linf_reach_as_far_as_one_of_both_together(batch):
 
 
 def test_parts_start_with_numbers_of_their_own():
-    region = Composition([Linf(0.1), Linf(0.1), Linf(0.1)]).around(torch.full((50, 1, 8, 8), 0.5))
+    region = Composition([Linf(0.1), Linf(0.1), Linf(0.1)]).around(batch_of(torch.full((50, 1, 8, 8), 0.5)))
     starts = torch.stack([piece.flatten() for piece in region.pieces(region.start(Noise(torch.arange(50))))])
     assert (starts.corrcoef() - torch.eye(3)).abs().max() < 0.06
 
 
 def test_nested_compositions_are_their_parts_in_order():
     network, images = tapped(), random_images(3, 3, 6, 5)
-    nested = Composition([Composition([Linf(0.05), L2(0.2)]), AdversarialJPEG(0.5)]).around(images, network)
-    plainly = Composition([Linf(0.05), L2(0.2), AdversarialJPEG(0.5)]).around(images, network)
+    nested = Composition([Composition([Linf(0.05), L2(0.2)]), AdversarialJPEG(0.5)]).around(batch_of(images), network)
+    plainly = Composition([Linf(0.05), L2(0.2), AdversarialJPEG(0.5)]).around(batch_of(images), network)
     params = wild(nested)
     assert nested.perturb(params).equal(plainly.perturb(params))
     assert nested.project(params).equal(plainly.project(params))
@@ -186,7 +190,7 @@ def test_a_fixed_network_measures_behind_another_change():
     threat = Composition([Linf(0.05), NeuralPerceptual(LPIPS(network), 0.1)])
     images = random_images(4, 3, 6, 6)
     found = PGD(threat_model=threat, steps=5, iterate=Last())(tapped(seed=1), images, torch.zeros(4, dtype=torch.long))
-    delta, _ = threat.around(images).pieces(found.params)
+    delta, _ = threat.around(batch_of(images)).pieces(found.params)
     assert (LPIPS(network)(images + delta, found.images) <= 0.1 * (1 + 1e-4)).all()
     assert (delta.abs() <= 0.05 * (1 + 1e-5)).all()
 

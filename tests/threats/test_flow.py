@@ -11,7 +11,7 @@ from gauntlet.attacks import PGD
 from gauntlet.noise import Noise
 from gauntlet.threats import StAdv
 from gauntlet.threats.smoothness import roughness
-from tests.fixtures import LinearClassifier, random_images
+from tests.fixtures import LinearClassifier, batch_of, random_images
 from tests.threats.oracles import warped
 
 DOUBLE = torch.float64
@@ -33,7 +33,7 @@ def test_the_images_are_the_bilinear_samples_of_the_flow(height, width, channels
     """By a sum over all pixels, each a tent; also for flows that leave the image by far."""
     images = random_images(2, channels, height, width, seed=seed, dtype=DOUBLE)
     flow = flows(2, 2, height, width, scale=scale, seed=seed)
-    changed = StAdv(0.1).around(images).perturb(flow)
+    changed = StAdv(0.1).around(batch_of(images)).perturb(flow)
     assert changed.allclose(torch.from_numpy(warped(images.numpy(), flow.numpy())), rtol=0, atol=1e-12)
 
 
@@ -46,7 +46,7 @@ def test_it_samples_as_torch_does(dtype, tolerance, scale):
     down, across = ((2 * torch.arange(side, dtype=dtype) + 1) / side - 1 for side in (13, 32))
     place = torch.stack((across.expand(13, 32) + flow[:, 0], down[:, None].expand(13, 32) + flow[:, 1]), -1)
     expected = F.grid_sample(images, place, align_corners=False)
-    changed = StAdv(0.1).around(images).perturb(flow)
+    changed = StAdv(0.1).around(batch_of(images)).perturb(flow)
     assert changed.allclose(expected, rtol=0, atol=tolerance)
     if scale:  # at 0 the sampler has a kink and rounding decides the side
         weight = random_images(3, 3, 13, 32, seed=1, dtype=dtype)
@@ -57,7 +57,7 @@ def test_it_samples_as_torch_does(dtype, tolerance, scale):
 @pytest.mark.parametrize("shape", [(3, 224, 224), (3, 37, 101), (1, 28, 28), (3, 1, 1)])
 def test_no_flow_is_the_image_to_the_last_bit(shape):
     images = random_images(2, *shape)
-    region = StAdv(0.05).around(images)
+    region = StAdv(0.05).around(batch_of(images))
     assert region.perturb(region.identity()).equal(images)
 
 
@@ -65,19 +65,19 @@ def test_a_flow_of_one_pixel_to_the_right_shows_the_right_neighbour():
     images = random_images(2, 3, 4, 5, dtype=DOUBLE)
     flow = torch.zeros(2, 2, 4, 5, dtype=DOUBLE)
     flow[:, 0] = 2 / 5
-    changed = StAdv(1.0).around(images).perturb(flow)
+    changed = StAdv(1.0).around(batch_of(images)).perturb(flow)
     assert changed[..., :-1].allclose(images[..., 1:], rtol=0, atol=1e-12)
     assert changed[..., -1].abs().max() < 1e-12
     flow = torch.zeros(2, 2, 4, 5, dtype=DOUBLE)
     flow[:, 1] = -2 / 4
-    changed = StAdv(1.0).around(images).perturb(flow)
+    changed = StAdv(1.0).around(batch_of(images)).perturb(flow)
     assert changed[..., 1:, :].allclose(images[..., :-1, :], rtol=0, atol=1e-12)
 
 
 def test_the_edge_turns_half_black_and_the_corner_three_quarters_at_most():
     """No sample is taken beyond the outer edge, half a pixel from the border's centres."""
     white = torch.ones(1, 1, 6, 4, dtype=DOUBLE)
-    region = StAdv(1.0).around(white)
+    region = StAdv(1.0).around(batch_of(white))
     outwards = torch.zeros(1, 2, 6, 4, dtype=DOUBLE)
     outwards[:, 0, :, 0], outwards[:, 0, :, -1], outwards[:, 1, 0], outwards[:, 1, -1] = -9, 9, -9, 9
     changed = region.perturb(region.project(outwards))[0, 0]
@@ -88,7 +88,7 @@ def test_the_edge_turns_half_black_and_the_corner_three_quarters_at_most():
 
 def test_the_bound_is_in_units_of_the_half_image():
     """0.05 is 0.8 pixel at 32 × 32."""
-    region = StAdv(0.05).around(torch.arange(32.0).expand(1, 1, 32, 32) / 31)
+    region = StAdv(0.05).around(batch_of(torch.arange(32.0).expand(1, 1, 32, 32) / 31))
     flow = region.project(torch.ones(1, 2, 32, 32))
     moved = (region.perturb(flow) - region.images) * 31
     assert moved[0, 0, 1:-1, 1:-2].allclose(torch.full((30, 29), 0.8), atol=1e-4)
@@ -100,19 +100,19 @@ def test_roughness_of_one_displaced_pixel():
     field = torch.zeros(3, 2, 5, 6, dtype=DOUBLE)
     field[0, :, 2, 3] = field[1, :, 0, 3] = field[2, :, 0, 0] = torch.tensor([0.3, 0.4])
     assert roughness(field).allclose(torch.tensor([8.0, 6.0, 4.0], dtype=DOUBLE) * 0.5, rtol=1e-4)
-    assert StAdv(0.05).around(torch.zeros(3, 1, 5, 6)).penalty(field.float())[0].item() == pytest.approx(
+    assert StAdv(0.05).around(batch_of(torch.zeros(3, 1, 5, 6))).penalty(field.float())[0].item() == pytest.approx(
         0.05 * 4, rel=1e-4
     )
 
 
 def test_a_rigid_shift_is_smooth():
-    region = StAdv(0.05).around(random_images(2, 3, 5, 6))
+    region = StAdv(0.05).around(batch_of(random_images(2, 3, 5, 6)))
     assert region.penalty(torch.full((2, 2, 5, 6), 0.03)).tolist() == [0, 0]
 
 
 def test_the_penalty_has_a_gradient_everywhere():
     flow = flows(2, 2, 4, 3, scale=0.01).requires_grad_()
-    region = StAdv(0.05).around(random_images(2, 3, 4, 3, dtype=DOUBLE))
+    region = StAdv(0.05).around(batch_of(random_images(2, 3, 4, 3, dtype=DOUBLE)))
     assert torch.autograd.gradcheck(region.penalty, flow)
     flat = region.identity().requires_grad_()
     assert not torch.autograd.grad(region.penalty(flat).sum(), flat)[0].any()
@@ -120,7 +120,7 @@ def test_the_penalty_has_a_gradient_everywhere():
 
 @pytest.mark.parametrize("threat", [StAdv(0.0), StAdv(0.05, smoothness=0)])
 def test_nothing_is_charged_at_bound_0_or_weight_0(threat):
-    region = threat.around(random_images(2, 3, 4, 4))
+    region = threat.around(batch_of(random_images(2, 3, 4, 4)))
     flow = flows(2, 2, 4, 4, scale=0.1, dtype=torch.float32)
     assert region.penalty(flow).tolist() == [0, 0]
 
@@ -129,24 +129,24 @@ def test_gradients_reach_the_images_it_is_laid_around():
     """A composition warps what another threat model made."""
     images = random_images(2, 2, 4, 3, dtype=DOUBLE).requires_grad_()
     flow = flows(2, 2, 4, 3, scale=0.2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, f: StAdv(1.0).around(x).perturb(f), (images, flow))
+    assert torch.autograd.gradcheck(lambda x, f: StAdv(1.0).around(batch_of(x)).perturb(f), (images, flow))
 
 
 def test_it_starts_at_the_image_or_uniformly_within_the_spread():
     images = random_images(500, 1, 4, 4)
-    assert not StAdv(0.05).around(images).start(Noise(torch.arange(500))).any()
-    start = StAdv(0.05, spread=0.5).around(images).start(Noise(torch.arange(500))).flatten().double().numpy()
+    assert not StAdv(0.05).around(batch_of(images)).start(Noise(torch.arange(500))).any()
+    start = StAdv(0.05, spread=0.5).around(batch_of(images)).start(Noise(torch.arange(500))).flatten().double().numpy()
     assert stats.kstest(start / 0.05 + 0.5, "uniform").pvalue > 1e-3
-    restarted = StAdv(0.05, spread=0.5).around(images).start(Noise(torch.arange(500)).stream(1))
+    restarted = StAdv(0.05, spread=0.5).around(batch_of(images)).start(Noise(torch.arange(500)).stream(1))
     assert (restarted.flatten() != torch.from_numpy(start)).float().mean() > 0.99
 
 
 def test_autocast_changes_nothing():
     images = random_images(2, 3, 8, 8)
     flow = flows(2, 2, 8, 8, scale=0.1, dtype=torch.float32)
-    plain = StAdv(0.05).around(images).perturb(flow)
+    plain = StAdv(0.05).around(batch_of(images)).perturb(flow)
     with torch.autocast("cpu", torch.bfloat16):
-        assert StAdv(0.05).around(images).perturb(flow).equal(plain)
+        assert StAdv(0.05).around(batch_of(images)).perturb(flow).equal(plain)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3])

@@ -14,7 +14,7 @@ from scipy import fft
 from gauntlet.attacks import PGD
 from gauntlet.threats import AdversarialJPEG
 from gauntlet.threats.jpeg import CHROMA_STEPS, LUMA_STEPS, encode
-from tests.fixtures import LinearClassifier, photographs, random_images, subsampled, tapped
+from tests.fixtures import LinearClassifier, batch_of, photographs, random_images, subsampled, tapped
 from tests.networks import cifar10
 
 DOUBLE = torch.float64
@@ -60,7 +60,7 @@ def test_the_tables_are_those_that_pillow_writes_at_quality_50():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_zero_image_has_the_brightness_of_x_and_the_mean_colour_of_every_2_by_2(shape):
     images = random_images(2, *shape, dtype=DOUBLE)
-    region = AdversarialJPEG(0.25).around(images)
+    region = AdversarialJPEG(0.25).around(batch_of(images))
     zero = region.perturb(region.identity())
     assert zero.allclose(subsampled(images), rtol=0, atol=2e-5)
     if shape[0] == 1:
@@ -69,7 +69,7 @@ def test_the_zero_image_has_the_brightness_of_x_and_the_mean_colour_of_every_2_b
 
 def test_an_image_without_detail_in_colour_is_its_own_zero_image():
     images = random_images(2, 3, 8, 6, dtype=DOUBLE).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    region = AdversarialJPEG(0.25).around(images)
+    region = AdversarialJPEG(0.25).around(batch_of(images))
     assert region.perturb(region.identity()).allclose(images, rtol=0, atol=2e-6)
 
 
@@ -81,7 +81,7 @@ def test_an_image_without_detail_in_colour_is_its_own_zero_image():
 def test_no_coefficient_moves_by_more_than_half_the_bound_in_steps(channels, height, width, seed, bound):
     """Read back from the image by the independent transform, where nothing was clamped and no block was padded."""
     images = 0.5 + 0.02 * random_images(1, channels, 16 * height, 16 * width, seed=seed, dtype=DOUBLE)
-    region = AdversarialJPEG(bound).around(images)
+    region = AdversarialJPEG(bound).around(batch_of(images))
     wild = torch.randn(region.identity().shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
     small = region.project(wild * bound) * torch.tensor(min(1.0, 0.02 / bound))
     changed = region.perturb(small)
@@ -111,7 +111,7 @@ def test_files_of_steps_of_1_hold_the_zero_image(height, width):
     """To rounding. Of colour the brightness; libjpeg smooths colour when it reads."""
     levels = photograph(height, width)
     for image, mode in ((levels[:1], "L"), (levels, "YCbCr")):
-        region = AdversarialJPEG(0.25).around(image[None] / 255)
+        region = AdversarialJPEG(0.25).around(batch_of(image[None] / 255))
         ours = 255 * region.perturb(region.identity())[0]
         file = filed(image, mode, quality=100)
         if mode == "YCbCr":
@@ -134,7 +134,7 @@ def test_a_uniform_colour_is_filed_as_pillow_files_it():
     """Colour planes without detail are not smoothed on reading, so they compare too."""
     brightness = (photographs(1, 32)[0, :1] * 100).round()
     levels = torch.cat((brightness + 60, brightness + 20, brightness + 90)).double()
-    region = AdversarialJPEG(0.25).around(levels[None] / 255)
+    region = AdversarialJPEG(0.25).around(batch_of(levels[None] / 255))
     ours = 255 * region.perturb(region.identity())[0]
     assert (ours.permute(1, 2, 0) - filed(levels, "RGB", quality=100)).abs().max() < 1.5
 
@@ -147,7 +147,7 @@ def test_pgd_reaches_the_worst_case_of_a_linear_classifier(shape, batch):
     images = 0.5 + 0.01 * random_images(batch, *shape, dtype=DOUBLE)
     labels = torch.zeros(batch, dtype=torch.long)
     threat = AdversarialJPEG(0.05)
-    region = threat.around(images)
+    region = threat.around(batch_of(images))
     zero = region.identity().requires_grad_()
     score = region.perturb(zero).flatten(1) @ classifier.weight.detach()
     (weight,) = torch.autograd.grad(score.sum(), zero)
@@ -161,7 +161,7 @@ def test_clamped_pixels_have_no_gradient_and_the_others_theirs():
     """A white image with a gray block: whatever pushes white further moves nothing."""
     images = torch.ones(1, 1, 8, 16, dtype=DOUBLE)
     images[..., 8:] = 0.5
-    region = AdversarialJPEG(1.0).around(images)
+    region = AdversarialJPEG(1.0).around(batch_of(images))
     params = torch.full_like(region.identity(), 0.0)
     params[:, :, 0] = 0.5  # brighter
     params.requires_grad_()
@@ -174,7 +174,7 @@ def test_clamped_pixels_have_no_gradient_and_the_others_theirs():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_black_and_white_keep_their_gradient(level, channels):
     """The background of a digit: at the end of [0, 1], and free to leave it."""
-    region = AdversarialJPEG(1.0).around(torch.full((1, channels, 32, 32), level))
+    region = AdversarialJPEG(1.0).around(batch_of(torch.full((1, channels, 32, 32), level)))
     params = region.identity().requires_grad_()
     shown = region.perturb(params)
     (gradient,) = torch.autograd.grad(shown.sum(), params)
@@ -185,20 +185,20 @@ def test_black_and_white_keep_their_gradient(level, channels):
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_autocast_does_not_blur_the_images(dtype):
     images = random_images(3, 3, 20, 20, dtype=dtype)
-    plain = AdversarialJPEG(0.5).around(images)
+    plain = AdversarialJPEG(0.5).around(batch_of(images))
     params = torch.randn(plain.identity().shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        region = AdversarialJPEG(0.5).around(images)
+        region = AdversarialJPEG(0.5).around(batch_of(images))
         assert region.perturb(params).equal(plain.perturb(params))
 
 
 def test_an_image_has_the_same_bits_in_every_batch():
     images = random_images(40, 3, 32, 32)
-    region = AdversarialJPEG(0.5).around(images)
+    region = AdversarialJPEG(0.5).around(batch_of(images))
     params = torch.randn(region.identity().shape, generator=torch.Generator().manual_seed(0))
     whole = region.perturb(params)
     for few in (1, 3, 17):
-        assert AdversarialJPEG(0.5).around(images[:few]).perturb(params[:few]).equal(whole[:few])
+        assert AdversarialJPEG(0.5).around(batch_of(images[:few])).perturb(params[:few]).equal(whole[:few])
 
 
 def test_success_rises_with_the_bound_on_real_images():
@@ -224,4 +224,4 @@ def test_a_bound_that_is_no_number_is_refused(bound):
 @pytest.mark.parametrize("channels", [2, 4])
 def test_images_that_are_no_jpeg_are_refused(channels):
     with pytest.raises(ValueError, match=f"images of {channels} channels are no JPEG"):
-        AdversarialJPEG(0.25).around(torch.zeros(1, channels, 16, 16))
+        AdversarialJPEG(0.25).around(batch_of(torch.zeros(1, channels, 16, 16)))

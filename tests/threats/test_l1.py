@@ -11,7 +11,7 @@ from gauntlet.attacks import PGD
 from gauntlet.noise import Noise
 from gauntlet.threats import L1
 from gauntlet.threats.l1 import knapsack, onto_ball_and_box
-from tests.fixtures import LinearClassifier, random_images
+from tests.fixtures import LinearClassifier, batch_of, random_images
 
 DOUBLE = torch.float64
 
@@ -78,13 +78,13 @@ def test_the_projection_agrees_with_a_solver_that_knows_nothing_of_it(seed):
 def test_clamping_after_the_ball_would_waste_the_budget():
     """The case for minding the box: a pixel that is at its end gives its share to the others."""
     images = torch.tensor([1.0, 0.5]).reshape(1, 1, 1, 2)
-    delta = L1(0.4).around(images).project(torch.tensor([1.0, 0.4]).reshape(1, 1, 1, 2))
+    delta = L1(0.4).around(batch_of(images)).project(torch.tensor([1.0, 0.4]).reshape(1, 1, 1, 2))
     assert delta.flatten().allclose(torch.tensor([0.0, 0.4]))  # the ball alone leaves (0.5, -0.1) → nothing
 
 
 def test_half_a_million_pixels_are_projected_to_the_bound():
     images = random_images(1, 3, 400, 400)
-    region = L1(300.0).around(images)
+    region = L1(300.0).around(batch_of(images))
     delta = region.project(torch.randn(1, 3, 400, 400, generator=torch.Generator().manual_seed(0)))
     assert abs(delta.double().abs().sum().item() - 300) < 1e-3
     assert ((images + delta >= 0) & (images + delta <= 1)).all()
@@ -115,7 +115,7 @@ def test_pgd_reaches_the_worst_case_of_a_linear_classifier(bound, batch, step_si
 
 
 def test_a_step_is_as_long_as_asked_and_goes_to_the_steepest():
-    region = L1(2.0).around(torch.full((1, 1, 2, 5), 0.5, dtype=DOUBLE))
+    region = L1(2.0).around(batch_of(torch.full((1, 1, 2, 5), 0.5, dtype=DOUBLE)))
     gradient = torch.tensor([9.0, -8, 7, -6, 0.5, 0.4, 0.3, 0.2, 0.1, 0], dtype=DOUBLE).reshape(1, 1, 2, 5)
     for scale in (1e-30, 1.0, 1e6):
         moved = region.ascend(region.identity(), scale * gradient, 0.2).flatten()
@@ -124,7 +124,9 @@ def test_a_step_is_as_long_as_asked_and_goes_to_the_steepest():
 
 def test_it_starts_uniformly_in_the_ball():
     """‖δ‖₁ is bound · U^(1/D), every pixel and sign like another, where the box is far."""
-    start = L1(0.4).around(torch.full((3000, 1, 2, 3), 0.5)).start(Noise(torch.arange(3000))).flatten(1).double()
+    start = (
+        L1(0.4).around(batch_of(torch.full((3000, 1, 2, 3), 0.5))).start(Noise(torch.arange(3000))).flatten(1).double()
+    )
     assert stats.kstest(((start.abs().sum(1) / 0.4) ** 6).numpy(), "uniform").pvalue > 1e-3
     shares = start / start.abs().sum(1, keepdim=True)
     assert shares.mean(0).abs().max() < 0.02
@@ -140,4 +142,4 @@ def test_a_negative_bound_is_refused(bound):
 @pytest.mark.parametrize("bound", [3073, 12 * 255 + 20, float("inf")])
 def test_a_bound_beyond_any_change_says_what_to_write(bound):
     with pytest.raises(ValueError, match="divide by 255"):
-        L1(bound).around(torch.zeros(2, 3, 32, 32))
+        L1(bound).around(batch_of(torch.zeros(2, 3, 32, 32)))

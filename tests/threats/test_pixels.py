@@ -6,20 +6,20 @@ from scipy import stats
 
 from gauntlet.noise import Noise
 from gauntlet.threats import L2, Linf, Unchanged
-from tests.fixtures import random_images
+from tests.fixtures import batch_of, random_images
 
 
 def test_linf_projects_every_pixel_by_itself():
     images = torch.tensor([0.5, 0.5, 0.05, 0.95, 0.0]).reshape(1, 1, 1, 5)
     delta = torch.tensor([0.3, -0.05, -0.1, 0.1, -1.0]).reshape(1, 1, 1, 5)
     expected = torch.tensor([0.1, -0.05, -0.05, 0.05, 0.0]).reshape(1, 1, 1, 5)
-    assert Linf(0.1).around(images).project(delta).allclose(expected)
+    assert Linf(0.1).around(batch_of(images)).project(delta).allclose(expected)
 
 
 def test_l2_scales_onto_the_sphere_then_clamps():
     images = torch.tensor([0.5, 0.5, 0.9]).reshape(1, 1, 1, 3)
     delta = torch.tensor([3.0, 0.0, 4.0]).reshape(1, 1, 1, 3)
-    assert L2(0.5).around(images).project(delta).allclose(torch.tensor([0.3, 0.0, 0.1]).reshape(1, 1, 1, 3))
+    assert L2(0.5).around(batch_of(images)).project(delta).allclose(torch.tensor([0.3, 0.0, 0.1]).reshape(1, 1, 1, 3))
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6])
@@ -28,7 +28,7 @@ def test_a_step_is_as_long_as_asked_whatever_the_scale_of_the_gradient(threat, l
     """A saturated loss has a tiny gradient; a step that shrinks with it would be masking."""
     images = torch.full((2, 3, 4, 4), 0.5, dtype=torch.float64)
     gradient = scale * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    region = threat.around(images)
+    region = threat.around(batch_of(images))
     moved = region.ascend(region.identity(), gradient, 0.2).flatten(1)
     assert moved.norm(p=float("inf") if isinstance(threat, Linf) else 2, dim=1).allclose(
         torch.full((2,), length, dtype=torch.float64), rtol=1e-2
@@ -41,7 +41,7 @@ def test_a_step_is_as_long_as_asked_whatever_the_scale_of_the_gradient(threat, l
 
 @pytest.mark.parametrize(("threat", "delta"), [(Linf(0.2), 0.2), (L2(0.2 * 48**0.5), 0.2)])
 def test_size_is_1_on_the_sphere_and_a_share_inside(threat, delta):
-    region = threat.around(torch.full((2, 3, 4, 4), 0.5))
+    region = threat.around(batch_of(torch.full((2, 3, 4, 4), 0.5)))
     params = torch.full((2, 3, 4, 4), delta)
     assert region.size(params).allclose(torch.ones(2))
     assert region.size(params / 4).allclose(torch.full((2,), 0.25))
@@ -49,13 +49,15 @@ def test_size_is_1_on_the_sphere_and_a_share_inside(threat, delta):
 
 
 def test_linf_starts_uniformly_in_the_ball():
-    start = Linf(0.1).around(torch.full((2000, 1, 4, 4), 0.5)).start(Noise(torch.arange(2000)))
+    start = Linf(0.1).around(batch_of(torch.full((2000, 1, 4, 4), 0.5))).start(Noise(torch.arange(2000)))
     assert stats.kstest(start.flatten().double().numpy() / 0.2 + 0.5, "uniform").pvalue > 1e-3
 
 
 def test_l2_starts_uniformly_in_the_ball():
     """‖δ‖ is bound · U^(1/D), and no direction is preferred."""
-    start = L2(0.1).around(torch.full((3000, 1, 2, 3), 0.5)).start(Noise(torch.arange(3000))).flatten(1).double()
+    start = (
+        L2(0.1).around(batch_of(torch.full((3000, 1, 2, 3), 0.5))).start(Noise(torch.arange(3000))).flatten(1).double()
+    )
     radius = start.norm(dim=1) / 0.1
     assert stats.kstest((radius**6).numpy(), "uniform").pvalue > 1e-3
     covariance = (start / start.norm(dim=1, keepdim=True)).T.cov()
@@ -77,16 +79,16 @@ def test_a_negative_l2_bound_is_refused(bound):
 @pytest.mark.parametrize("bound", [128, 255, float("inf")])
 def test_an_l2_bound_longer_than_any_change_says_what_to_write(bound):
     with pytest.raises(ValueError, match="divide by 255"):
-        L2(bound).around(torch.zeros(2, 3, 32, 32))
+        L2(bound).around(batch_of(torch.zeros(2, 3, 32, 32)))
 
 
 def test_the_longest_possible_l2_bound_is_allowed():
-    L2((3 * 8 * 8) ** 0.5).around(torch.zeros(2, 3, 8, 8))
+    L2((3 * 8 * 8) ** 0.5).around(batch_of(torch.zeros(2, 3, 8, 8)))
 
 
 def test_unchanged_shows_the_images_whatever_is_asked():
     images = random_images(3, 1, 4, 4)
-    region = Unchanged().around(images)
+    region = Unchanged().around(batch_of(images))
     params = region.start(Noise(torch.arange(3)))
     assert params.shape == (3, 1)
     assert region.perturb(region.ascend(params, torch.ones(3, 1), 1.0)).equal(images)
@@ -97,7 +99,7 @@ def test_unchanged_shows_the_images_whatever_is_asked():
 def test_linf_stays_in_the_bound_of_float32_on_every_8_bit_pixel(bound):
     """For x = k/255, x ± bound overshoots by rounding: at 8/255 by a millionth of it, at 0.01/255 by a thousandth."""
     images = (torch.arange(256) / 255).reshape(1, 1, 16, 16).repeat(2, 1, 1, 1)
-    region = Linf(bound).around(images)
+    region = Linf(bound).around(batch_of(images))
     params = region.project(torch.stack((torch.ones(1, 16, 16), -torch.ones(1, 16, 16))))
     changed = region.perturb(params)
     moved = (changed.double() - images.double()).abs()

@@ -8,7 +8,7 @@ from gauntlet.attacks import PGD
 from gauntlet.losses import margin
 from gauntlet.scopes import frozen
 from gauntlet.threats import RGB, ReColorAdv, StAdv
-from tests.fixtures import photographs, predictions
+from tests.fixtures import batch_of, photographs, predictions
 from tests.networks import cifar10, resnet32
 from tests.threats.oracles import farthest_look, largest_recolouring
 
@@ -22,7 +22,7 @@ THREATS = {
 @pytest.mark.parametrize("name", THREATS)
 def test_a_photograph_is_itself_without_params(name):
     images = photographs(2, 224)[..., :180]
-    region = THREATS[name].around(images)
+    region = THREATS[name].around(batch_of(images))
     assert region.perturb(region.identity()).equal(images)
 
 
@@ -36,7 +36,7 @@ def test_pgd_leaves_next_to_nothing_of_a_plain_classifier(name):
     found = attack(classifier, images, labels, seeds=torch.arange(30))
     assert (predictions(classifier, found.images) == labels).float().mean() < 0.1
 
-    assert threat.around(images).perturb(found.params).equal(found.images)
+    assert threat.around(batch_of(images)).perturb(found.params).equal(found.images)
     clean, changed = images.double().numpy(), found.images.double().numpy()
     if name == "stadv":
         assert (farthest_look(clean, changed, threat.bound) <= threat.bound).all()
@@ -49,7 +49,7 @@ def test_pgd_leaves_next_to_nothing_of_a_plain_classifier(name):
 
 def as_published(threat, classifier, images, labels, rate, steps):
     """Adam on margin and penalty from the identity, the last point (specs of Laidlaw et al. 2021 and mister_ed)."""
-    region = threat.around(images)
+    region = threat.around(batch_of(images))
     params = region.identity().requires_grad_()
     optimizer = torch.optim.Adam([params], lr=rate)
     with frozen(classifier):

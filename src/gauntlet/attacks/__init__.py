@@ -9,6 +9,7 @@ from gauntlet.attacks.first_order import FirstOrderStep
 from gauntlet.attacks.iterates import Best, Last, Stopped
 from gauntlet.attacks.jacobian import CentralDifference, DoubleBackward
 from gauntlet.attacks.lpa import LagrangianPerceptualAttack
+from gauntlet.attacks.minimum_distance import MinimumDistanceAttack
 from gauntlet.attacks.multipliers import Bracketed, Tenfold
 from gauntlet.attacks.pgd import PGD
 from gauntlet.attacks.ppgd import PerceptualPGD
@@ -36,6 +37,7 @@ __all__ = [
     "Geometric",
     "LagrangianPerceptualAttack",
     "Last",
+    "MinimumDistanceAttack",
     "Newton",
     "NoProjection",
     "Normalised",

@@ -12,7 +12,7 @@ from gauntlet.checks import TOLERANCE, in_box
 from gauntlet.data import Batch
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise
-from gauntlet.threats import ThreatModel
+from gauntlet.threats import Region, SearchableThreatModel
 
 
 class Adversarial(NamedTuple):
@@ -41,7 +41,7 @@ class Attack(ABC):
     """(algorithm, threat model): a search for an image that the classifier gets wrong."""
 
     kind: ClassVar[Kind] = Kind.ATTACK
-    threat_model: ThreatModel
+    threat_model: SearchableThreatModel
 
     @property
     def stays_inside(self) -> bool:
@@ -57,7 +57,7 @@ class Attack(ABC):
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
     ) -> Adversarial:
-        """Attack a batch; as `Search.__call__`."""
+        """Attack a batch of which ids and codes are unknown; as `Search.__call__`."""
 
     def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
         """Attack a batch of which ids and codes are known, too; what the evaluation grid calls."""
@@ -66,8 +66,12 @@ class Attack(ABC):
     @torch.no_grad()
     def verify(self, classifier: nn.Module, batch: Batch, found: Adversarial) -> Verified:
         """Measure a result again, from its params and its images alone."""
-        region = self.threat_model.around(batch.images, classifier)
+        region = self.threat_model.around(batch, classifier)
         size = region.size(found.params)
-        same = (region.perturb(found.params) == found.images).flatten(1).all(1)
-        inside = same & in_box(found.images) & (size <= 1 + TOLERANCE) & found.size.isfinite()
-        return Verified(inside, size)
+        return Verified(reproduced(region, found) & (size <= 1 + TOLERANCE), size)
+
+
+def reproduced(region: Region, found: Adversarial) -> Tensor:
+    """Where the images are in [0, 1] and what their params say, and the attack found a size for them, `[N]`."""
+    same = (region.perturb(found.params) == found.images).flatten(1).all(1)
+    return same & in_box(found.images) & found.size.isfinite()

@@ -18,36 +18,35 @@ from torch import Tensor, nn
 
 from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.checks import check_answers, check_batch, check_labels
+from gauntlet.data import Batch, unidentified
 from gauntlet.identity import describe, weights_of
+from gauntlet.kinds import Kind
 from gauntlet.losses import margin
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
-from gauntlet.threats import AnyOf, ThreatModel
+from gauntlet.threats import AnyOf, SearchableThreatModel, ThreatModel
 from gauntlet.threats.any_of import UnionRegion
 
 
 class Sortie:
     """A batch, and the attacks that may be sent at some of it."""
 
-    def __init__(
-        self, combination: Combination, classifier: nn.Module, images: Tensor, labels: Tensor, noise: Noise
-    ) -> None:
+    def __init__(self, combination: Combination, classifier: nn.Module, batch: Batch, noise: Noise) -> None:
         self._combination, self._classifier = combination, classifier
-        self._images, self._labels, self._noise = images, labels, noise
+        self._batch, self._noise = batch, noise
         with self._looking():
-            self._region = combination.threat_model.around(images, classifier)
+            self._region = combination.threat_model.around(batch, classifier)
 
     def unchanged(self) -> Adversarial:
         """The zero image of every example."""
         with self._looking():
             params = self._region.identity()
-            size = self._region.size(params) if len(params) else self._images.new_zeros(0)
+            size = self._region.size(params) if len(params) else self._batch.images.new_zeros(0)
             return Adversarial(self._region.perturb(params).clone(), params.clone(), size.clone())
 
     def sent(self, index: int, attack: Attack, rows: Tensor) -> Adversarial:
         """What attack number `index` finds for some of the examples."""
-        seeds = self._noise.stream(1 + index).seeds[rows]
-        found = attack(self._classifier, self._images[rows], self._labels[rows], seeds=seeds)
+        found = attack.run(self._classifier, self._batch.rows(rows), self._noise.stream(1 + index).rows(rows))
         member = self._combination.members[index]
         if member is None:
             return found
@@ -56,7 +55,7 @@ class Sortie:
 
     def lead(self, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The margin of the labels and where they are predicted, `[n]` each, by a full-precision forward."""
-        labels = self._labels[rows]
+        labels = self._batch.labels[rows]
         with self._looking():
             logits = self._classifier(images)
         check_labels(labels, logits.shape[1])
@@ -78,12 +77,18 @@ class Combination(Attack):
         attacks: by name.
     """
 
-    threat_model: ThreatModel
+    threat_model: SearchableThreatModel
     attacks: Mapping[str, Attack]
 
     def __post_init__(self) -> None:
         if not self.attacks:
             raise ValueError("a combination of no attacks: expected at least one, by name")
+        nearest = [name for name, attack in self.attacks.items() if attack.kind is Kind.MINIMUM_DISTANCE]
+        if nearest:
+            raise ValueError(
+                f"{nearest} search for the nearest image, which may be outside the bound: expected attacks that search"
+                f" at the bound; make minimum-distance attacks entries of the suite beside this one"
+            )
         assert len(self.members) == len(self.attacks)
 
     @cached_property
@@ -99,13 +104,18 @@ class Combination(Attack):
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
     ) -> Adversarial:
-        """Attack a batch; as `Search.__call__`."""
-        check_batch(images, labels)
-        images, labels = images.detach(), labels.long()
+        """Attack a batch of which ids and codes are unknown; as `Search.__call__`."""
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
-        sortie = Sortie(self, classifier, images, labels, noise)
+        return self.run(classifier, unidentified(images, labels), noise)
+
+    @final
+    def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
+        """Attack a batch as `__call__` does, with random numbers of its own; each attack is given its part of it."""
+        check_batch(batch.images, batch.labels)
+        batch = batch._replace(images=batch.images.detach(), labels=batch.labels.long())
+        sortie = Sortie(self, classifier, batch, noise)
         found = sortie.unchanged()
-        if len(images):
+        if len(batch.images):
             self.combine(sortie, found, noise)
         return found
 

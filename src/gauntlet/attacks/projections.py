@@ -191,7 +191,7 @@ def _descended(ball: PerceptualRegion, params: Tensor, aim: float, factor: float
 def _slope(ball: PerceptualRegion, params: Tensor) -> tuple[Tensor, Tensor]:
     """d at δ, `[n]`, and its gradient, which is not computed (and 0) where nobody is outside."""
     params = params.detach().requires_grad_()
-    distance = ball.distance(params)
+    distance = ball.feature_distance(params)
     if not (distance > ball.bound).any():
         return distance.detach(), torch.zeros_like(params)
     (slope,) = torch.autograd.grad(distance.sum(), params)

@@ -15,11 +15,12 @@ from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.attacks.iterates import Best
 from gauntlet.attacks.quest import Iterate, Quest
 from gauntlet.checks import check_batch, guard
+from gauntlet.data import Batch, unidentified
 from gauntlet.folding import Glance, folded
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
-from gauntlet.threats import Region, ThreatModel
+from gauntlet.threats import Region, SearchableThreatModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Search(Attack):
             A goal that aims at several classes in turn has as many tries for each.
     """
 
-    threat_model: ThreatModel
+    threat_model: SearchableThreatModel
     goal: Objective = field(default_factory=Untargeted)
     iterate: Iterate = field(default_factory=Best)
     restarts: int = 1
@@ -50,7 +51,7 @@ class Search(Attack):
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
     ) -> Adversarial:
-        """Attack a batch.
+        """Attack a batch of which ids and codes are unknown: a threat model sees −1 for each id, and no codes.
 
         Args:
             classifier: images to logits; left as it was found (mode, parameters, buffers, gradients).
@@ -63,9 +64,15 @@ class Search(Attack):
             NotFiniteError: the classifier answered NaN.
             ThreatModelViolation: the search left its region or made NaN, which is a bug in the attack.
         """
-        check_batch(images, labels)
-        images, labels = images.detach(), labels.long()
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
+        return self.run(classifier, unidentified(images, labels), noise)
+
+    @final
+    def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
+        """Attack a batch as `__call__` does, with random numbers of its own."""
+        check_batch(batch.images, batch.labels)
+        images, labels = batch.images.detach(), batch.labels.long()
+        batch = batch._replace(images=images, labels=labels)
         # Whoever may leave early does so on a full-precision forward of the very image that is returned.
         precision = exact() if self.iterate.retires else nullcontext()
         with (
@@ -73,9 +80,9 @@ class Search(Attack):
             evaluating(classifier),
             torch.enable_grad(),
             precision,
-            folded(classifier, images, self._glance(classifier, images[:1], noise)) as folding,
+            folded(classifier, images, self._glance(classifier, batch.rows(slice(1)), noise)) as folding,
         ):
-            region = self.threat_model.around(images, classifier)
+            region = self.threat_model.around(batch, classifier)
             if not len(images):
                 return _given_back(region, region.identity())
             goal = self.goal.of(labels, noise.stream(1))
@@ -101,11 +108,11 @@ class Search(Attack):
     def search(self, quest: Quest) -> None:
         """The algorithm: look, move, retire."""
 
-    def _glance(self, classifier: nn.Module, image: Tensor, noise: Noise) -> Glance:
-        """What the search sees first of an image, `[1, C, H, W]`: logits, and φ where there is one."""
+    def _glance(self, classifier: nn.Module, example: Batch, noise: Noise) -> Glance:
+        """What the search sees first of a batch of one: logits, and φ where there is one."""
 
         def glance() -> list[Tensor]:
-            region = self.threat_model.around(image, classifier)
+            region = self.threat_model.around(example, classifier)
             start = region.start(Noise(noise.seeds[:1])).detach().requires_grad_()
             look = region.look(classifier, start)
             return [tensor.detach() for tensor in (look.logits, *look.embedding)]

@@ -11,7 +11,7 @@ from gauntlet.data.augmentation import (
 )
 from gauntlet.data.cifar10 import CIFAR10
 from gauntlet.data.digits import Digits
-from gauntlet.data.examples import Batch, EpochBatches, Examples, Split, Step
+from gauntlet.data.examples import Batch, EpochBatches, Examples, Split, Step, unidentified
 from gauntlet.data.extra import ArrayFile, PictureFolder, Source
 from gauntlet.data.files import ImageFiles
 from gauntlet.data.folder import ImageFolder
@@ -52,4 +52,5 @@ __all__ = [
     "Step",
     "TrainingExamples",
     "View",
+    "unidentified",
 ]

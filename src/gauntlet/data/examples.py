@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     labels: Tensor
     """`[N]` int64."""
     ids: Tensor
-    """`[N]` int64: the same example has the same id in every split, run and machine."""
+    """`[N]` int64: the same example has the same id in every split, run and machine; −1 where it is unknown."""
     codes: Tensor | None = None
     """`[N, …]`: what a generator makes the images from, where the dataset or an inversion knows it."""
 
@@ -38,6 +38,11 @@ class Batch(NamedTuple):
         """The same change to every tensor."""
         codes = None if self.codes is None else change(self.codes)
         return Batch(change(self.images), change(self.labels), change(self.ids), codes)
+
+
+def unidentified(images: Tensor, labels: Tensor) -> Batch:
+    """A batch of examples of which only images and labels are known: the ids are −1, and there are no codes."""
+    return Batch(images, labels, torch.full(images.shape[:1], -1, dtype=torch.int64, device=images.device))
 
 
 class Split(Protocol):

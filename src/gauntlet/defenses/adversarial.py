@@ -131,7 +131,7 @@ class AdversarialDefense(Defense):
     def attacked(self, attack: Attack, batch: Batch, seeds: Tensor) -> Adversarial:
         """In eval mode without parameter gradients, whoever wrote the attack."""
         with evaluating(self.classifier), frozen(self.classifier):
-            return attack(self.classifier, batch.images, batch.labels, seeds=seeds)
+            return attack.run(self.classifier, batch, Noise(seeds))
 
     @torch.no_grad()
     def _predictions(self, images: Tensor) -> Tensor:

@@ -38,21 +38,23 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
         seed: of the attacks.
     """
     device = device_of(classifier)
-    images, labels, ids, _ = batch.to(device)
+    batch = batch.to(device)
+    images, labels, ids, _ = batch
     with exact(), evaluating(classifier):
         found = [_same_twice(classifier, images), _logits(classifier, images)]
         if not found[0].raised:
             found += [_same_alone(classifier, images)]
         with torch.no_grad():
             right = classifier(images).argmax(1) == labels
-        images, labels, ids = images[right], labels[right], ids[right]
+        batch = batch.rows(right)
+        images, labels, ids, _ = batch
         if not len(images):
             return found
         found += _tried(lambda: _unbounded(classifier, images, labels, mix(seed, ids)), "unbounded", None)
         for name, attack in suite.bounded.items():
             if attack.threat_model.bound:
                 seeds = mix(seed, int(digest(describe(attack))[:15], 16), ids)
-                checks = _Checks(classifier, name, attack, images, labels, seeds)
+                checks = _Checks(classifier, name, attack, batch, seeds)
                 for check in (checks.gradients, checks.noise, checks.bound, checks.converged):
                     found += _tried(check, check.__name__, name)
     return found
@@ -99,11 +101,9 @@ def _unbounded(classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Ten
 class _Checks:
     """The checks of one attack on the examples that are right before it."""
 
-    def __init__(
-        self, classifier: nn.Module, name: str, attack: Attack, images: Tensor, labels: Tensor, seeds: Tensor
-    ) -> None:
-        self.classifier, self.name, self.attack = classifier, name, attack
-        self.images, self.labels, self.seeds = images, labels, seeds
+    def __init__(self, classifier: nn.Module, name: str, attack: Attack, batch: Batch, seeds: Tensor) -> None:
+        self.classifier, self.name, self.attack, self.batch = classifier, name, attack, batch
+        self.images, self.labels, self.seeds = batch.images, batch.labels, seeds
         self._found: Tensor | None = None
 
     def gradients(self) -> Iterator[Flag]:
@@ -112,7 +112,7 @@ class _Checks:
             return
         why = "share of examples where the attack's gradient is zero or not finite: it cannot see where to go"
         with torch.enable_grad(), frozen(self.classifier):
-            region = self.attack.threat_model.around(self.images, self.classifier)
+            region = self.attack.threat_model.around(self.batch, self.classifier)
             points = (region.identity(), region.start(Noise(self.seeds)))
             seeing = [self._sees(region.perturb, point) for point in points]
         sound = [where for where in seeing if where is not None]
@@ -133,7 +133,7 @@ class _Checks:
         why = "how much accuracy rises when the bound is doubled: the attack fails in a larger threat model"
         try:
             wider = scaled(self.attack, "bound", 2)
-            wider.threat_model.around(self.images[:1], self.classifier)
+            wider.threat_model.around(self.batch.rows(slice(1)), self.classifier)
         except ValueError:  # there is no such bound: everything is inside already
             return
         if wider is not self.attack:

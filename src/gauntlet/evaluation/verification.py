@@ -208,7 +208,7 @@ def attacked(attack: Attack, classifier: nn.Module, batch: Batch, noise: Noise) 
             )
             return Adversarial(*(torch.cat(parts) for parts in zip(*halves, strict=True)))
         print(f"violation: {violation}; this example counts as not attacked", flush=True)
-        region = attack.threat_model.around(batch.images, classifier)
+        region = attack.threat_model.around(batch, classifier)
         return Adversarial(images, region.identity(), images.new_full((len(images),), torch.inf))
     except (UserError, torch.OutOfMemoryError):
         raise

@@ -33,10 +33,10 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
     try:
         with evaluating(classifier):
             with torch.no_grad():
-                attack.threat_model.around(batch.images, classifier)
+                attack.threat_model.around(batch, classifier)
                 predictions = classifier(batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
-                short(classifier, batch.images, predictions, seeds=batch.ids)
+                short.run(classifier, batch._replace(labels=predictions), Noise(batch.ids))
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{what}: {first_line(error)}") from error
 

@@ -11,7 +11,7 @@ from gauntlet.threats.linf import Linf
 from gauntlet.threats.perceptual import NeuralPerceptual
 from gauntlet.threats.pixels import ChangedPixels
 from gauntlet.threats.recolor import ReColorAdv
-from gauntlet.threats.region import Look, Region, ThreatModel
+from gauntlet.threats.region import Look, Region, SearchableThreatModel, ThreatModel
 from gauntlet.threats.unchanged import Unchanged
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "NeuralPerceptual",
     "ReColorAdv",
     "Region",
+    "SearchableThreatModel",
     "StAdv",
     "ThreatModel",
     "Unchanged",

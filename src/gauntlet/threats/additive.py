@@ -26,6 +26,10 @@ class AdditiveRegion(Region):
         """The nearest δ for which x + δ is in [0, 1]."""
         return (self.images + params).clamp(0, 1) - self.images
 
+    def change(self, params: Tensor) -> Tensor:
+        """What the image of each δ differs from x by, `[N, C·H·W]` in float64: δ as rounding left it."""
+        return (self.perturb(params).double() - self.images.double()).flatten(1)
+
     def extent(self, params: Tensor) -> float:
         """Any pixel from 0 to 1, unless nothing may change."""
         return 1.0 if self.bound else 0.0

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.l2 import per_image
-from gauntlet.threats.parts import bound_of, flat, parts_of, streams, within
-from gauntlet.threats.region import Look, Region, ThreatModel
+from gauntlet.threats.parts import UNIT, bound_of, flat, parts_of, streams, within
+from gauntlet.threats.region import Look, Region, SearchableThreatModel
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,14 @@ class AnyOf:
         members: threat models; a mapping, as a YAML holds it, in its order.
     """
 
-    members: Sequence[ThreatModel] | Mapping[str, ThreatModel]
+    members: Sequence[SearchableThreatModel] | Mapping[str, SearchableThreatModel]
+    unit: ClassVar[str] = UNIT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", parts_of("a union", self.members))
 
     @property
-    def _members(self) -> tuple[ThreatModel, ...]:
+    def _members(self) -> tuple[SearchableThreatModel, ...]:
         assert isinstance(self.members, tuple)
         return self.members
 
@@ -46,9 +49,10 @@ class AnyOf:
         """1: every member at its own bound. 0 where all of those are 0."""
         return bound_of(self._members)
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> UnionRegion:
-        """All members' regions around `[N, C, H, W]` images."""
-        return UnionRegion(images, self.bound, tuple(member.around(images, classifier) for member in self._members))
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> UnionRegion:
+        """All members' regions around a batch."""
+        regions = tuple(member.around(batch, classifier) for member in self._members)
+        return UnionRegion(batch.images, self.bound, regions)
 
 
 @dataclass(frozen=True)

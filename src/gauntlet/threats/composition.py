@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
-from gauntlet.threats.parts import bound_of, boxed, flat, parts_of, streams, within
-from gauntlet.threats.region import Look, Region, ThreatModel
+from gauntlet.threats.parts import UNIT, bound_of, boxed, flat, parts_of, streams, within
+from gauntlet.threats.region import Look, Region, SearchableThreatModel
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,14 @@ class Composition:
         parts: threat models in the order in which they act; a mapping, as a YAML holds it, in its order.
     """
 
-    parts: Sequence[ThreatModel] | Mapping[str, ThreatModel]
+    parts: Sequence[SearchableThreatModel] | Mapping[str, SearchableThreatModel]
+    unit: ClassVar[str] = UNIT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", parts_of("a composition", self.parts))
 
     @property
-    def _parts(self) -> tuple[ThreatModel, ...]:
+    def _parts(self) -> tuple[SearchableThreatModel, ...]:
         assert isinstance(self.parts, tuple)
         return self.parts
 
@@ -46,11 +49,14 @@ class Composition:
         """1: every part at its own bound. 0 where all of those are 0."""
         return bound_of(self._parts)
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> CompositionRegion:
-        """The first part's region around `[N, C, H, W]` images; those of the others follow from the params."""
-        first = self._parts[0].around(images, classifier)
-        nothing = images.new_zeros(0)
-        region = CompositionRegion(images, self.bound, self._parts, classifier, first, (), nothing, nothing)
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> CompositionRegion:
+        """The first part's region around a batch; those of the others follow from the params."""
+        images, labels, ids, codes = batch
+        first = self._parts[0].around(batch, classifier)
+        none = images.new_zeros(0)
+        region = CompositionRegion(
+            images, self.bound, labels, ids, codes, self._parts, classifier, first, (), none, none
+        )
         with torch.no_grad():
             regions, origin = zip(*region.walk(lambda _, step: step.identity()), strict=True)
         reach = [torch.ones_like(part) * step.extent(part) for step, part in zip(regions, origin, strict=True)]
@@ -67,7 +73,11 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 class CompositionRegion(Region):
     """The compositions around one batch. The params are those of the parts, flat and in order, `[N, P]`."""
 
-    parts: tuple[ThreatModel, ...]
+    labels: Tensor
+    ids: Tensor
+    codes: Tensor | None
+    """As in the batch: every part is given those of the clean images."""
+    parts: tuple[SearchableThreatModel, ...]
     classifier: nn.Module | None
     first: Region
     """The first part's region: it does not depend on the params."""
@@ -87,7 +97,8 @@ class CompositionRegion(Region):
         region, params = self.first, choose(0, self.first)
         yield region, params
         for index in range(1, len(self.parts)):
-            region = self.parts[index].around(boxed(region.perturb(params)), self.classifier)
+            changed = Batch(boxed(region.perturb(params)), self.labels, self.ids, self.codes)
+            region = self.parts[index].around(changed, self.classifier)
             params = choose(index, region)
             yield region, params
 
@@ -153,5 +164,8 @@ class CompositionRegion(Region):
 
     def rows(self, keep: Tensor) -> CompositionRegion:
         """The regions of some of the examples; `keep` is a mask or indices over N."""
-        origin, reach = self.origin[keep], self.reach[keep]
-        return replace(self, images=self.images[keep], first=self.first.rows(keep), origin=origin, reach=reach)
+        images, labels, ids, codes = Batch(self.images, self.labels, self.ids, self.codes).rows(keep)
+        return replace(
+            self, images=images, labels=labels, ids=ids, codes=codes,
+            first=self.first.rows(keep), origin=self.origin[keep], reach=self.reach[keep],
+        )  # fmt: skip

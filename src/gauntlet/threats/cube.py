@@ -25,6 +25,10 @@ class CubeRegion(Region):
         """Max |p| as a share of the bound, `[N]`."""
         return share(params.abs().flatten(1).amax(1), self.bound)
 
+    def distance(self, params: Tensor) -> Tensor:
+        """Max |p|, `[N]` float64."""
+        return params.double().abs().flatten(1).amax(1)
+
     def extent(self, params: Tensor) -> float:
         """The bound."""
         return self.bound

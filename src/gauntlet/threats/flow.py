@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gauntlet.data import Batch
 from gauntlet.threats.smoothness import FieldRegion, check_field
 
 
@@ -36,6 +37,7 @@ class StAdv:
     smoothness: float = field(default=0.0025, compare=False)  # both guide a search; the set of images is the same
     spread: float = field(default=0.0, compare=False)
     name: ClassVar[str] = "stadv"
+    unit: ClassVar[str] = "half image sides"
 
     def __post_init__(self) -> None:
         if not 0 <= self.bound <= 1:
@@ -44,10 +46,10 @@ class StAdv:
             )
         check_field(self.smoothness, self.spread)
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> FlowRegion:
-        """The flows of each of `[N, C, H, W]` images. The classifier plays no part."""
-        framed = F.pad(images, (1, 1, 1, 1)).flatten(2)
-        return FlowRegion(images, self.bound, self.smoothness, self.spread, framed)
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> FlowRegion:
+        """The flows of each image. The classifier plays no part."""
+        framed = F.pad(batch.images, (1, 1, 1, 1)).flatten(2)
+        return FlowRegion(batch.images, self.bound, self.smoothness, self.spread, framed)
 
 
 @dataclass(frozen=True)

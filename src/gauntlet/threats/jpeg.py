@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
 from gauntlet.threats.colour import Triple, mixed
@@ -138,6 +139,7 @@ class AdversarialJPEG:
 
     bound: float
     name: ClassVar[str] = "jpeg"
+    unit: ClassVar[str] = "half quantisation steps"
 
     def __post_init__(self) -> None:
         if not 0 <= self.bound < math.inf:
@@ -146,8 +148,9 @@ class AdversarialJPEG:
                 f" may move, such as 0.25"
             )
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> JPEGRegion:
-        """The set around each of `[N, C, H, W]` images, gray or RGB. The classifier plays no part."""
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> JPEGRegion:
+        """The set around each image, gray or RGB. The classifier plays no part."""
+        images = batch.images
         if images.shape[1] not in (1, 3):
             raise ValueError(f"images of {images.shape[1]} channels are no JPEG: expected 1 (gray) or 3 (RGB)")
         with exact():

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.additive import AdditiveRegion
 from gauntlet.threats.region import share
@@ -68,13 +69,15 @@ class L1:
 
     bound: float
     name: ClassVar[str] = "l1"
+    unit: ClassVar[str] = "L1"
 
     def __post_init__(self) -> None:
         if not self.bound >= 0:
             raise ValueError(f"L1 bound {self.bound} is negative: write the sum of the largest changes, such as 12.0")
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> L1Region:
-        """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> L1Region:
+        """The ball around each image. The classifier plays no part."""
+        images = batch.images
         if len(images) and self.bound > images[0].numel():
             raise ValueError(
                 f"L1 bound {self.bound} is more than {tuple(images.shape[1:])} images can change:"
@@ -121,3 +124,7 @@ class L1Region(AdditiveRegion):
     def size(self, params: Tensor) -> Tensor:
         """‖δ‖₁ as a share of the bound, `[N]`."""
         return share(params.abs().flatten(1).sum(1), self.bound)
+
+    def distance(self, params: Tensor) -> Tensor:
+        """‖x' − x‖₁, `[N]` float64."""
+        return self.change(params).abs().sum(1)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.additive import AdditiveRegion
 from gauntlet.threats.region import share
@@ -42,13 +43,15 @@ class L2:
 
     bound: float
     name: ClassVar[str] = "l2"
+    unit: ClassVar[str] = "L2"
 
     def __post_init__(self) -> None:
         if not self.bound >= 0:
             raise ValueError(f"L2 bound {self.bound} is negative: write the length of the largest change, such as 1.0")
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> L2Region:
-        """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> L2Region:
+        """The ball around each image. The classifier plays no part."""
+        images = batch.images
         if len(images) and self.bound > images[0].numel() ** 0.5:
             raise ValueError(
                 f"L2 bound {self.bound} is longer than any change of {tuple(images.shape[1:])} images can be:"
@@ -84,3 +87,7 @@ class L2Region(AdditiveRegion):
     def size(self, params: Tensor) -> Tensor:
         """‖δ‖₂ as a share of the bound, `[N]`."""
         return share(norm(params), self.bound)
+
+    def distance(self, params: Tensor) -> Tensor:
+        """‖x' − x‖₂, `[N]` float64."""
+        return norm(self.change(params))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.additive import AdditiveRegion
 from gauntlet.threats.cube import CubeRegion
@@ -22,15 +23,16 @@ class Linf:
 
     bound: float
     name: ClassVar[str] = "linf"
+    unit: ClassVar[str] = "L∞"
 
     def __post_init__(self) -> None:
         if not 0 <= self.bound <= 1:
             raise ValueError(f"L∞ bound {self.bound} is not in [0, 1]: bounds are in pixel units; write 8/255, not 8")
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> LinfRegion:
-        """The ball around each of `[N, C, H, W]` images. The classifier plays no part."""
-        ends = (_nearest(images, bound) for bound in (-self.bound, self.bound))
-        return LinfRegion(images, self.bound, *ends)
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> LinfRegion:
+        """The ball around each image. The classifier plays no part."""
+        ends = (_nearest(batch.images, bound) for bound in (-self.bound, self.bound))
+        return LinfRegion(batch.images, self.bound, *ends)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class LinfRegion(CubeRegion, AdditiveRegion):
     def project(self, params: Tensor) -> Tensor:
         """The nearest δ inside the ball for which x + δ stays in [0, 1]."""
         return (self.images + params).clamp(self.low, self.high) - self.images
+
+    def distance(self, params: Tensor) -> Tensor:
+        """Max |x' − x|, `[N]` float64."""
+        return self.change(params).abs().amax(1)
 
 
 def _nearest(images: Tensor, change: float) -> Tensor:

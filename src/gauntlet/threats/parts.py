@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 from gauntlet.noise import Noise
-from gauntlet.threats.region import Region, ThreatModel, contained
+from gauntlet.threats.region import Region, SearchableThreatModel, ThreatModel, contained
+
+UNIT = "share of the bounds"
+"""Of what is measured by the bounds of several threat models."""
 
 
-def parts_of(what: str, given: Sequence[ThreatModel] | Mapping[str, ThreatModel]) -> tuple[ThreatModel, ...]:
+def parts_of(
+    what: str, given: Sequence[SearchableThreatModel] | Mapping[str, SearchableThreatModel]
+) -> tuple[SearchableThreatModel, ...]:
     """The threat models in order, from a list or from the mapping that a YAML holds.
 
     Raises:
@@ -23,8 +28,11 @@ def parts_of(what: str, given: Sequence[ThreatModel] | Mapping[str, ThreatModel]
     if not parts:
         raise ValueError(f"{what} of no threat models: name at least one")
     for part in parts:
-        if not isinstance(part, ThreatModel):
-            raise TypeError(f"{what} has a part that is a {type(part).__name__}: expected threat models, such as Linf")
+        if not isinstance(part, SearchableThreatModel):
+            raise TypeError(
+                f"{what} has a part that is a {type(part).__name__}: expected threat models, such as Linf, which have a"
+                f" name, a bound, a unit and around()"
+            )
     return parts
 
 

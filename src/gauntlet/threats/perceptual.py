@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.distances import Embedding, Perception, PerceptualDistance, apart
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
@@ -40,12 +41,17 @@ class NeuralPerceptual:
         if not self.bound >= 0:
             raise ValueError(f"perceptual bound {self.bound} is negative: the paper's are 0.25 to 1")
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> PerceptualRegion:
-        """The ball around each of `[N, C, H, W]` images; φ of the clean images is computed here, once."""
+    @property
+    def unit(self) -> str:
+        """The name of the distance: `lpips`, `lpips_self`."""
+        return self.distance.name
+
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> PerceptualRegion:
+        """The ball around each image; φ of the clean images is computed here, once."""
         perception = self.distance.of(classifier)
         with torch.no_grad(), exact():
-            clean = perception.embed(images)
-        return PerceptualRegion(images, self.bound, perception, clean)
+            clean = perception.embed(batch.images)
+        return PerceptualRegion(batch.images, self.bound, perception, clean)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class PerceptualRegion(AdditiveRegion):
             probes: the most forwards of φ an example gets; less was found in all of them where d is torn.
         """
         params = self.clip(params)
-        size = self.distance(params)
+        size = self.feature_distance(params)
         rows = (size > self.bound).nonzero()[:, 0]
         if len(rows):
             part, far = self.rows(rows), params[rows]
@@ -115,13 +121,20 @@ class PerceptualRegion(AdditiveRegion):
 
         def height(rows: Tensor, shares: Tensor) -> Tensor:
             part = self if len(rows) == len(near) else self.rows(rows)
-            return part.distance(along(part, near[rows], far[rows], shares))
+            return part.feature_distance(along(part, near[rows], far[rows], shares))
 
         shares = crossing(height, near_size, far_size, self.bound, waste, probes)
         return torch.where(per_image(shares > 0, near), along(self, near, far, shares), near)
 
+    @torch.no_grad()
     def distance(self, params: Tensor) -> Tensor:
-        """d(x, x + δ), `[N]`, with its graph; in full precision, also under autocast."""
+        """d(x, x + δ), `[N]` float64: φ as its network computes it, their distance in float64."""
+        with exact():
+            embedding = self.perception.embed(self.perturb(params))
+        return apart(*(tuple(layer.double() for layer in phi) for phi in (embedding, self.clean)))
+
+    def feature_distance(self, params: Tensor) -> Tensor:
+        """d(x, x + δ), `[N]`, in φ's own dtype and with its graph; in full precision, also under autocast."""
         with exact():
             return apart(self.perception.embed(self.perturb(params)), self.clean)
 
@@ -159,7 +172,7 @@ class PerceptualRegion(AdditiveRegion):
     @torch.no_grad()
     def size(self, params: Tensor) -> Tensor:
         """d(x, x + δ) as a share of the bound, `[N]`."""
-        return share(self.distance(params), self.bound)
+        return share(self.feature_distance(params), self.bound)
 
 
 def perceptual(region: Region) -> PerceptualRegion:

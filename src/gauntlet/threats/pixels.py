@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.additive import AdditiveRegion
 from gauntlet.threats.region import share
@@ -33,6 +34,7 @@ class ChangedPixels:
 
     bound: float
     name: ClassVar[str] = "pixels"
+    unit: ClassVar[str] = "share of the pixels"
 
     def __post_init__(self) -> None:
         if not 0 <= self.bound <= 1:
@@ -41,9 +43,9 @@ class ChangedPixels:
                 f" write 0.02 for one in fifty"
             )
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> ChangedPixelsRegion:
-        """The set around each of `[N, C, H, W]` images. The classifier plays no part."""
-        return ChangedPixelsRegion(images, self.bound)
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> ChangedPixelsRegion:
+        """The set around each image. The classifier plays no part."""
+        return ChangedPixelsRegion(batch.images, self.bound)
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,11 @@ class ChangedPixelsRegion(AdditiveRegion):
     @property
     def count(self) -> int:
         """k, how many positions of an image may change."""
-        positions = math.prod(self.images.shape[2:])
-        return max(math.floor(self.bound * positions + 1e-9), 1 if self.bound else 0)  # 0.29 · 100 is 28.999…
+        return max(math.floor(self.bound * self._positions + 1e-9), 1 if self.bound else 0)  # 0.29 · 100 is 28.999…
+
+    @property
+    def _positions(self) -> int:
+        return math.prod(self.images.shape[2:])
 
     def start(self, noise: Noise) -> Tensor:
         """At k positions, every set of them as likely as another, any colour."""
@@ -91,6 +96,14 @@ class ChangedPixelsRegion(AdditiveRegion):
     def size(self, params: Tensor) -> Tensor:
         """Changed positions as a share of those that may change, `[N]`."""
         return share(params.any(1).flatten(1).sum(1).to(params.dtype), self.count)
+
+    def distance(self, params: Tensor) -> Tensor:
+        """Positions at which x' differs from x, as a share of all positions, `[N]` float64.
+
+        One position is farther than a bound of less than one position, which allows one all the same.
+        """
+        changed = (self.perturb(params) != self.images).any(1)
+        return changed.flatten(1).sum(1).double() / self._positions
 
     def _chosen(self, scores: Tensor, count: int | None = None) -> Tensor:
         """Where the k (or `count`) highest of `[N, 1, H, W]` scores are."""

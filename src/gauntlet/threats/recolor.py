@@ -12,6 +12,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.threats.colour import LUV, ColourSpace, held
 from gauntlet.threats.smoothness import FieldRegion, check_field
 
@@ -54,8 +55,14 @@ class ReColorAdv:
         """`recoloradv_luv`, `recoloradv_rgb`."""
         return f"recoloradv_{self.space.name}"
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> ColourRegion:
-        """The colour maps of each of `[N, C, H, W]` images, whose place in the table is computed here, once."""
+    @property
+    def unit(self) -> str:
+        """The colour space: `LUV`, `RGB`."""
+        return self.space.name.upper()
+
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> ColourRegion:
+        """The colour maps of each image, whose place in the table is computed here, once."""
+        images = batch.images
         channels = images.shape[1]
         self.space.check(channels)
         if channels > len(self.resolution):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.checks import TOLERANCE, in_box
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 
 
@@ -32,7 +33,8 @@ class Look(NamedTuple):
 class Region(ABC):
     """T(x, ρ) around each of N images. `params` is one float tensor `[N, …]` from which the images are made.
 
-    A subclass is a frozen dataclass; its tensors, and its tuples of tensors, have N rows.
+    A subclass is a frozen dataclass; its tensors, its batches and its tuples of them have N rows. Labels, ids or codes
+    are kept by those regions that need them.
     """
 
     images: Tensor
@@ -64,6 +66,15 @@ class Region(ABC):
     def size(self, params: Tensor) -> Tensor:
         """`[N]` as a share of the bound: 1 = on it."""
 
+    def distance(self, params: Tensor) -> Tensor:
+        """How far the params' images are from x in the threat model's own unit, `[N]` float64, whatever the bound is.
+
+        This one is the size times the bound. At a bound of 0 there is no size to tell: the distance is 0 where the size
+        is, and elsewhere what `size` gives there. A region whose bound may be 0 measures the params themselves.
+        """
+        size = self.size(params).double()
+        return size * self.bound if self.bound else size
+
     def extent(self, params: Tensor) -> float | Tensor:
         """How far params can go, number by number where they differ: what step rules without a geometry scale by."""
         return self.bound
@@ -88,6 +99,8 @@ class Region(ABC):
 def _rows(value: Any, keep: Tensor) -> Any:
     if isinstance(value, Tensor):
         return value[keep]
+    if isinstance(value, Batch):
+        return value.rows(keep)
     if isinstance(value, tuple):
         return tuple(_rows(part, keep) for part in value)
     return value
@@ -108,7 +121,7 @@ def contained(images: Tensor, size: Tensor) -> Tensor:
 
 @runtime_checkable
 class ThreatModel(Protocol):
-    """What the adversary may do: a frozen dataclass of plain values with a name and a bound."""
+    """What the adversary may do: a frozen dataclass of plain values with a name, a bound and its unit."""
 
     @property
     def name(self) -> str:
@@ -118,5 +131,14 @@ class ThreatModel(Protocol):
     def bound(self) -> float:
         """ρ, in the threat model's own unit."""
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> Region:
-        """The region around `[N, C, H, W]` images; only self-bounded threat models look at the classifier."""
+    @property
+    def unit(self) -> str:
+        """Of the bound, of a radius and of a distance, as in table headers: `L2`, `LUV`; empty for what has none."""
+
+
+@runtime_checkable
+class SearchableThreatModel(ThreatModel, Protocol):
+    """A threat model that can be searched."""
+
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> Region:
+        """The region around a batch; only self-bounded threat models look at the classifier."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.region import Region
 
@@ -18,10 +19,11 @@ class Unchanged:
 
     name: ClassVar[str] = "clean"
     bound: ClassVar[float] = 0.0
+    unit: ClassVar[str] = ""
 
-    def around(self, images: Tensor, classifier: nn.Module | None = None) -> UnchangedRegion:
+    def around(self, batch: Batch, classifier: nn.Module | None = None) -> UnchangedRegion:
         """The images alone."""
-        return UnchangedRegion(images, 0.0)
+        return UnchangedRegion(batch.images, 0.0)
 
 
 @dataclass(frozen=True)
