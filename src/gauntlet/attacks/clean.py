@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from gauntlet.threats import ThreatModel, Unchanged
 class Clean:
     """Gives the images back as they came."""
 
+    identity: ClassVar[str] = "clean/1"
     threat_model: ThreatModel = field(default_factory=Unchanged)
 
     @property

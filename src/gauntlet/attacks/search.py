@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
-from typing import NamedTuple, Protocol, final, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,7 @@ class Search(ABC):
             A goal that aims at several classes in turn has as many tries for each.
     """
 
+    identity: ClassVar[str] = "search/1"
     threat_model: ThreatModel
     goal: Objective = field(default_factory=Untargeted)
     iterate: Iterate = field(default_factory=Best)

@@ -59,6 +59,7 @@ class Generated:
         jpeg: quality at which the corrupted picture is saved, as those of ImageNet-C were (85); None for not at all.
     """
 
+    identity: ClassVar[str] = "generated_corruption/1"
     type: str
     severity: int
     operation: Operation
@@ -151,6 +152,7 @@ class Corrupted:
         threat_model: which corruption.
     """
 
+    identity: ClassVar[str] = "apply_transform/1"
     threat_model: Generated
 
     @property

@@ -50,6 +50,7 @@ class Stored:
         files: where they are looked up.
     """
 
+    identity: ClassVar[str] = "stored_corruption/1"
     type: str
     severity: int
     files: Collection = field(metadata=PLACE)
@@ -106,6 +107,7 @@ class LookedUp:
         threat_model: which corruption, from which files.
     """
 
+    identity: ClassVar[str] = "stored_transform/1"
     threat_model: Stored
 
     @property

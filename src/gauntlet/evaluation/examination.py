@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -43,6 +44,11 @@ class Subject:
     reference: LPIPS | None = None
     calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
     room: Room = field(default_factory=Room)
+
+    @cached_property
+    def description(self) -> Any:
+        """The classifier's part of an identity, taken once: a forward may count itself in a public attribute."""
+        return describe(self.classifier)
 
 
 def device_of(classifier: nn.Module) -> torch.device:

@@ -17,7 +17,7 @@ from gauntlet.evaluation.modes import Full, Mode
 from gauntlet.evaluation.outcomes import OutcomeFolder
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.work import Progress, Work
-from gauntlet.identity import describe, digest, weights_of
+from gauntlet.identity import describe, digest, stream_of, weights_of
 from gauntlet.noise import mix
 
 __all__ = ["Grid", "Subject", "attacked", "device_of", "examine"]
@@ -64,7 +64,7 @@ class Grid:
     def full_folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, OutcomeFolder]:
         """Where they belong if every attack is run on every example."""
         common: dict[str, Any] = {
-            "classifier": describe(subject.classifier),
+            "classifier": subject.description,
             "reference": None
             if subject.reference is None
             else [describe(subject.reference), weights_of(subject.reference)],
@@ -106,7 +106,7 @@ class Grid:
         """`[N]`: from (seed, attack, example id); the ids themselves for what is looked up by example."""
         if isinstance(attack, LookedUp):
             return batch.ids
-        return mix(self.seed, int(digest(describe(attack))[:15], 16), batch.ids)
+        return mix(self.seed, stream_of(attack), batch.ids)
 
 
 def _of(attack: Attack) -> dict[str, Any]:

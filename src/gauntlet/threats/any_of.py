@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class AnyOf:
         members: threat models; a mapping, as a YAML holds it, in its order.
     """
 
+    identity: ClassVar[str] = "any_of/1"
     members: Sequence[ThreatModel] | Mapping[str, ThreatModel]
 
     def __post_init__(self) -> None:

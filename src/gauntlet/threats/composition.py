@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class Composition:
         parts: threat models in the order in which they act; a mapping, as a YAML holds it, in its order.
     """
 
+    identity: ClassVar[str] = "composition/1"
     parts: Sequence[ThreatModel] | Mapping[str, ThreatModel]
 
     def __post_init__(self) -> None:
