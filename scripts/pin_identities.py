@@ -35,7 +35,7 @@ from gauntlet.launch.references import without_weights
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "identities.json"
 _GROUPS = ("attack", "attack_suite", "corruptions", "distance", "model", "threat_model")
-_LEFT_OUT = ("distance/reference", "model/custom", "model/timm", "model/torchvision")  # another option, or none yet
+LEFT_OUT = ("distance/reference", "model/custom", "model/timm", "model/torchvision")  # another option, or none yet
 _SEARCHED = {
     "autoattack_l1": "l1",
     "fast_lpa": "perceptual",
@@ -106,7 +106,7 @@ def unversioned(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _configs() -> Iterator[tuple[str, Any]]:
     """The description of every option, by `group/option`; of a suite, of each of its attacks."""
     options = [file.relative_to(CONF).with_suffix("") for group in _GROUPS for file in (CONF / group).rglob("*.yaml")]
-    options = [option for option in sorted(options) if str(option) not in _LEFT_OUT]
+    options = [option for option in sorted(options) if str(option) not in LEFT_OUT]
     batches = [options[start : start + 8] for start in range(0, len(options), 8)]  # Hydra's time grows with the square
     nodes = {name: node for batch in batches for name, node in _composed(batch).items()}
     with tempfile.TemporaryDirectory() as scratch:

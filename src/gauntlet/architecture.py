@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ from gauntlet.class_identity import class_identity, is_library, source_digest
 _STATE = frozenset(("training", "inplace", "forward", "device"))
 """Attributes that leave what is computed as it is; `forward` is that of a folded layer."""
 _EMPTY = CellType()
+_PLAIN = (bool, int, float, complex, str, bytes, range, slice, Enum, torch.dtype, np.generic, re.Pattern)
 _IN_PLACE = re.compile(r"(?:, )?\binplace(?:=True|=False)?(?=, |$)")
 
 
@@ -61,12 +62,13 @@ class _Description:
     def _module(self, module: nn.Module) -> Any:
         library = is_library(type(module))
         shown = _IN_PLACE.sub("", module.extra_repr()).removeprefix(", ") if library else ""
+        code = getattr(module, "code", "") if library else ""  # of torch.fx and TorchScript, whose class is always one
         hidden = {
             name: _content(buffer)
             for name in sorted(module._non_persistent_buffers_set)
             if not name.startswith("_") and (buffer := getattr(module, name)) is not None
         }
-        return [class_identity(type(module)), shown, self._attributes(module), hidden]
+        return [class_identity(type(module)), shown, str(code), self._attributes(module), hidden]
 
     def _attributes(self, thing: Any) -> dict[str, Any]:
         """The public attributes of an object that are no defaults of its constructor."""
@@ -132,8 +134,7 @@ class _Description:
 
 
 def _is_plain(thing: Any) -> bool:
-    plain = bool | int | float | complex | str | bytes | range | slice | Enum | torch.dtype | np.generic | re.Pattern
-    return thing is None or isinstance(thing, plain)
+    return thing is None or isinstance(thing, _PLAIN)
 
 
 def _plain(thing: Any) -> Any:
@@ -155,7 +156,6 @@ def _is_default(described: Any, default: Any) -> bool:
     return json.dumps(described) == json.dumps(plain if isinstance(default, tuple) else plain[0])
 
 
-@lru_cache(maxsize=1024)
 def _defaults(cls: type) -> dict[str, Any]:
     """What the constructor takes, and the defaults; also what its base classes take where it hands arguments on."""
     found: dict[str, Any] = {}

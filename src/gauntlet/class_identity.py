@@ -92,8 +92,9 @@ def _digest_of_file(file: str, module: str) -> str | None:
 
 
 def _digest_of_class_source(cls: type) -> str | None:
-    codes = [code for value in vars(cls).values() if isinstance(code := getattr(value, "__code__", None), CodeType)]
-    found = (source_digest(cls.__module__, code) for code in (*codes, None))
+    codes = (code for value in vars(cls).values() if isinstance(code := getattr(value, "__code__", None), CodeType))
+    own = [code for code in codes if code.co_qualname.startswith(f"{cls.__qualname__}.")]  # none that dataclass made
+    found = (source_digest(cls.__module__, code) for code in (*own, None))
     return next((digest for digest in found if digest), None)
 
 
