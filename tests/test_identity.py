@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.attacks import PGD, Best, Clean, FastLagrangianPerceptualAttack, Last, OntoRegion
+from gauntlet.attacks import PGD, Best, FastLagrangianPerceptualAttack, Last, OntoRegion
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.goals import RandomTarget, Untargeted
 from gauntlet.identity import describe, digest, stream_of, weights_digest, weights_of
 from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.threats import L2, Linf, NeuralPerceptual
+from gauntlet.transforms import Clean
 from tests.fixtures import tapped
 
 
