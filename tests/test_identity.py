@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.attacks import PGD, Best, Clean, FastLagrangianPerceptualAttack, Last, OntoRegion
+from gauntlet.attacks import PGD, Best, FastLagrangianPerceptualAttack, Last, OntoRegion
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.goals import RandomTarget, Untargeted
-from gauntlet.identity import describe, digest, weights_digest, weights_of
+from gauntlet.identity import describe, digest, stream_of, weights_digest, weights_of
 from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.threats import L2, Linf, NeuralPerceptual
+from gauntlet.transforms import Clean
 from tests.fixtures import tapped
 
 
@@ -43,8 +44,8 @@ def test_a_description_is_plain_json():
     assert json.loads(json.dumps(description)) == description
 
 
-def test_a_description_names_class_and_numbers():
-    assert describe(Linf(0.25)) == {"class": "gauntlet.threats.linf.Linf", "bound": 0.25}
+def test_a_description_has_the_declared_identity_and_the_numbers():
+    assert describe(Linf(0.25)) == {"class": "linf/1", "bound": 0.25}
 
 
 def test_every_number_and_class_of_an_attack_counts():
@@ -75,6 +76,18 @@ def test_every_number_and_class_of_an_attack_counts():
 
 def test_what_is_written_out_equals_the_default():
     assert name(PGD(threat_model=Linf(0.1))) == name(PGD(threat_model=Linf(0.1), iterate=Best(), goal=Untargeted()))
+
+
+def test_a_field_at_its_default_is_left_out_and_true_is_not_1():
+    assert describe(PGD(threat_model=Linf(0.1), steps=40)) == describe(PGD(threat_model=Linf(0.1)))
+    assert describe(PGD(threat_model=Linf(0.1), restarts=2))["restarts"] == 2
+    assert describe(PGD(threat_model=Linf(0.1), restarts=True))["restarts"] is True
+
+
+def test_the_stream_of_an_attack_follows_its_identity():
+    attack = PGD(threat_model=Linf(0.1))
+    assert stream_of(attack) == int(name(attack)[:15], 16) == stream_of(PGD(threat_model=Linf(0.1), steps=40))
+    assert stream_of(attack) != stream_of(replace(attack, steps=41))
 
 
 def test_a_bound_of_1_is_a_bound_of_1_point_0():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -148,6 +148,7 @@ class Untargeted:
         loss: what is climbed.
     """
 
+    identity: ClassVar[str] = "untargeted/1"
     loss: Loss = field(default_factory=Margin)
 
     def __post_init__(self) -> None:
@@ -166,6 +167,7 @@ class RandomTarget:
         loss: whose `towards` the target is climbed.
     """
 
+    identity: ClassVar[str] = "random_target/1"
     loss: Loss = field(default_factory=CrossEntropy)
 
     def __post_init__(self) -> None:
@@ -187,6 +189,7 @@ class RankedTargets:
         targets: how many classes; all others where the classifier has fewer.
     """
 
+    identity: ClassVar[str] = "ranked_targets/1"
     loss: Rivalry = field(default_factory=TargetedDLR)
     targets: int = 9
 

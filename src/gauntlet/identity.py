@@ -1,37 +1,49 @@
 """What makes two attacks the same attack: their classes, their numbers, the weights they look through.
 
 An attack is a tree of frozen dataclasses of plain values, so its identity is read off the objects and is the same with
-and without a config. Networks count by architecture here; their weights are a second part of every identity.
+and without a config. A class counts by the name and version that it declares (`gauntlet.class_identity`), a field by
+its value where that is not its default. So moving or renaming a class, or adding a field with a default, changes no
+identity; a change of what is computed, or of a default, needs a new version. Networks count by architecture here; their
+weights are a second part of every identity.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
-import torch
 from torch import nn
+
+from gauntlet.architecture import architecture, bytes_of
+from gauntlet.class_identity import class_identity, declared_identity
 
 PLACE: Mapping[str, bool] = {"identity": False}
 """Metadata of a dataclass field that says where something lies: no part of what it is."""
 
 
 def describe(thing: Any) -> Any:
-    """The thing as plain JSON values: class names and field values, all the way down."""
+    """The thing as plain JSON values: declared classes and the fields that are not at their defaults, all the way down.
+
+    Raises:
+        UserError: a class declares no identity, and its source cannot be read.
+        TypeError: it is nothing of which an attack is made.
+    """
     if isinstance(thing, float) and thing.is_integer():
         return int(thing)  # 1 and 1.0 are the same bound
     if thing is None or isinstance(thing, bool | int | float | str):
         return thing
     if isinstance(thing, nn.Module):
-        shapes = {name: list(tensor.shape) for name, tensor in thing.state_dict().items()}
-        return {"network": type(thing).__qualname__, "architecture": digest([str(thing), shapes])}
+        return {"network": class_identity(type(thing)), "architecture": digest(architecture(thing))}
     if is_dataclass(thing) and not isinstance(thing, type):
-        kept = (field for field in fields(thing) if field.metadata.get("identity", True))
-        values = {field.name: describe(getattr(thing, field.name)) for field in kept}
-        return {"class": f"{type(thing).__module__}.{type(thing).__qualname__}", **values}
+        values = {field.name: describe(getattr(thing, field.name)) for field in _identifying(type(thing))}
+        defaults = (
+            described_defaults(type(thing)) if declared_identity(type(thing)) else {}
+        )  # for which its version stands
+        told = {name: value for name, value in values.items() if _differs(value, defaults.get(name, MISSING))}
+        return {"class": class_identity(type(thing)), **told}
     if isinstance(thing, Mapping):
         return [[str(key), describe(value)] for key, value in thing.items()]  # attacks in turn: the order counts
     if isinstance(thing, Sequence):
@@ -39,6 +51,35 @@ def describe(thing: Any) -> Any:
     raise TypeError(
         f"{type(thing).__qualname__} has no identity: an attack is made of dataclasses, numbers, strings and networks"
     )
+
+
+def described_defaults(cls: type) -> dict[str, Any]:
+    """The default of every field of a dataclass that has one and is part of what it is, described."""
+    found = {}
+    for field in _identifying(cls):
+        if field.default_factory is not MISSING:
+            found[field.name] = describe(field.default_factory())
+        elif field.default is not MISSING:
+            found[field.name] = describe(field.default)
+    return found
+
+
+def _identifying(cls: type) -> Iterator[Field[Any]]:
+    return (field for field in fields(cls) if field.metadata.get("identity", True))
+
+
+def _differs(described: Any, default: Any) -> bool:
+    return default is MISSING or json.dumps(described) != json.dumps(default)  # True == 1, but not here
+
+
+def stream_of(thing: Any) -> int:
+    """The number from which the random numbers of an attack derive: the same wherever its identity is."""
+    return stream_of_identity(describe(thing))
+
+
+def stream_of_identity(description: Any) -> int:
+    """The same of what `describe` gave."""
+    return int(digest(description)[:15], 16)
 
 
 def digest(description: Any) -> str:
@@ -64,15 +105,19 @@ def weights_digest(network: nn.Module) -> str:
     sha = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        sha.update(bytes_of(tensor))
     return sha.hexdigest()
+
+
+_UNSET = "(unset)"
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """`key: old → new` for every leaf in which two configs or descriptions differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted(old.keys() | new.keys())
-        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+        pairs = ((key, old.get(key, _UNSET), new.get(key, _UNSET)) for key in keys)
+        return [line for key, one, other in pairs for line in differences(one, other, f"{path}.{key}".lstrip("."))]
     return [] if old == new else [f"{path}: {_brief(old)} → {_brief(new)}"]
 
 

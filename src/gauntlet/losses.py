@@ -6,7 +6,7 @@ Losses stay `[N]`: no example's numbers depend on its batch-mates'.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class Loss(Protocol):
 class Margin:
     """The lead of the best other class, at most κ (Laidlaw et al. 2021; κ = ∞ for Fast-LPA)."""
 
+    identity: ClassVar[str] = "margin/1"
     kappa: float = float("inf")
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
@@ -58,6 +59,8 @@ class Margin:
 @dataclass(frozen=True)
 class CrossEntropy:
     """Cross-entropy of the class (Madry et al. 2018)."""
+
+    identity: ClassVar[str] = "cross_entropy/1"
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """`[N]`, nats."""
@@ -75,6 +78,8 @@ class DLR:
     The lead over the best other class, as a share of the gap between the highest and the third highest logit. Two
     classes have no third: for them it is the margin.
     """
+
+    identity: ClassVar[str] = "dlr/1"
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
         """`[N]`, positive where another class leads; 1 at most."""
@@ -100,6 +105,8 @@ class Rivalry(Protocol):
 class Lead:
     """The lead of the rival over the label: a difference of two logits."""
 
+    identity: ClassVar[str] = "logit_difference/1"
+
     def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
         """`[N]`, positive where the rival leads."""
         pair = logits.gather(1, torch.stack((rivals, labels), 1))
@@ -113,6 +120,8 @@ class TargetedDLR:
     As a share of the gap between the highest logit and the mean of the third and the fourth: of three classes, the
     third; two classes have neither, and it is the lead itself.
     """
+
+    identity: ClassVar[str] = "targeted_dlr/1"
 
     def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
         """`[N]`, positive where the rival leads; 1 at most."""

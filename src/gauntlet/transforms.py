@@ -49,6 +49,7 @@ class Transform(ABC):
 class Clean(Transform):
     """The images as they are, for clean accuracy as a column like the others."""
 
+    identity: ClassVar[str] = "clean/1"
     name: ClassVar[str] = "clean"
 
     def __call__(self, batch: Batch, noise: Noise) -> Tensor:

@@ -128,7 +128,7 @@ def test_a_run_is_named_after_what_training_depends_on_and_nothing_else(composed
 
 def test_differences_name_the_keys():
     assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}) == ["a.b: 1 → 3"]
-    assert differences({"a": 1}, {}) == ["a: 1 → None"]
+    assert differences({"a": 1}, {}) == ["a: 1 → (unset)"]
 
 
 def test_configs_are_found_from_anywhere(tmp_path, monkeypatch):

@@ -31,10 +31,10 @@ class Counted(nn.Identity):
 
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self._seen = []
 
     def forward(self, images):
-        self.seen.append(len(images))
+        self._seen.append(len(images))
         return images
 
 
@@ -132,10 +132,10 @@ def test_maps_come_in_the_order_of_the_names():
 def test_nothing_behind_the_last_tap_runs_for_the_maps():
     network, images = built(), random_images(2, 1, 4, 4)
     network.features(images)
-    assert network.network.counted.seen == []
+    assert network.network.counted._seen == []
     network.tap(images)
     network(images)
-    assert network.network.counted.seen == [2, 2]
+    assert network.network.counted._seen == [2, 2]
 
 
 def test_gradients_pass_through_maps_and_logits_alike():

@@ -20,13 +20,13 @@ ATTACKS = {
 }
 """The columns of table 2: threat model and bound."""
 UNION = ["clean", "linf", "l2", "stadv", "recoloradv"]
-CLASSES = {"ppgd": "PerceptualPGD", "lpa": "LagrangianPerceptualAttack", "clean": "Clean"}
+CLASSES = {"ppgd": "perceptual_pgd", "lpa": "lpa", "clean": "clean"}
 
 
 def identity(attack, checkpoint="sha", threat="linf", bound=0.0, **changed):
     """Of an attack's records."""
-    threat_model = {"class": f"gauntlet.threats.{threat}", "bound": bound}
-    described = {"class": f"gauntlet.attacks.{CLASSES.get(attack, 'PGD')}", "steps": 10, "threat_model": threat_model}
+    threat_model = {"class": f"{threat}/1", "bound": bound}
+    described = {"class": f"{CLASSES.get(attack, 'pgd')}/1", "steps": 10, "threat_model": threat_model}
     content = {"attack": described, "checkpoint": checkpoint, "classifier": checkpoint, "dataset": "f" * 64}
     return content | {"seed": 0, "examples": None, "chunk": 200, "weights": []} | changed
 

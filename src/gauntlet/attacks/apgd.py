@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,6 +62,7 @@ class APGD(Search):
         rising: ρ; the share of steps that must have gone up between two checkpoints for the length to stay.
     """
 
+    identity: ClassVar[str] = "apgd/1"
     goal: Objective = field(default_factory=lambda: Untargeted(CrossEntropy()))
     steps: int = 100
     momentum: float = 0.75

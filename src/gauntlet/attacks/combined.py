@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,8 @@ class WorstCase(Combination):
         attacks: by name, in the order in which they run.
     """
 
+    identity: ClassVar[str] = "worst_case/1"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         free = [name for name, attack in self.attacks.items() if not attack.stays_inside]
@@ -171,6 +173,8 @@ class RandomChoice(Combination):
         attacks: by name.
     """
 
+    identity: ClassVar[str] = "random_choice/1"
+
     @property
     def stays_inside(self) -> bool:
         """Whether every attack promises it."""
@@ -201,7 +205,7 @@ def _member(threat_model: ThreatModel, name: str, searched: ThreatModel) -> int 
 def _allowed(thing: Any) -> Any:
     """What a threat model allows: its description without the fields that only guide a search (`compare=False`)."""
     if is_dataclass(thing) and not isinstance(thing, type):
-        return [type(thing).__qualname__, *(_allowed(getattr(thing, f.name)) for f in fields(thing) if f.compare)]
+        return [type(thing), *(_allowed(getattr(thing, f.name)) for f in fields(thing) if f.compare)]
     if isinstance(thing, Sequence) and not isinstance(thing, str):
         return [_allowed(value) for value in thing]
     return describe(thing)

@@ -6,7 +6,7 @@ Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive bou
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +68,7 @@ class FAB(Search):
         backward: β, the share of the way from x that is kept once the goal is reached.
     """
 
+    identity: ClassVar[str] = "fab/1"
     goal: Objective = field(default_factory=lambda: RankedTargets(Lead()))
     steps: int = 100
     pull: float = 0.1

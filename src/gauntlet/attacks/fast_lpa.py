@@ -6,6 +6,7 @@ Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -31,6 +32,7 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
         projection: what happens to a point outside the ball; the paper does nothing in training.
     """
 
+    identity: ClassVar[str] = "fast_lpa/1"
     steps: int = 20
     multiplier: float = 10.0
     probe: float = 0.1

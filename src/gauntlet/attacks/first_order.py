@@ -6,6 +6,7 @@ Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 (PPGD) and a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class FirstOrderStep(PerceptualSearch):
         projection: how those outside come back.
     """
 
+    identity: ClassVar[str] = "first_order_step/1"
     goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
     step_size: float = 1.0
     iterations: int = 5

@@ -14,6 +14,7 @@ from gauntlet.attacks.quest import Quest
 class Last:
     """Where the search ended. All examples walk all the way: what training uses."""
 
+    identity: ClassVar[str] = "last/1"
     retires: ClassVar[bool] = False
 
     def settle(self, quest: Quest) -> None:
@@ -28,6 +29,7 @@ class Stopped:
     As LPA is published, but the point returned is the one that was seen, not the one a step further.
     """
 
+    identity: ClassVar[str] = "first_success/1"
     retires: ClassVar[bool] = True
 
     def settle(self, quest: Quest) -> None:
@@ -39,6 +41,7 @@ class Stopped:
 class Best:
     """The point of highest gain inside the region. An example leaves once its goal is reached: for evaluation."""
 
+    identity: ClassVar[str] = "best/1"
     retires: ClassVar[bool] = True
 
     def settle(self, quest: Quest) -> None:

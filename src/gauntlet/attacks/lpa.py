@@ -7,6 +7,7 @@ evaluating the robustness of neural networks", S&P 2017.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -41,6 +42,7 @@ class LagrangianPerceptualAttack(PerceptualSearch):
         projection: how those outside come back at the end.
     """
 
+    identity: ClassVar[str] = "lpa/1"
     goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
     searches: int = 5
     steps: int = 40

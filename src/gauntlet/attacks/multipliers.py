@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Tenfold:
         growth: what it is multiplied by.
     """
 
+    identity: ClassVar[str] = "tenfold/1"
     first: float = 0.01
     growth: float = 10.0
 
@@ -57,6 +58,7 @@ class Bracketed:
         growth: what it is multiplied by, or divided by where all climbs ended inside.
     """
 
+    identity: ClassVar[str] = "bracketed/1"
     first: float = 0.1
     growth: float = 10.0
 

@@ -6,6 +6,7 @@ Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", I
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -29,6 +30,7 @@ class PGD(Search):
         schedule: how the length changes along the way.
     """
 
+    identity: ClassVar[str] = "pgd/1"
     steps: int = 40
     step_size: float = 0.1
     step: Step = field(default_factory=Steepest)

@@ -6,6 +6,7 @@ Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gauntlet.attacks.first_order import FirstOrderStep
 from gauntlet.attacks.quest import Quest
@@ -35,6 +36,7 @@ class PerceptualPGD(FirstOrderStep):
             better on networks than `Bisection`; where φ is linear only the latter settles at the optimum itself.
     """
 
+    identity: ClassVar[str] = "perceptual_pgd/1"
     steps: int = 40
     step_size: float = 1.0
     schedule: Schedule = field(default_factory=Geometric)

@@ -32,6 +32,7 @@ class Projection(Protocol):
 class NoProjection:
     """Stay where the penalty left you: what perceptual adversarial training does."""
 
+    identity: ClassVar[str] = "no_projection/1"
     promises: ClassVar[bool] = False
 
     def __call__(self, region: Region, params: Tensor) -> Tensor:
@@ -43,6 +44,7 @@ class NoProjection:
 class OntoRegion:
     """The region's own projection; for a perceptual ball, bisection towards x."""
 
+    identity: ClassVar[str] = "onto_region/1"
     promises: ClassVar[bool] = True
 
     def __call__(self, region: Region, params: Tensor) -> Tensor:
@@ -59,6 +61,7 @@ class Bisection:
         probes: the most forwards of φ an example gets.
     """
 
+    identity: ClassVar[str] = "bisection/1"
     waste: float = WASTE
     probes: int = PROBES
     promises: ClassVar[bool] = True
@@ -87,6 +90,7 @@ class Newton:
         steps: the most moves an example gets.
     """
 
+    identity: ClassVar[str] = "newton/1"
     waste: float = WASTE
     steps: int = 10
     promises: ClassVar[bool] = True
@@ -122,6 +126,7 @@ class OvershootingNewton:
         steps: the most moves an example gets.
     """
 
+    identity: ClassVar[str] = "overshooting_newton/1"
     overshoot: float = 0.1
     factor: float = 1.1
     steps: int = 10

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Search(Attack):
             A goal that aims at several classes in turn has as many tries for each.
     """
 
+    identity: ClassVar[str] = "search/1"
     threat_model: SearchableThreatModel
     goal: Objective = field(default_factory=Untargeted)
     iterate: Iterate = field(default_factory=Best)

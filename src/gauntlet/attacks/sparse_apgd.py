@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +67,7 @@ class SparseAPGD(Search):
         shares: of the steps that a stage gets, one per radius.
     """
 
+    identity: ClassVar[str] = "sparse_apgd/1"
     threat_model: L1
     goal: Objective = field(default_factory=lambda: Untargeted(CrossEntropy()))
     steps: int = 100

@@ -6,6 +6,7 @@ Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -32,6 +33,7 @@ class Square(Search):
         share: p, of the image that the first windows cover.
     """
 
+    identity: ClassVar[str] = "square/1"
     queries: int = 5000
     share: float = 0.8
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -22,6 +22,8 @@ class Step(Protocol):
 class Steepest:
     """In the region's own geometry: the sign under L∞, the gradient's direction under L2."""
 
+    identity: ClassVar[str] = "steepest/1"
+
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Ask the region."""
         return quest.region.ascend(quest.params.detach(), gradient, length)
@@ -31,6 +33,8 @@ class Steepest:
 class Sign:
     """Every number of the params by the same amount, whatever the geometry."""
 
+    identity: ClassVar[str] = "sign/1"
+
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the sign of the gradient."""
         return _moved(quest, gradient.sign(), length)
@@ -39,6 +43,8 @@ class Sign:
 @dataclass(frozen=True)
 class Normalised:
     """Along the gradient, one L2 length of the params for all examples, whatever the geometry."""
+
+    identity: ClassVar[str] = "normalised/1"
 
     def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the gradient at unit length."""
@@ -55,6 +61,7 @@ class Adam:
         epsilon: added to the root of the latter.
     """
 
+    identity: ClassVar[str] = "adam/1"
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -92,6 +99,8 @@ class Schedule(Protocol):
 class Constant:
     """All steps alike."""
 
+    identity: ClassVar[str] = "constant/1"
+
     def __call__(self, index: int, steps: int) -> float:
         """1."""
         return 1.0
@@ -105,6 +114,7 @@ class Geometric:
         end: where the step after the last would be.
     """
 
+    identity: ClassVar[str] = "geometric/1"
     end: float = 0.1
 
     def __post_init__(self) -> None:

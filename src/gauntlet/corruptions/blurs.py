@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class DefocusBlur:
         softness: standard deviation of the Gaussian that the disk itself is blurred with.
     """
 
+    identity: ClassVar[str] = "defocus_blur/1"
     radius: float
     softness: float
 
@@ -53,6 +55,7 @@ class GlassBlur:
         passes: how often.
     """
 
+    identity: ClassVar[str] = "glass_blur/1"
     std: float
     reach: int
     passes: int
@@ -95,6 +98,7 @@ class MotionBlur:
         std: of the kernel.
     """
 
+    identity: ClassVar[str] = "motion_blur/1"
     radius: int
     std: float
 
@@ -112,6 +116,7 @@ class ZoomBlur:
         step: between two factors.
     """
 
+    identity: ClassVar[str] = "zoom_blur/1"
     stop: float
     step: float
 

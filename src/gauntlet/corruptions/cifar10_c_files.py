@@ -33,6 +33,7 @@ class CIFAR10C:
         UserError: a file is missing, damaged, or not what it should be.
     """
 
+    identity: ClassVar[str] = "cifar10_c/1"
     folder: str
     name: ClassVar[str] = "CIFAR-10-C"
 

@@ -36,6 +36,7 @@ class GeneratedCorruption(Transform):
         jpeg: quality at which the corrupted picture is saved, as those of ImageNet-C were (85); None for not at all.
     """
 
+    identity: ClassVar[str] = "generated_corruption/1"
     type: str
     severity: int
     operation: Operation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class Contrast:
         factor: of the distance from it that is left.
     """
 
+    identity: ClassVar[str] = "contrast/1"
     factor: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -43,6 +45,7 @@ class ElasticTransform:
         jitter: how far each of the three points of the affine map may move either way, in pixels.
     """
 
+    identity: ClassVar[str] = "elastic_transform/1"
     strength: float
     smoothness: float
     jitter: float
@@ -94,6 +97,7 @@ class Pixelate:
         scale: of the small picture's sides.
     """
 
+    identity: ClassVar[str] = "pixelate/1"
     scale: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -114,6 +118,7 @@ class JPEGCompression:
         quality: from 1 to 95.
     """
 
+    identity: ClassVar[str] = "jpeg_compression/1"
     quality: int
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ class Frost:
         UserError: the folder has only some of them.
     """
 
+    identity: ClassVar[str] = "frost/1"
     keep: float
     ice: float
     every: int

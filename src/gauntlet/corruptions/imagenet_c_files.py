@@ -35,6 +35,7 @@ class ImageNetC:
         UserError: none of the types is there, or one is incomplete.
     """
 
+    identity: ClassVar[str] = "imagenet_c/1"
     folder: str
     types: Sequence[str] = field(init=False)
     name: ClassVar[str] = "ImageNet-C"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class GaussianNoise:
         std: of the noise, in [0, 1] pixel units.
     """
 
+    identity: ClassVar[str] = "gaussian_noise/1"
     std: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -39,6 +41,7 @@ class ShotNoise:
         photons: that a white pixel sends.
     """
 
+    identity: ClassVar[str] = "shot_noise/1"
     photons: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -67,6 +70,7 @@ class ImpulseNoise:
         share: of the values that become 0 or 1, with equal chances.
     """
 
+    identity: ClassVar[str] = "impulse_noise/1"
     share: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:

@@ -51,6 +51,7 @@ class StoredCorruption(Transform):
         files: where they are looked up.
     """
 
+    identity: ClassVar[str] = "stored_corruption/1"
     type: str
     severity: int
     files: Collection = field(metadata=PLACE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class Snow:
         keep: share of the picture that is not whitened.
     """
 
+    identity: ClassVar[str] = "snow/1"
     mean: float
     std: float
     zoom: float
@@ -53,6 +55,7 @@ class Fog:
         decay: of its finer structure; the larger, the smoother.
     """
 
+    identity: ClassVar[str] = "fog/1"
     amount: float
     decay: float
 
@@ -73,6 +76,7 @@ class Brightness:
         added: to V, in [0, 1] pixel units.
     """
 
+    identity: ClassVar[str] = "brightness/1"
     added: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:

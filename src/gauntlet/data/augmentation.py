@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -65,6 +65,7 @@ class RandomCrop:
         padding: width of the margin in pixels.
     """
 
+    identity: ClassVar[str] = "random_crop/1"
     padding: int = 4
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -85,6 +86,7 @@ class RandomFlip:
         chance: how often.
     """
 
+    identity: ClassVar[str] = "random_flip/1"
     chance: float = 0.5
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -101,6 +103,7 @@ class RandomRotation:
         degrees: largest angle either way.
     """
 
+    identity: ClassVar[str] = "random_rotation/1"
     degrees: float = 2.0
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
@@ -138,6 +141,7 @@ class ColourJitter:
         brightness, contrast, saturation: j of each.
     """
 
+    identity: ClassVar[str] = "colour_jitter/1"
     brightness: float
     contrast: float
     saturation: float
@@ -200,6 +204,7 @@ class PCALighting:
         std: of the weight of each component, in units of its eigenvalue.
     """
 
+    identity: ClassVar[str] = "pca_lighting/1"
     std: float = 0.05
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:

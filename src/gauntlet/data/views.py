@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from PIL.Image import Image
 from torchvision.transforms.v2 import functional as tv
@@ -33,6 +33,7 @@ class CentreCrop:
         resize: of the shorter side.
     """
 
+    identity: ClassVar[str] = "centre_crop/1"
     size: int = 224
     resize: int = 256
 
@@ -66,6 +67,7 @@ class RandomResizedCrop:
         ratio: smallest and largest width / height.
     """
 
+    identity: ClassVar[str] = "random_resized_crop/1"
     size: int = 224
     scale: Sequence[float] = (0.08, 1.0)
     ratio: Sequence[float] = (3 / 4, 4 / 3)

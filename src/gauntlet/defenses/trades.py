@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -60,6 +60,8 @@ class Unlike(Goal):
 class OtherPredictions:
     """The objective of TRADES' inner search."""
 
+    identity: ClassVar[str] = "other_predictions/1"
+
     def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
         return Unlike(labels, torch.zeros(len(labels), 0, device=labels.device))
@@ -75,6 +77,7 @@ class NearbyPGD(PGD):
             the bound; what falls outside the region is projected.
     """
 
+    identity: ClassVar[str] = "nearby_pgd/1"
     spread: float = 0.001
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ weight · max ‖h(x₁) − h(x₂)‖₂ over two points of the source region;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ class Apart(Goal):
 @dataclass(frozen=True)
 class TwoPoints:
     """The objective of the search for the variation; any search of ours can climb it."""
+
+    identity: ClassVar[str] = "two_points/1"
 
     def of(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[2N]` labels."""

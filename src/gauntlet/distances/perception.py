@@ -43,6 +43,7 @@ def apart(embedding: Embedding, other: Embedding) -> Tensor:
 class Perception:
     """The distance seen by one tapped network, as it is: nothing is frozen or moved."""
 
+    identity: ClassVar[str] = "feature_distance/1"
     network: nn.Module
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ class LPIPS(Perception):
         network: tapped; put in eval mode and frozen.
     """
 
+    identity: ClassVar[str] = "lpips/1"
     name: ClassVar[str] = "lpips"
 
     def __post_init__(self) -> None:
@@ -101,6 +103,7 @@ class LPIPS(Perception):
 class SelfLPIPS:
     """The distance seen by the classifier under attack, whose weights change as it learns (PAT-self)."""
 
+    identity: ClassVar[str] = "lpips_self/1"
     name: ClassVar[str] = "lpips_self"
 
     def of(self, classifier: nn.Module | None) -> Perception:

@@ -19,6 +19,7 @@ _C1, _C2 = 0.01**2, 0.03**2  # for images in [0, 1]
 class L2(Perception):
     """‖x − x'‖₂ over all pixels of an image, in [0, 1] pixel units: the distance whose φ(x) is x."""
 
+    identity: ClassVar[str] = "l2_distance/1"
     network: nn.Module = field(default_factory=nn.Identity, init=False)
     name: ClassVar[str] = "l2"
 
@@ -38,6 +39,7 @@ class L2(Perception):
 class Linf:
     """The largest change of any pixel, in [0, 1] pixel units."""
 
+    identity: ClassVar[str] = "linf_distance/1"
     name: ClassVar[str] = "linf"
 
     def __call__(self, images: Tensor, others: Tensor) -> Tensor:
@@ -57,6 +59,7 @@ class SSIM:
     window of 11×11 pixels with σ = 1.5, C₁ = 0.01² and C₂ = 0.03²; black around the image; the mean over an image.
     """
 
+    identity: ClassVar[str] = "ssim/1"
     name: ClassVar[str] = "ssim"
 
     def __call__(self, images: Tensor, others: Tensor) -> Tensor:

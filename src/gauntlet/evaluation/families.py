@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from gauntlet.class_identity import class_identity
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.identity import describe, digest, weights_of
 from gauntlet.threats import ThreatModel
@@ -58,7 +59,7 @@ def _without_bounds(thing: Any, bounds: list[float]) -> Any:
         return [_without_bounds(value, bounds) for value in thing]
     if not is_dataclass(thing) or isinstance(thing, type):
         return describe(thing)
-    kept: dict[str, Any] = {"class": f"{type(thing).__module__}.{type(thing).__qualname__}"}
+    kept: dict[str, Any] = {"class": class_identity(type(thing))}
     for field in (field for field in fields(thing) if field.compare):
         value = getattr(thing, field.name)
         if field.name == "bound":

@@ -13,7 +13,7 @@ from gauntlet.evaluation.runner import GridRunner, Progress
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite, Entry
 from gauntlet.evaluation.verification import Subject
-from gauntlet.identity import describe, digest, weights_of
+from gauntlet.identity import describe, digest, stream_of_identity, weights_of
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, mix
 
@@ -66,7 +66,7 @@ class Grid:
     def full_folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
         """Where they belong if every entry is run on every example."""
         common: dict[str, Any] = {
-            "classifier": describe(subject.classifier),
+            "classifier": subject.description,
             "reference": None
             if subject.reference is None
             else [describe(subject.reference), weights_of(subject.reference)],
@@ -108,8 +108,7 @@ class Grid:
 
     def noise(self, entry: Entry, batch: Batch) -> Noise:
         """The random numbers of an entry for each example: from (seed, entry, example id)."""
-        stream = int(digest(measured_by(entry)["entry"])[:15], 16)
-        return Noise(mix(self.seed, stream, batch.ids))
+        return Noise(mix(self.seed, stream_of_identity(measured_by(entry)["entry"]), batch.ids))
 
 
 def measured_by(entry: Entry) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gauntlet.evaluation.room import Room
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import device_of
 from gauntlet.goals import Untargeted
-from gauntlet.identity import describe, digest
+from gauntlet.identity import stream_of
 from gauntlet.losses import margin
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact, frozen
@@ -53,7 +53,7 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
         found += _tried(lambda: _unbounded(classifier, images, labels, mix(seed, ids)), "unbounded", None)
         for name, attack in suite.bounded.items():
             if attack.threat_model.bound:
-                seeds = mix(seed, int(digest(describe(attack))[:15], 16), ids)
+                seeds = mix(seed, stream_of(attack), ids)
                 checks = _Checks(classifier, name, attack, batch, seeds)
                 for check in (checks.gradients, checks.noise, checks.bound, checks.converged):
                     found += _tried(check, check.__name__, name)

@@ -12,14 +12,14 @@ from torch import Tensor
 from gauntlet.certificates import Certificate
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed
-from gauntlet.evaluation.grid import Grid, measured_by
+from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.probe import altered
 from gauntlet.evaluation.run import Measured
 from gauntlet.evaluation.soundness import Soundness, disagreements, within_radius
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import Subject, device_of, images_of, measure_chunk
-from gauntlet.identity import digest
+from gauntlet.identity import stream_of
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact
@@ -181,8 +181,7 @@ class _Check:
         except ValueError:
             return None
         batch = self._examples(ids).to(device_of(self.subject.classifier))
-        stream = int(digest(measured_by(attack)["entry"])[:15], 16)
-        noise = Noise(mix(_FRESH, self.grid.seed, stream, batch.ids))
+        noise = Noise(mix(_FRESH, self.grid.seed, stream_of(attack), batch.ids))
         try:
             images = images_of(attack, self.subject.classifier, batch, noise)
         except AttackFailed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -50,6 +51,11 @@ class Subject:
     reference: LPIPS | None = None
     calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
     room: Room = field(default_factory=Room)
+
+    @cached_property
+    def description(self) -> Any:
+        """The classifier's part of an identity, taken once: a forward may count itself in a public attribute."""
+        return describe(self.classifier)
 
 
 class Chunk(NamedTuple):

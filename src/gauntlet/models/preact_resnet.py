@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -48,6 +49,8 @@ def preact_resnet18(
 
 class _Block(nn.Module):
     """x + F(x), activated before each convolution; a projection sees the activated x, and so does a plain shortcut."""
+
+    identity: ClassVar[str] = "preact_block/1"
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

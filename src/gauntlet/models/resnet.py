@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torchvision.models
 from torch import Tensor, nn
@@ -130,6 +131,8 @@ def _stage(inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential
 
 class _Widened(nn.Module):
     """Option A of He et al. §3.3: every second position, and channels of zeros on both sides."""
+
+    identity: ClassVar[str] = "widened_shortcut/1"
 
     def __init__(self, zeros: int) -> None:
         super().__init__()

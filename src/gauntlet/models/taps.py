@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Tapped(Protocol):
 class Normalise(nn.Module):
     """(images − mean) / std per channel, inside the classifier: nothing outside ever normalises."""
 
+    identity: ClassVar[str] = "normalise/1"
     mean: Tensor
     std: Tensor
 
@@ -54,6 +55,8 @@ class Classifier(nn.Module):
         network: to logits `[N, K]`; its own names stay as they are, behind `network.`.
     """
 
+    identity: ClassVar[str] = "classifier/1"
+
     def __init__(self, normalise: nn.Module, network: nn.Module) -> None:
         super().__init__()
         self.normalise, self.network = normalise, network
@@ -78,6 +81,8 @@ class TappedClassifier(Classifier):
     Raises:
         ValueError: there is no such submodule.
     """
+
+    identity: ClassVar[str] = "tapped_classifier/1"
 
     def __init__(self, normalise: nn.Module, network: nn.Module, taps: Sequence[str]) -> None:
         super().__init__(normalise, network)
@@ -107,19 +112,8 @@ class TappedClassifier(Classifier):
             return self._ear.maps(), logits
 
     def extra_repr(self) -> str:
-        """The taps: two classifiers of other taps are two architectures."""
+        """The taps."""
         return f"taps={list(self.taps)}"
-
-    def __repr__(self) -> str:
-        """The architecture, of which working in place is no part."""
-        parts = _in_place(self.network)
-        try:
-            for part in parts:
-                part.inplace = False
-            return super().__repr__()
-        finally:
-            for part in parts:
-                part.inplace = True
 
 
 def classifier(network: nn.Module, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()) -> Classifier:

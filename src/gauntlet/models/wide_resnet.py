@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -56,6 +57,8 @@ def wide_resnet(
 
 class _Block(nn.Module):
     """x + F(x), activated before each convolution; a projection sees the activated x."""
+
+    identity: ClassVar[str] = "wide_block/1"
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Family(NamedTuple):
 
     threat_model: str
     algorithm: str
-    """The name of its class."""
+    """The name that its class declares, without the version; that of the class where it declares none."""
     rest: str
     """A digest of everything but the bounds."""
 
@@ -70,7 +71,7 @@ def _points(run: Run) -> Iterator[tuple[Family, Point]]:
 
 
 def _family(threat_model: str, identity: Mapping[str, Any]) -> Family:
-    algorithm = str(identity["entry"].get("class", "")).rpartition(".")[2]
+    algorithm = re.split("[/@]", str(identity["entry"].get("class", "")))[0]
     return Family(threat_model, algorithm, digest([_without_bounds(identity["entry"]), identity.get("weights")]))
 
 

@@ -28,6 +28,7 @@ class AnyOf:
         members: threat models; a mapping, as a YAML holds it, in its order.
     """
 
+    identity: ClassVar[str] = "any_of/1"
     members: Sequence[SearchableThreatModel] | Mapping[str, SearchableThreatModel]
     unit: ClassVar[str] = UNIT
 

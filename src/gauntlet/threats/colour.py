@@ -39,6 +39,7 @@ class ColourSpace(Protocol):
 class RGB:
     """The image's own channels, any number of them."""
 
+    identity: ClassVar[str] = "rgb/1"
     name: ClassVar[str] = "rgb"
 
     def check(self, channels: int) -> None:
@@ -75,6 +76,7 @@ _DARK = 1e-7  # below it a colour counts as black, and black as gray
 class LUV:
     """CIE LUV of sRGB images, in the unit of Laidlaw and Feizi 2019: (L / 100, (u + 100) / 200, (v + 100) / 200)."""
 
+    identity: ClassVar[str] = "luv/1"
     name: ClassVar[str] = "luv"
 
     def check(self, channels: int) -> None:

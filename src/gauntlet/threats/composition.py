@@ -28,6 +28,7 @@ class Composition:
         parts: threat models in the order in which they act; a mapping, as a YAML holds it, in its order.
     """
 
+    identity: ClassVar[str] = "composition/1"
     parts: Sequence[SearchableThreatModel] | Mapping[str, SearchableThreatModel]
     unit: ClassVar[str] = UNIT
 

@@ -33,6 +33,7 @@ class StAdv:
             0; restarts need more, or all of them are the same.
     """
 
+    identity: ClassVar[str] = "stadv/1"
     bound: float
     smoothness: float = field(default=0.0025, compare=False)  # both guide a search; the set of images is the same
     spread: float = field(default=0.0, compare=False)

@@ -137,6 +137,7 @@ class AdversarialJPEG:
             CIFAR-10, 0.5 on ImageNet in Laidlaw et al. 2021's code.
     """
 
+    identity: ClassVar[str] = "jpeg/1"
     bound: float
     name: ClassVar[str] = "jpeg"
     unit: ClassVar[str] = "half quantisation steps"

@@ -67,6 +67,7 @@ class L1:
         bound: the sum of all |changes|, in [0, 1] pixel units over the whole image (12 on CIFAR-10, never 3060).
     """
 
+    identity: ClassVar[str] = "l1/1"
     bound: float
     name: ClassVar[str] = "l1"
     unit: ClassVar[str] = "L1"

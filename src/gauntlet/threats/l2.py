@@ -41,6 +41,7 @@ class L2:
         bound: largest length of the change, in [0, 1] pixel units over the whole image (1.0 on CIFAR-10, never 255).
     """
 
+    identity: ClassVar[str] = "l2/1"
     bound: float
     name: ClassVar[str] = "l2"
     unit: ClassVar[str] = "L2"

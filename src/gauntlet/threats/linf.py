@@ -21,6 +21,7 @@ class Linf:
         bound: largest change of any pixel, in [0, 1] pixel units (8/255, never 8).
     """
 
+    identity: ClassVar[str] = "linf/1"
     bound: float
     name: ClassVar[str] = "linf"
     unit: ClassVar[str] = "L∞"

@@ -31,6 +31,7 @@ class NeuralPerceptual:
         bound: in units of d; the paper evaluates at 0.5.
     """
 
+    identity: ClassVar[str] = "neural_perceptual/1"
     distance: PerceptualDistance
     bound: float
     name: ClassVar[str] = "perceptual"

@@ -32,6 +32,7 @@ class ChangedPixels:
             A share means the same on images of every size.
     """
 
+    identity: ClassVar[str] = "changed_pixels/1"
     bound: float
     name: ClassVar[str] = "pixels"
     unit: ClassVar[str] = "share of the pixels"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class ReColorAdv:
             0; restarts need more, or all of them are the same.
     """
 
+    identity: ClassVar[str] = "recoloradv/1"
     bound: float
     space: ColourSpace = field(default_factory=LUV)
     resolution: Sequence[int] = (16, 32, 32)

@@ -17,6 +17,7 @@ from gauntlet.threats.region import Region
 class Unchanged:
     """T(x) = {x}."""
 
+    identity: ClassVar[str] = "unchanged/1"
     name: ClassVar[str] = "clean"
     bound: ClassVar[float] = 0.0
     unit: ClassVar[str] = ""
