@@ -9,6 +9,7 @@ from rich.table import Table
 
 from gauntlet.evaluation import AttackSuite, Grid, Subject
 from gauntlet.evaluation.cost import Cost, cost_of
+from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.verification import device_of
 from gauntlet.launch.display import duration
 from gauntlet.launch.folder import RunFolder
@@ -17,6 +18,7 @@ from gauntlet.launch.gauntlet import say_first
 
 def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
     """Show the plan of an evaluation, with passes, time and disk measured on a few examples."""
+    subject = recognised(subject, folder.records, keep=False)
     chunks = grid.chunks(subject)
     places = grid.folders(subject, suite, folder.records)
     say_first(subject, grid, folder, places)

@@ -34,6 +34,7 @@ from gauntlet.evaluation import (
     write_flags,
 )
 from gauntlet.evaluation.families import family_of
+from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.plan import find_plan
 from gauntlet.evaluation.soundness_check import check_soundness
 from gauntlet.identity import describe
@@ -106,6 +107,7 @@ def run_gauntlet(
     """
     start = time.monotonic()
     name = at_share(name + grid.mode.suffix, share)
+    subject = recognised(subject, folder.records)
     places = grid.folders(subject, suite, folder.records)
     plan = make_plan(folder, suite, grid, subject, places, None if share == 1 else share)
     known = find_plan(folder.path, name)
