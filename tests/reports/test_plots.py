@@ -82,7 +82,7 @@ def test_distances_are_of_images_that_fool_it(run):
 def test_attacks_that_differ_in_the_bound_alone_make_a_curve_across_suites(run, folder):
     add_bounds(folder, "linf", {0.5: first(10, 7), 2: first(10, 1)})
     ((family, points),) = families(read_run(folder, "paper")).items()
-    assert (family.threat_model, family.algorithm) == ("linf", "PGD")
+    assert (family.threat_model, family.algorithm) == ("linf", "pgd")
     assert [(round(255 * point.bound), point.accuracy.value) for point in points] == [
         (0, 0.9), (4, 0.7), (8, 0.5), (16, 0.1)
     ]  # fmt: skip
