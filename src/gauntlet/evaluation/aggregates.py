@@ -36,6 +36,8 @@ class Union:
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
         """Raise ValueError for members that are not there, prove something, or promise nothing."""
+        if not self.members:
+            raise ValueError(f"{name} has no members: name some of {sorted(entries)}, or leave {name} out")
         _check_names(name, self.members, entries)
         for member in self.members:
             kind = entries[member].kind
@@ -50,10 +52,18 @@ class Union:
                     f" projection"
                 )
             if (kind is Kind.MINIMUM_DISTANCE) != (member in self.bounds):
-                what = "needs its bound" if kind is Kind.MINIMUM_DISTANCE else "has a bound of its own"
-                raise ValueError(f"{name}: {member} {what}: bounds={{{member}: <bound>}} is for minimum distances")
+                raise ValueError(
+                    f"{name}: {member} is a minimum-distance attack: say at which bound with bounds={{{member}: <bound>}}"
+                    if kind is Kind.MINIMUM_DISTANCE
+                    else f"{name}: {member} is no minimum-distance attack: leave it out of bounds"
+                )
         if strange := sorted(self.bounds.keys() - set(self.members)):
-            raise ValueError(f"{name} has bounds of {strange}, which are no members of it: expected {self.members}")
+            raise ValueError(
+                f"{name} has bounds of {strange}, which are no members of it: expected {list(self.members)}"
+            )
+        for member, bound in self.bounds.items():
+            if not 0 <= bound < float("inf"):
+                raise ValueError(f"{name}: bound {bound} of {member}: expected a finite number, at least 0")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
         """The members at their bounds."""

@@ -17,6 +17,7 @@ from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.store import as_parquet
 from gauntlet.evaluation.suite import Entry
 from gauntlet.evaluation.verification import Subject, device_of, measure_chunk
+from gauntlet.kinds import Kind
 from gauntlet.models import Tapped
 from gauntlet.scopes import evaluating, exact
 
@@ -59,7 +60,8 @@ def cost_of(subject: Subject, entry: Entry, grid: Grid) -> Cost:
     per = len(few.labels)
     foreign = sum(other.forwards for other in others) / per
     disk = empty + frame.estimated_size() / len(frame) * size
-    return Cost(own.forwards / per - 2, own.backwards / per, foreign, seconds, disk)
+    checks = 1 if entry.kind is Kind.CERTIFICATE else 2  # the clean image, and the one that came back
+    return Cost(own.forwards / per - checks, own.backwards / per, foreign, seconds, disk)
 
 
 def _timed(subject: Subject, entry: Entry, batch: Batch, grid: Grid) -> tuple[pl.DataFrame, float]:

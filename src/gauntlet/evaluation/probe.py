@@ -39,21 +39,19 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
     """
     device = device_of(classifier)
     batch = batch.to(device)
-    images, labels, ids, _ = batch
     with exact(), evaluating(classifier):
-        found = [_same_twice(classifier, images), _logits(classifier, images)]
+        found = [_same_twice(classifier, batch.images), _logits(classifier, batch.images)]
         if not found[0].raised:
-            found += [_same_alone(classifier, images)]
+            found += [_same_alone(classifier, batch.images)]
         with torch.no_grad():
-            right = classifier(images).argmax(1) == labels
+            right = classifier(batch.images).argmax(1) == batch.labels
         batch = batch.rows(right)
-        images, labels, ids, _ = batch
-        if not len(images):
+        if not len(batch.labels):
             return found
-        found += _tried(lambda: _unbounded(classifier, images, labels, mix(seed, ids)), "unbounded", None)
+        found += _tried(lambda: _unbounded(classifier, batch, mix(seed, batch.ids)), "unbounded", None)
         for name, attack in suite.bounded.items():
             if attack.threat_model.bound:
-                seeds = mix(seed, stream_of(attack), ids)
+                seeds = mix(seed, stream_of(attack), batch.ids)
                 checks = _Checks(classifier, name, attack, batch, seeds)
                 for check in (checks.gradients, checks.noise, checks.bound, checks.converged):
                     found += _tried(check, check.__name__, name)
@@ -92,10 +90,10 @@ def _logits(classifier: nn.Module, images: Tensor) -> Flag:
     return Flag("logits", None, share(probabilities), 0.5, why)
 
 
-def _unbounded(classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Tensor) -> Iterator[Flag]:
+def _unbounded(classifier: nn.Module, batch: Batch, seeds: Tensor) -> Iterator[Flag]:
     why = "share of examples still right under PGD that may show any image at all: attacks cannot climb this classifier"
     anything = PGD(threat_model=Linf(1.0), steps=100, step_size=0.05, restarts=3)
-    yield Flag("unbounded", None, share(_lead(classifier, anything, images, labels, seeds) > 0), 0.0, why)
+    yield Flag("unbounded", None, share(_lead(classifier, anything, batch, seeds) > 0), 0.0, why)
 
 
 class _Checks:
@@ -175,19 +173,19 @@ class _Checks:
     def _lead(self, attack: Attack) -> Tensor:
         """The label's lead on what comes back, `[n]`; that of the attack as it is, is computed once."""
         if attack is not self.attack:
-            return _lead(self.classifier, attack, self.images, self.labels, self.seeds)
+            return _lead(self.classifier, attack, self.batch, self.seeds)
         if self._found is None:
-            self._found = _lead(self.classifier, attack, self.images, self.labels, self.seeds)
+            self._found = _lead(self.classifier, attack, self.batch, self.seeds)
         return self._found
 
 
-def _lead(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
+def _lead(classifier: nn.Module, attack: Attack, batch: Batch, seeds: Tensor) -> Tensor:
     def measure(rows: slice) -> Tensor:
-        found = attack(classifier, images[rows], labels[rows], seeds=seeds[rows]).images
+        found = attack.run(classifier, batch.rows(rows), Noise(seeds[rows])).images
         with torch.no_grad():
-            return margin(classifier(found).float(), labels[rows])
+            return margin(classifier(found).float(), batch.labels[rows])
 
-    return torch.cat(Room().fitted("the attack", len(labels), measure))
+    return torch.cat(Room().fitted("the attack", len(batch.labels), measure))
 
 
 def scaled(thing: Any, field: str, factor: int) -> Any:

@@ -73,8 +73,9 @@ class RecordFolder:
             yield False
             return
         try:
-            for scrap in self.path.glob(f".{self._file(chunk).name}.*"):  # of one that died while writing
-                scrap.unlink(missing_ok=True)
+            for file in (self._file(chunk), self._images(chunk)):
+                for scrap in self.path.glob(f".{file.name}.*"):  # of one that died while writing
+                    scrap.unlink(missing_ok=True)
             yield True
         finally:
             if self.has(chunk):  # whoever still waits for this lock looks first whether the chunk is done
