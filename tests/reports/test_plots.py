@@ -49,7 +49,7 @@ def test_the_union_builds_up_attack_by_attack(run):
         ("clean", 0.9, 0.9), ("linf", 0.5, 0.5), ("l2", 0.5, 0.4)
     ]  # fmt: skip
     assert "clean 90.0 %; linf 50.0 %; l2 40.0 %" in described(build_up_plot(run, "a"))
-    assert build_up(run)[-1].together == run.row.cells["union"].value
+    assert build_up(run)[-1].together == run.cells["union"].value
 
 
 def test_overlaps_are_those_of_the_records(run):
