@@ -141,6 +141,7 @@ def make_run(
     distances=None,
     radii=None,
     aggregates=None,
+    bounds=None,
     name="normal/small_resnet/seed0",
     trained_on=(),
     suite="paper",
@@ -155,6 +156,7 @@ def make_run(
         distances: by minimum-distance attack, its `Distances`.
         radii: by certificate, its `Radii`.
         aggregates: by name, beside the union of table 2 and the unseen mean.
+        bounds: by attack, where they are not those of table 2.
         name: defense/model/seed.
         trained_on: names of threat models.
         suite: its name.
@@ -164,9 +166,9 @@ def make_run(
     folder, checkpoint = Path(folder), (name.encode().hex() * 3)[:64]
     frames, entries = {}, {}
     for number, (entry, answer) in enumerate(correct.items()):
-        kind = Kind.TRANSFORM if entry in TRANSFORMS else Kind.ATTACK
+        kind, (threat_model, bound) = Kind.TRANSFORM if entry in TRANSFORMS else Kind.ATTACK, ATTACKS[entry]
         frames[entry] = records(answer, correct["clean"], number, kind)
-        entries[entry] = _planned(kind, *ATTACKS[entry])
+        entries[entry] = _planned(kind, threat_model, (bounds or {}).get(entry, bound))
     for number, (entry, found) in enumerate((distances or {}).items()):
         frames[entry] = distance_records(found, 100 + number)
         entries[entry] = _planned(Kind.MINIMUM_DISTANCE, found.threat_model, found.bound)
