@@ -25,13 +25,22 @@ _NOT_TRAINING = {
     "evaluation",
     "mode",
     "logger",
-    "callbacks",
+    "callbacks",  # but for those that do more than look on
     "outputs",
     "folder",
     "restart",
     "allow",
 }
 """Keys that do not change what training computes: a run folder is shared by all their values."""
+
+_LOOKING_ON = {
+    "gauntlet": {"EpochLines", "KeepResumable", "Speed", "TrainingPictures", "progress"},
+    "lightning": {
+        *("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "OnExceptionCheckpoint"),
+        *("ProgressBar", "RichModelSummary", "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar"),
+    },
+}
+"""Callbacks by package that are known to leave training alone. Any other belongs to what training depends on."""
 
 WAYS_TO_DATA = ("root", "workers")
 """Keys of `dataset` that say where it lies and how it is read. What it is, its fingerprint says."""
@@ -58,17 +67,34 @@ def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
         part["dataset"] = _wherever(dataset)
         if isinstance(extra := dataset.get("extra"), Mapping):
             part["dataset"]["extra"] = _wherever(extra)
-    if averaging := {name: node for name, node in (config.get("callbacks") or {}).items() if _averages(node)}:
-        part["callbacks"] = averaging
+    if acting := _acting(config):
+        part["callbacks"] = acting
     return part
 
 
 def regime_of(config: Mapping[str, Any]) -> str:
-    """What made the weights, as a table calls it: `at_linf`, `at_linf+averaged`, `normal+mixed0.7`."""
-    averaged = any(_averages(node) for node in (config.get("callbacks") or {}).values())
+    """What made the weights, as a table calls it: `at_linf`, `at_linf+averaged`, `normal+EarlyStopping+mixed0.7`."""
+    names = ["averaged" if _averages(node) else _class_of(node)[1] for node in _acting(config).values()]
     extra = config["dataset"].get("extra")
-    parts = [config["names"]["defense"], *(["averaged"] if averaged else [])]
+    parts = [config["names"]["defense"], *dict.fromkeys(names)]
     return "+".join([*parts, *([f"mixed{extra['share']}"] if extra else [])])
+
+
+def _acting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of all callbacks but those that are known to look on."""
+    nodes = {name: node for name, node in (config.get("callbacks") or {}).items() if node is not None}
+    return {name: node for name, node in nodes.items() if not _looks_on(node)}
+
+
+def _looks_on(callback: Any) -> bool:
+    package, name = _class_of(callback)
+    return name in _LOOKING_ON.get(package, ())
+
+
+def _class_of(callback: Any) -> tuple[str, str]:
+    """The package and the name of what a node builds."""
+    target = str(callback.get("_target_", "")) if isinstance(callback, Mapping) else str(callback)
+    return target.split(".")[0], target.split(".")[-1]
 
 
 def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,8 +103,9 @@ def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _averages(callback: Any) -> bool:
-    """Whether a callback's node makes other weights of those that were trained; all others only look on."""
-    return isinstance(callback, Mapping) and str(callback.get("_target_", "")).endswith("Averaging")
+    """Whether a callback's node makes an average of the weights that were trained."""
+    package, name = _class_of(callback)
+    return package in _LOOKING_ON and name.endswith("Averaging")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
