@@ -85,7 +85,7 @@ class MetricsCSV(Logger):
     def _read(self) -> dict[int, dict[str, Any]]:
         if not self._file.exists():
             return {}
-        with self._file.open(newline="") as stream:
+        with self._file.open(newline="", encoding="utf-8") as stream:
             return {int(row.pop("step")): {k: v for k, v in row.items() if v} for row in csv.DictReader(stream)}
 
 

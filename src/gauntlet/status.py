@@ -102,7 +102,7 @@ def _seconds_left(rows: Sequence[dict[str, str]], epochs: int) -> float | None:
 def _metrics(file: Path) -> list[dict[str, str]]:
     if not file.exists():
         return []
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8") as stream:
         return [row for row in csv.DictReader(stream) if row.get("epoch")]
 
 

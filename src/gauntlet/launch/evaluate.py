@@ -187,7 +187,7 @@ def _check_data(folder: RunFolder, fingerprint: str) -> None:
 def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> dict[str, Any]:
     trained_on = whole["trained_on"]
     if trained_on is None and home and (home / "card.json").exists():
-        trained_on = json.loads((home / "card.json").read_text())["trained_on"]
+        trained_on = json.loads((home / "card.json").read_bytes())["trained_on"]
     return {
         "name": checkpoint.name,
         "dataset": whole["names"]["dataset"],

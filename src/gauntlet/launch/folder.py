@@ -54,7 +54,7 @@ class RunFolder:
             UserError: there is none, or it is no config.
         """
         try:
-            config = yaml.safe_load((self.path / "config.yaml").read_text())
+            config = yaml.safe_load((self.path / "config.yaml").read_bytes())
         except (OSError, yaml.YAMLError):
             config = None
         if not isinstance(config, dict) or not {"dataset", "model", "names"} <= config.keys():

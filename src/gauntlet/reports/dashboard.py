@@ -38,7 +38,7 @@ def send_evaluation(loggers: Iterable[Logger], folder: Path, suite: str) -> None
     run = read_run(folder, suite)
     content = digest([run.plan, {name: cell and list(cell) for name, cell in run.row.cells.items()}])
     sent = folder / "wandb" / f"{suite}.sent.json"
-    if sent.exists() and json.loads(sent.read_text()) == content:
+    if sent.exists() and json.loads(sent.read_bytes()) == content:
         return
     for logger in boards:
         board = logger.experiment
