@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from gauntlet.corruptions import SEVERITIES, Corruption
 from gauntlet.distances.calibrated import CalibratedLPIPS
@@ -32,6 +30,7 @@ from gauntlet.launch.display import Display
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.ranks import ranks
+from gauntlet.launch.terminal import show
 from gauntlet.reports import details, draw_examples, markdown_table, read_row, run_table
 from gauntlet.reports.corrupted import corruption_markdown, corruption_table
 from gauntlet.reports.curves import at_share, curves_markdown, curves_table, read_curves
@@ -111,10 +110,9 @@ def run_gauntlet(
     if not drawn:
         draw_examples(subject, suite, grid, picture)
     row = read_row(folder.path, name)
-    console = Console(width=None if sys.stdout.isatty() else 120)
     title = f"{row.name} through attack suite {name}"
     corrupted = row.corrupted
-    console.print(corruption_table(corrupted, title, flag_lines(row)) if corrupted else run_table(row, title))
+    show(corruption_table(corrupted, title, flag_lines(row)) if corrupted else run_table(row, title), piped_width=120)
     print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
 
 
@@ -123,8 +121,7 @@ def show_curves(name: str, grid: Grid, folder: RunFolder) -> None:
     rows = read_curves(folder.path, name + grid.mode.suffix)
     if grid.rank or len(rows) < 2:
         return
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(curves_table(rows, f"attack suite {name} at shares of its bounds"))
+    show(curves_table(rows, f"attack suite {name} at shares of its bounds"), piped_width=120)
 
 
 def _check(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
