@@ -38,12 +38,13 @@ WAYS_TO_DATA = ("root", "workers")
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${evaluations:}`; a job's `${gpus:}`."""
+    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${absolute:}`, …; a job's `${gpus:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", folder_of_checkpoint, replace=True)
     OmegaConf.register_new_resolver("gpus", lambda *, _root_: _gpus_per_node(_root_), replace=True)
     OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
+    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(str(path)).expanduser().absolute()), replace=True)
 
 
 def digest_of(config: DictConfig) -> str:
@@ -159,7 +160,7 @@ def folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
 
 def _evaluations(outputs: str | None) -> Path:
     """Where evaluations of foreign files go, and Hydra's note of a sweep."""
-    return Path(outputs or "outputs").absolute() / "evaluate"
+    return Path(outputs or "outputs").expanduser().absolute() / "evaluate"
 
 
 def run_of(checkpoint: Path) -> Path | None:

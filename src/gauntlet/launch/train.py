@@ -37,7 +37,7 @@ from gauntlet.launch.config import check_named_row, check_plain_words, check_roo
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet, write_card
 from gauntlet.launch.instantiate import check_targets, instantiate
-from gauntlet.launch.ranks import check_processes
+from gauntlet.launch.ranks import check_processes, settle_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
@@ -98,6 +98,7 @@ def _leads() -> bool:
 
 
 def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:
+    settle_processes(whole["trainer"].get("devices"), whole["trainer"].get("num_nodes", 1))
     callbacks = [instantiate(node, f"callbacks.{name}") for name, node in (whole["callbacks"] or {}).items()]
     trainer = instantiate(
         whole["trainer"],
