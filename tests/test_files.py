@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from gauntlet.errors import UserError
-from gauntlet.files import beginning, read_json, write_atomically
+from gauntlet.files import beginning, write_atomically
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ def test_any_text_survives_quotes(text):
     assert value_of(f"key={quoted(text)}") == text
 
 
-@pytest.mark.parametrize("text", ["/Ünïcode home/x", os.fsdecode(b"/l\xe4ufe"), 'a"b', "a\\", "a\\\"", "${x}", "\\${x}"])
+PATHS = ["/Ünïcode home/x", os.fsdecode(b"/l\xe4ufe"), 'a"b', "a\\", 'a\\"', "${x}", "\\${x}"]
+
+
+@pytest.mark.parametrize("text", PATHS)
 def test_paths_survive_quotes(text):
     assert value_of(f"key={quoted(text)}") == text
 
@@ -93,7 +96,8 @@ def test_json_is_no_quoting():
 
 def test_a_home_in_a_config_file_is_expanded_too(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    config = OmegaConf.create({"a": {"root": "~/data", "n": 1, "none": None}, "b": ["~/x", "${a.root}", "~x"], "c": "???"})
+    given = {"a": {"root": "~/data", "n": 1, "none": None}, "b": ["~/x", "${a.root}", "~x"], "c": "???"}
+    config = OmegaConf.create(given)
     expand_home(config)
     assert OmegaConf.to_container(config, resolve=True) == {
         "a": {"root": "/home/me/data", "n": 1, "none": None},

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gauntlet.errors import UserError
+from gauntlet.launch.arguments import decoding
 
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _SOURCE = Path(__file__).parents[3] / "conf"  # in a source tree
@@ -105,7 +106,8 @@ def check_plain_words(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}={config[key]}: expected true or false")
     seed = config.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
-        raise UserError(f"seed={seed}: expected an integer of 64 bits")
+        hint = decoding(seed) if isinstance(seed, str) and seed.lstrip("+-").isdecimal() else ""
+        raise UserError(f"seed={seed}: expected an integer of 64 bits{hint}")
     if not re.fullmatch(r"\w[\w.+-]*", suite := str(config["suite"])):
         raise UserError(f"suite={suite}: expected a name for files, of letters, digits, dots, + and -")
     if not isinstance(config["allow"], list):

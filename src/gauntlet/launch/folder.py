@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -171,10 +172,24 @@ def provenance() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """The git revision of the source tree, with a + where it has changes; None for an installed package."""
-    here = Path(__file__).parent
+    """The git revision of the source tree, with a + where it has changes; None for an installed package.
+
+    An environment may lie inside the repository of something else, and GIT_DIR may name any: neither is asked.
+    """
+    tree = Path(__file__).resolve().parents[3]
+    if not (tree / "src" / "gauntlet" / "launch" / Path(__file__).name).exists():
+        return None
     try:
-        command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        top = _git(tree, "rev-parse", "--show-toplevel")
+        if not Path(os.fsdecode(top)).samefile(tree):
+            return None
+        return _git(tree, "describe", "--always", "--abbrev=12", "--dirty=+").decode("ascii", "replace")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(tree: Path, *words: str) -> bytes:
+    """What git says of the repository that a folder lies in, whatever the environment says of another."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", tree, *words]
+    return subprocess.run(command, env=plain, capture_output=True, check=True, timeout=10).stdout.removesuffix(b"\n")

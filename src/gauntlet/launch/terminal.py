@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDEST = 100_000  # columns: no table has as many
-_PLAIN = str.maketrans(dict(zip("–—−×†→≤≥·•‖″′“”‘’", '---x+><>.*|"\'""\'\'', strict=True)) | {"…": "..."})
+_PLAIN = str.maketrans(dict(zip("–—−×†→≤≥·•‖″′“”‘’", "---x+><>.*|\"'\"\"''", strict=True)) | {"…": "..."})
 """Characters of our tables and sentences for streams that cannot show them; as wide as they are, where possible."""
 
 
@@ -103,10 +104,10 @@ def steady_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _steady(stream: TextIO | None) -> Any:
+def _steady(stream: Any) -> Any:
     if isinstance(stream, SteadyStream):
         return stream
-    return SteadyStream(stream or open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  (None: it was closed)
+    return SteadyStream(stream or Path(os.devnull).open("w", encoding="utf-8"))  # None: it was closed
 
 
 def _open_missing_descriptors() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 from gauntlet.evaluation.changes import distance_statistics
 from gauntlet.evaluation.overlap import overlaps
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
+from gauntlet.loggers import Dashboard
 from gauntlet.reports.runs import Run, read_run
 from gauntlet.reports.sheet import make_sheet
 from gauntlet.reports.spreadsheet import numbers
@@ -28,25 +30,28 @@ def send_evaluation(loggers: Iterable[Logger], folder: Path, suite: str) -> None
     """Show what a run came to under a suite on every W&B logger, once for the same numbers.
 
     Args:
-        loggers: others than W&B's are passed over.
+        loggers: others than W&B's are passed over; what W&B itself cannot do is said, and costs nothing.
         folder: of the run.
         suite: it was evaluated under.
     """
-    boards = [logger for logger in loggers if isinstance(logger, WandbLogger)]
-    if not boards:
-        return
+    for logger in loggers:
+        if isinstance(logger, Dashboard):
+            logger.demanded = False  # the run is finished: whatever W&B does now costs it nothing
+            logger.safely(partial(_send, logger, folder, suite))
+
+
+def _send(logger: Dashboard, folder: Path, suite: str) -> None:
     run = read_run(folder, suite)
     content = digest([run.plan, {name: cell and list(cell) for name, cell in run.row.cells.items()}])
     sent = folder / "wandb" / f"{suite}.sent.json"
     if sent.exists() and json.loads(sent.read_bytes()) == content:
         return
-    for logger in boards:
-        board = logger.experiment
-        if getattr(board, "disabled", False):
-            return
-        board.config.update(_identity(run), allow_val_change=True)
-        board.log({f"{suite}/{name}": thing for name, thing in _objects(run).items()})
-        board.summary.update(summary(run))
+    board = logger.experiment
+    if getattr(board, "disabled", False):
+        return
+    board.config.update(_identity(run), allow_val_change=True)
+    board.log({f"{suite}/{name}": thing for name, thing in _objects(run).items()})
+    board.summary.update(summary(run))
     write_atomically(sent, json.dumps(content) + "\n")
 
 
