@@ -63,6 +63,8 @@ def _errors(
         raise UserError(f"baseline={given}: expected {names}, a YAML of errors, a run folder, or a checkpoint of one")
     folder = Path(folder_of_checkpoint(given, config["outputs"]))
     if not (folder / "card.json").exists():
+        folder = Path(folder_of_checkpoint(given, None))  # a run that was evaluated where it lies
+    if not (folder / "card.json").exists():
         raise UserError(
             f"baseline={given} has no records: first evaluate it as this is, with checkpoint={given} and no baseline"
         )

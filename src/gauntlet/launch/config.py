@@ -151,13 +151,22 @@ def check_root(config: Mapping[str, Any]) -> None:
 
 
 def folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
-    """The run folder whose result a checkpoint is; for any other file a folder named after it and its content."""
+    """The run folder whose result a checkpoint is, unless it lies outside of the outputs that were given.
+
+    For any other file a folder in these outputs, named after it and its content.
+    """
     path = Path(checkpoint).absolute()
     home = run_of(path)
-    if home and path in (home, home / "checkpoints" / "final.safetensors"):
+    weights = home / "checkpoints" / "final.safetensors" if home else None
+    if home and path in (home, weights) and (outputs is None or _lies_in(home, outputs)):
         return str(home)
-    content = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
-    return str(_evaluations(outputs) / f"{path.stem}-{content}")
+    file = weights if weights and path == home else path
+    content = hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else "missing"
+    return str(_evaluations(outputs) / f"{(home if file == weights and home else path).stem}-{content}")
+
+
+def _lies_in(folder: Path, outputs: str) -> bool:
+    return folder.resolve().is_relative_to(Path(outputs).expanduser().resolve())
 
 
 def _evaluations(outputs: str | None) -> Path:

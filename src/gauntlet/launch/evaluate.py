@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,14 @@ from gauntlet.launch.gauntlet import (
 )
 from gauntlet.launch.instantiate import check_targets
 from gauntlet.launch.ranks import ranks
-from gauntlet.launch.references import fitted, fitted_before, references, with_references, without_weights
+from gauntlet.launch.references import (
+    fitted,
+    fitted_before,
+    outputs_of,
+    references,
+    with_references,
+    without_weights,
+)
 from gauntlet.loggers import wandb_finished
 from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
@@ -63,7 +69,7 @@ def evaluate(config: DictConfig) -> None:
     here = ranks()
     grid = build_grid(whole["evaluation"], here.rank, here.world)
     calibrated = build_calibrated(whole["evaluation"])
-    known = fitted_before(whole, data) if whole["dry_run"] else fitted(whole, data)
+    known = (fitted_before if whole["dry_run"] else fitted)(whole, data, outputs_of(home))
     suites = {
         share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
         for share in shares(whole["bounds"])
@@ -185,9 +191,10 @@ def _check_data(folder: RunFolder, fingerprint: str) -> None:
 
 
 def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> dict[str, Any]:
-    trained_on = whole["trained_on"]
-    if trained_on is None and home and (home / "card.json").exists():
-        trained_on = json.loads((home / "card.json").read_bytes())["trained_on"]
+    known = read_json(home / "card.json") if home and (home / "card.json").exists() else {}
+    trained_on = known.get("trained_on") if whole["trained_on"] is None else whole["trained_on"]
+    if known.get("checkpoint") == sha and known["model"] == whole["names"]["model"]:  # that run, evaluated elsewhere
+        return known | {"trained_on": trained_on}
     return {
         "name": checkpoint.name,
         "dataset": whole["names"]["dataset"],

@@ -101,7 +101,11 @@ class RunFolder:
             write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
         file = self.path / "provenance.json"
         starts = read_json(file) if file.exists() else []
-        write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
+        try:
+            write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
+        except UserError:
+            if not self.weights.exists():  # a finished run on a read-only disk is only looked at
+                raise
 
     def at_work(self) -> bool:
         """Whether a process is training or evaluating here, on whichever machine shares the file system's locks."""
@@ -121,7 +125,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process group at a time.
+        """One process group at a time; a finished run on a read-only disk, where nothing is trained, has no lock.
 
         A killed process lets go of the folder. Where the file system takes a while to notice, on another node, a job
         that SLURM has started again waits for its former self.
@@ -130,14 +134,16 @@ class RunFolder:
             InUse: another one is at work.
             UserError: the folder cannot be written to.
         """
+        lock = FileLock(self.path / ".lock", timeout=_LEASE if restarted() else _GLANCE)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=_LEASE if restarted() else _GLANCE)
             lock.acquire()
         except Timeout:
             raise InUse(f"{self.path} is in use by another process: wait for it, or choose another seed") from None
         except OSError as error:
-            raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose outputs=<folder>") from None
+            if not self.weights.exists():
+                reason = f"{self.path} cannot be written to ({error.strerror})"
+                raise UserError(f"{reason}: choose outputs=<folder>") from None
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +71,33 @@ def references(config: Any) -> dict[str, Any]:
     return found
 
 
-def fitted(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
+def fitted(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = ()) -> dict[str, Path]:
     """The weights of every reference a config needs, fitted now where they are missing.
 
     Args:
         config: resolved.
         data: its dataset; another one, by fingerprint, has other references.
+        others: output folders beside the config's own that may hold them already.
     """
-    return {name: _fitted(name, node, config, data) for name, node in sorted(references(dict(config)).items())}
+    known = fitted_before(config, data, others)
+    nodes = {name: node for name, node in sorted(references(dict(config)).items()) if name not in known}
+    return known | {name: _fitted(name, node, config, data) for name, node in nodes.items()}
 
 
-def fitted_before(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
-    """The weights of those references a config needs that somebody has fitted already."""
-    names = references(dict(config))
-    places = {name: RunFolder(place_of(config, name.removeprefix(_MARK), data)).weights for name in names}
-    return {name: weights for name, weights in places.items() if weights.exists()}
+def fitted_before(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = ()) -> dict[str, Path]:
+    """The weights of those references a config needs that were fitted already, in its outputs or in others."""
+    found: dict[str, Path] = {}
+    for outputs in (*reversed(others), config["outputs"]):
+        for name in references(dict(config)):
+            place = place_of({**config, "outputs": outputs}, name.removeprefix(_MARK), data)
+            if (weights := RunFolder(place).weights).exists():
+                found[name] = weights
+    return found
+
+
+def outputs_of(run: Path | None) -> list[Path]:
+    """Where the references of a run are, wherever it was moved with its output folder."""
+    return [place for place in run.parents if (place / "references").is_dir()] if run else []
 
 
 def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageData) -> Path:
