@@ -15,7 +15,6 @@ from gauntlet.attacks import (
     Bisection,
     Bracketed,
     CentralDifference,
-    Clean,
     FastLagrangianPerceptualAttack,
     FirstOrderStep,
     LagrangianPerceptualAttack,
@@ -68,7 +67,6 @@ def autoattack(threat_model):
 
 
 ATTACKS = {
-    "clean": Clean(),
     "pgd linf": PGD(threat_model=Linf(8 / 255), steps=4),
     "pgd linf last": PGD(threat_model=Linf(8 / 255), steps=4, iterate=Last()),
     "pgd l2 targeted": PGD(threat_model=L2(0.5), steps=4, goal=RandomTarget()),

@@ -1,5 +1,7 @@
 """Published images are found by example, and what is damaged or incomplete is said in one line."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +136,20 @@ def test_a_damaged_imagenet_c_is_refused_in_one_line(imagenet_c, tmp_path_factor
         file.unlink()
     with pytest.raises(UserError, match="contrast/2 holds no <wnid>"):
         ImageNetC(str(imagenet_c))
+
+
+def test_other_pixels_under_the_same_names_and_sizes_are_another_corruption(imagenet_c, tmp_path_factory):
+    """The identity is what is in the files, not what they are called."""
+    there = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(imagenet_c, there)
+    here = ImageNetC(str(imagenet_c))
+    assert here.content("fog", 2) == ImageNetC(str(there)).content("fog", 2) != here.content("fog", 3)
+    other = tmp_path_factory.mktemp("other") / "copy"
+    shutil.copytree(imagenet_c, other)
+    file = other / "fog" / "2" / "n01" / "b.JPEG"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1  # of the compressed pixels
+    file.write_bytes(content)
+    changed = ImageNetC(str(other))
+    assert changed.content("fog", 2) != here.content("fog", 2)
+    assert changed.content("fog", 1) == here.content("fog", 1)

@@ -258,6 +258,42 @@ REFUSED = {
     "an optimizer's unknown argument": (("defense=normal", "+optimizer.bogus=1"), "bogus"),
     "no epoch": (("defense=normal", "trainer.max_epochs=-1"), "max_epochs"),
     "steps of several batches": (("defense=normal", "+trainer.accumulate_grad_batches=2"), "accumulate"),
+    "a time after which training ends": (("defense=normal", "+trainer.max_time='00:00:01:00'"), "trainer.max_time: tr"),
+    "one batch of training": (("defense=normal", "+trainer.fast_dev_run=true"), "trainer.fast_dev_run: training is"),
+    "a few batches of training": (("defense=normal", "+trainer.limit_train_batches=3"), "trainer.limit_train_batches:"),
+    "Lightning's own order": (("defense=normal", "trainer.use_distributed_sampler=true"), "trainer.use_distributed_s"),
+    "a callback in the trainer": (
+        ("defense=normal", "+trainer.callbacks=[]"),
+        "trainer.callbacks: callbacks are callb",
+    ),
+    "steps of several batches by a callback": (
+        (
+            "defense=normal",
+            "+callbacks.x._target_=lightning.pytorch.callbacks.GradientAccumulationScheduler",
+            "+callbacks.x.scheduling={0:2}",
+        ),
+        "callbacks.x is GradientAccumulationScheduler: a step is a batch: change dataset.recipe.batch_size",
+    ),
+    "an average with a schedule of its own": (
+        (
+            "defense=normal",
+            "+callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAveraging",
+            "+callbacks.x.swa_lrs=0.1",
+        ),
+        "callbacks=averaging",
+    ),
+    "a callback that ends training by the clock": (
+        (
+            "defense=normal",
+            "+callbacks.x._target_=lightning.pytorch.callbacks.Timer",
+            "+callbacks.x.duration='00:00:01:00'",
+        ),
+        "callbacks.x is Timer: where training ends may not depend on the machine",
+    ),
+    "a callback that is none": (
+        ("defense=normal", "+callbacks.x._target_=torch.nn.Flatten"),
+        "callbacks.x is a Flatten: expected a Lightning callback",
+    ),
     "a device that is none": (("defense=normal", "evaluation.device=gpu"), "evaluation.device=gpu"),
     "classes in words": (("defense=normal", "dataset.classes=ten"), "dataset.classes is ten: expected how many"),
     "too few classes": (("defense=normal", "dataset.classes=5"), "run up to 9: write 10"),

@@ -22,7 +22,7 @@ from gauntlet.files import read_json
 from gauntlet.identity import digest
 from gauntlet.kinds import Kind
 
-OF_THE_CHECKPOINT = {"checkpoint", "classifier", "survivors_of"}
+OF_THE_CHECKPOINT = {"checkpoint", "classifier", "measurement", "survivors_of"}
 """Keys of a record's identity that say on which weights it was measured; all the rest is what was measured."""
 MARK = "†"
 

@@ -43,6 +43,7 @@ class Subject:
         reference: the dataset's own perceptual distance, for the column `perceptual`; None leaves it empty.
         calibrated: the distance of the column `lpips`, which stays empty where its weights are missing.
         room: how many examples each entry has memory for.
+        measurement: number of the classifier among those with the same identity; from `recognised`.
     """
 
     classifier: nn.Module
@@ -52,6 +53,7 @@ class Subject:
     reference: LPIPS | None = None
     calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
     room: Room = field(default_factory=Room)
+    measurement: int = 0
 
     @cached_property
     def description(self) -> Any:

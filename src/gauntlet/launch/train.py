@@ -13,7 +13,14 @@ from typing import Any, NoReturn
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+    Timer,
+)
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -38,7 +45,7 @@ from gauntlet.launch.config import check_named_row, check_plain_words, check_roo
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet
 from gauntlet.launch.instantiate import check_targets, instantiate
-from gauntlet.launch.ranks import check_processes
+from gauntlet.launch.ranks import check_processes, settle_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
@@ -100,11 +107,16 @@ def _leads() -> bool:
 
 
 def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:
-    callbacks = [instantiate(node, f"callbacks.{name}") for name, node in (whole["callbacks"] or {}).items()]
+    settle_processes(whole["trainer"].get("devices"), whole["trainer"].get("num_nodes", 1))
+    nodes = {name: node for name, node in (whole["callbacks"] or {}).items() if node is not None}
+    callbacks = {name: instantiate(node, f"callbacks.{name}") for name, node in nodes.items()}
+    _check_callbacks(callbacks)
+    if taken := sorted({"callbacks", "logger", "default_root_dir"} & whole["trainer"].keys()):
+        raise UserError(f"trainer.{taken[0]}: callbacks are callbacks.<name>=…, loggers logger=…, folders outputs=…")
     trainer = instantiate(
         whole["trainer"],
         "trainer",
-        callbacks=callbacks,
+        callbacks=list(callbacks.values()),
         logger=_loggers(whole, folder, digest),
         default_root_dir=folder.path,
     )
@@ -113,7 +125,36 @@ def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Traine
     return trainer
 
 
-_ORDER = {"accumulate_grad_batches": 1, "limit_train_batches": 1.0, "overfit_batches": 0, "max_steps": -1}
+_REFUSED: dict[type, str] = {
+    GradientAccumulationScheduler: "a step is a batch: change dataset.recipe.batch_size instead",
+    StochasticWeightAveraging: "it has a schedule of its own: callbacks=averaging averages weights along training",
+    Timer: "where training ends may not depend on the machine: change dataset.recipe.epochs instead",
+    BatchSizeFinder: "training is a function of its config: say dataset.recipe.batch_size=… instead",
+    LearningRateFinder: "training is a function of its config: say optimizer.lr=… instead",
+}
+"""Callbacks whose runs would not come out the same wherever they are stopped, and what to do instead."""
+
+
+def _check_callbacks(callbacks: Mapping[str, Any]) -> None:
+    """Refuse what is no callback, and what would break the order of examples or the schedule."""
+    for name, callback in callbacks.items():
+        if not isinstance(callback, Callback):
+            raise UserError(f"callbacks.{name} is a {type(callback).__name__}: expected a Lightning callback")
+        for kind, way in _REFUSED.items():
+            if isinstance(callback, kind):
+                raise UserError(f"callbacks.{name} is {type(callback).__name__}: {way}")
+
+
+_ORDER = {
+    "accumulate_grad_batches": 1,
+    "limit_train_batches": 1.0,
+    "overfit_batches": 0,
+    "max_steps": -1,
+    "max_time": None,
+    "fast_dev_run": False,
+    "use_distributed_sampler": False,
+}
+"""Arguments of the trainer, and the value that leaves training whole."""
 
 
 def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
