@@ -132,9 +132,8 @@ def _attack(subject: Subject, attack: Attack, batch: Batch, noise: Noise) -> _Me
     if verified.distance is None:
         return columns | {"size": verified.size}, found.images.cpu()
     unbroken = torch.where(right, torch.inf, 0.0).double()
-    return columns | {
-        "distance": torch.where(right & ~correct, verified.distance.double(), unbroken)
-    }, found.images.cpu()
+    columns["distance"] = torch.where(right & ~correct, verified.distance.double(), unbroken)
+    return columns, found.images.cpu()
 
 
 def _transform(subject: Subject, transform: Transform, batch: Batch, noise: Noise) -> _Measured:
