@@ -40,7 +40,7 @@ def hardened(digits):
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for epoch in range(4):
         for rows in mix(epoch, torch.arange(len(digits.train))).argsort().split(100):
-            images, labels, ids = digits.train[rows]
+            images, labels, ids, _ = digits.train[rows]
             attacked = attack(network, images, labels, seeds=ids).images
             optimizer.zero_grad()
             F.cross_entropy(network.train()(attacked), labels).backward()

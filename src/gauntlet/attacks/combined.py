@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.attacks.attack import Adversarial, Attack
-from gauntlet.checks import check_answers, check_batch, check_labels
+from gauntlet.checks import at_least_float32, check_answers, check_batch, check_labels
 from gauntlet.identity import describe, weights_of
 from gauntlet.losses import margin
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import AnyOf, ThreatModel
@@ -58,7 +59,7 @@ class Sortie:
         """The margin of the labels and where they are predicted, `[n]` each, by a full-precision forward."""
         labels = self._labels[rows]
         with self._looking():
-            logits = self._classifier(images)
+            logits = logits_of(self._classifier, images)
         check_labels(labels, logits.shape[1])
         check_answers(logits.isnan().any(1))
         return margin(logits, labels), logits.argmax(1) == labels
@@ -101,7 +102,7 @@ class Combination(Attack):
     ) -> Adversarial:
         """Attack a batch; as `Search.__call__`."""
         check_batch(images, labels)
-        images, labels = images.detach(), labels.long()
+        images, labels = at_least_float32(images.detach()), labels.long()
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
         sortie = Sortie(self, classifier, images, labels, noise)
         found = sortie.unchanged()

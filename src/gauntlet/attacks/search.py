@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.attacks.iterates import Best
 from gauntlet.attacks.quest import Iterate, Quest
-from gauntlet.checks import check_batch, guard
+from gauntlet.checks import at_least_float32, check_batch, guard
 from gauntlet.folding import Glance, folded
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
@@ -54,7 +54,8 @@ class Search(Attack):
 
         Args:
             classifier: images to logits; left as it was found (mode, parameters, buffers, gradients).
-            images: `[N, C, H, W]`, values in [0, 1]. N may be 0.
+            images: `[N, C, H, W]`, values in [0, 1]. N may be 0. Half precision is too coarse for most bounds: what
+                comes back for such images is float32.
             labels: `[N]`, the true classes.
             seeds: `[N]`, one integer per example. None draws them from the global generator.
 
@@ -64,7 +65,7 @@ class Search(Attack):
             ThreatModelViolation: the search left its region or made NaN, which is a bug in the attack.
         """
         check_batch(images, labels)
-        images, labels = images.detach(), labels.long()
+        images, labels = at_least_float32(images.detach()), labels.long()
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
         # Whoever may leave early does so on a full-precision forward of the very image that is returned.
         precision = exact() if self.iterate.retires else nullcontext()
@@ -108,7 +109,7 @@ class Search(Attack):
             region = self.threat_model.around(image, classifier)
             start = region.start(Noise(noise.seeds[:1])).detach().requires_grad_()
             look = region.look(classifier, start)
-            return [tensor.detach() for tensor in (look.logits, *look.embedding)]
+            return [tensor.detach() for tensor in (look.logits, look.climbed, *look.embedding)]
 
         return glance
 

@@ -17,7 +17,7 @@ from gauntlet.data import Batch
 from gauntlet.evaluation.examination import Subject, device_of, examine
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.outcomes import SCHEMA, as_parquet
-from gauntlet.models import Tapped
+from gauntlet.models import Tapped, features_of, logits_of
 from gauntlet.scopes import evaluating, exact
 
 _PROBE, _TIMES = 2, 2  # examples of a probe; how many times as many the second probe has
@@ -137,7 +137,7 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     ]
     try:
         with evaluating(network):
-            network.features(images) if isinstance(network, Tapped) else network(images)
+            features_of(network, images) if isinstance(network, Tapped) else logits_of(network, images)
     finally:
         for handle in handles:
             handle.remove()

@@ -18,6 +18,7 @@ from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, 
 from gauntlet.evaluation.room import Room, Rows
 from gauntlet.identity import describe, digest
 from gauntlet.losses import margin
+from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating, exact
 from gauntlet.threats.l2 import norm
 
@@ -74,7 +75,7 @@ def _examined(subject: Subject, attack: Attack, batch: Batch, seeds: Tensor) -> 
     with exact(), evaluating(classifier):
         found = attacked(attack, classifier, images, labels, seeds.to(device))
         with torch.no_grad():
-            clean, logits = classifier(images), classifier(found.images)
+            clean, logits = logits_of(classifier, images), logits_of(classifier, found.images)
         if clean.isnan().any() or (logits.isnan() & found.images.isfinite().flatten(1).all(1)[:, None]).any():
             raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
         inside, size = _inside(attack, classifier, images, found)

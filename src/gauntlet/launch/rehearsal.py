@@ -13,6 +13,7 @@ from gauntlet.attacks import Attack
 from gauntlet.corruptions import LookedUp
 from gauntlet.data import Batch
 from gauntlet.errors import UserError, first_line
+from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating
 
 _LENGTHS = ("steps", "queries", "searches", "restarts", "iterations")
@@ -32,7 +33,7 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
         with evaluating(classifier):
             with torch.no_grad():
                 attack.threat_model.around(batch.images, classifier)
-                predictions = classifier(batch.images).argmax(1)
+                predictions = logits_of(classifier, batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
                 short(classifier, batch.images, predictions, seeds=batch.ids)
             if isinstance(attack, LookedUp):  # compares labels, so that predictions cannot stand in for them
