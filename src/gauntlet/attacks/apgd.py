@@ -91,7 +91,7 @@ class APGD(Search):
 
     def _look(self, quest: Quest, first: bool) -> None:
         gain, _ = quest.look()
-        (slope,) = torch.autograd.grad(gain.sum(), quest.params)
+        slope = quest.slope(gain)
         params, gain = quest.params.detach(), gain.detach()
         if first:
             length = torch.full_like(gain, 2.0)

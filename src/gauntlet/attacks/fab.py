@@ -99,7 +99,7 @@ class FAB(Search):
         self._set_out(quest)
         for _ in range(self.steps):
             gain, reached = quest.roam()
-            (slope,) = torch.autograd.grad(gain.sum(), quest.params)
+            slope = quest.slope(gain)
             _note(quest, gain, reached)
             quest.params = self._onto_boundary(quest, gain.detach(), slope)
             quest.retire()

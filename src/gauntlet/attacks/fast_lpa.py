@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import NoProjection, Projection
 from gauntlet.attacks.quest import Quest
@@ -57,7 +55,7 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
             gain, look = quest.look()
             assert look.distance is not None
             climbed = gain - multiplier * (look.distance - region.bound).relu()
-            (gradient,) = torch.autograd.grad(climbed.sum(), quest.params)
+            gradient = quest.slope(climbed)
             embedding = tuple(layer.detach() for layer in look.embedding)
             quest.params = region.advance(quest.params.detach(), gradient, embedding, length, self.probe)
             quest.retire()

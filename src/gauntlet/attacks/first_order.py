@@ -16,6 +16,7 @@ from gauntlet.attacks.jacobian import DoubleBackward, Jacobian, pulled_back
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
 from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.slope import slope
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import Margin
 from gauntlet.threats.l2 import norm, per_image
@@ -66,7 +67,7 @@ class FirstOrderStep(PerceptualSearch):
     def step(self, quest: Quest, share: float) -> None:
         """Look, let go who is done, and move the others by `share` bounds in perceptual distance."""
         gain, look = quest.look()
-        (gradient,) = torch.autograd.grad(gain.sum(), quest.params, retain_graph=True)
+        gradient = slope(gain, quest.params, keep_graph=True)
         at, embedding, before = quest.params, look.embedding, len(quest)
         del gain, look  # and the classifier's activations, where φ has a network of its own
         quest.carried = (gradient,)

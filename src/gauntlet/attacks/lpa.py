@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-
 from gauntlet.attacks.multipliers import Multipliers, Tenfold
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
@@ -81,7 +79,7 @@ class LagrangianPerceptualAttack(PerceptualSearch):
         assert look.distance is not None
         _, multiplier, *state = quest.carried
         climbed = gain - multiplier * (look.distance - quest.region.bound).relu()
-        (gradient,) = torch.autograd.grad(climbed.sum(), quest.params)
+        gradient = quest.slope(climbed)
         embedding = tuple(layer.detach() for layer in look.embedding)
         kept = (look.distance.detach(), multiplier, *state)
         quest.carried = (*kept, gradient, *embedding)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
 from gauntlet.attacks.steps import Constant, Schedule, Steepest, Step
@@ -51,7 +49,7 @@ class PGD(Search):
         quest.params = quest.region.project(quest.params)
         for i in range(self.steps):
             gain, _look = quest.look()
-            (gradient,) = torch.autograd.grad(gain.sum(), quest.params)
+            gradient = quest.slope(gain)
             length = self.step_size * self.schedule(i, self.steps)
             quest.params = quest.region.project(self.step(quest, gradient, length, i))
             quest.retire()

@@ -123,7 +123,7 @@ class SparseAPGD(Search):
 
     def _look(self, quest: Quest, radius: float) -> None:
         gain, _ = quest.look() if radius == 1 else quest.roam()
-        (slope,) = torch.autograd.grad(gain.sum(), quest.params)
+        slope = quest.slope(gain)
         params, gain = quest.params.detach(), gain.detach()
         if not quest.carried:
             support = _support(params)

@@ -14,6 +14,7 @@ from gauntlet.data import Batch
 from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Entry
 from gauntlet.kinds import Kind
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
 
@@ -34,7 +35,7 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
         with evaluating(classifier):
             with torch.no_grad():
                 attack.threat_model.around(batch, classifier)
-                predictions = classifier(batch.images).argmax(1)
+                predictions = logits_of(classifier, batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
                 short.run(classifier, batch._replace(labels=predictions), Noise(batch.ids))
     except (RuntimeError, ValueError, TypeError) as error:
