@@ -2,10 +2,10 @@
 
 import polars as pl
 import pytest
+from gauntlet.evaluation.corruption_errors import Errors, errors_of, read_errors, relative_to
 
 from gauntlet.corruptions import TYPES
 from gauntlet.errors import UserError
-from gauntlet.evaluation.corruption_errors import Errors, errors_of, read_errors, relative_to
 from gauntlet.launch.config import CONF
 
 

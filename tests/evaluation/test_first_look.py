@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from gauntlet.evaluation.outcomes import SCHEMA
 from torch import nn
 
 from gauntlet.attacks import PGD, Clean, FastLagrangianPerceptualAttack
@@ -10,7 +11,6 @@ from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.errors import NotFiniteError, UserError
 from gauntlet.evaluation import AttackSuite, Progress, evaluate, first_look
 from gauntlet.evaluation.cost import cost_of
-from gauntlet.evaluation.outcomes import SCHEMA
 from gauntlet.goals import Untargeted
 from gauntlet.launch.display import Display, duration, words
 from gauntlet.losses import CrossEntropy

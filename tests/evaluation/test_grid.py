@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import polars as pl
 import pytest
 import torch
+from gauntlet.evaluation.outcomes import SCHEMA
 
 from gauntlet.attacks import PGD, Adversarial, Clean, FastLagrangianPerceptualAttack, OntoRegion
 from gauntlet.data import Digits
 from gauntlet.distances import LPIPS
 from gauntlet.evaluation import AttackSuite, Grid, Subject, read_outcomes
-from gauntlet.evaluation.outcomes import SCHEMA
 from gauntlet.models import alexnet_cifar, small_resnet
 from gauntlet.threats import L2, Linf, NeuralPerceptual
 

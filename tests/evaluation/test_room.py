@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from gauntlet.evaluation.examination import examine
 from torch import nn
 
 from gauntlet.attacks import PGD
 from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation import AttackSuite, Grid
-from gauntlet.evaluation.examination import examine
 from gauntlet.threats import Linf
 from tests.evaluation.tiny import attacks, records, run, same, subject, suite
 

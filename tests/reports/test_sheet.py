@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from gauntlet.reports.runs import labels_of
 
 from gauntlet.errors import UserError
 from gauntlet.launch.config import CONF
 from gauntlet.reports import make_sheet, make_sheets, markdown, read_published, read_run, terminal_table
-from gauntlet.reports.runs import labels_of
 from gauntlet.reports.sheet import bound_text
 from tests.reports.folders import answers, make_run
 from tests.reports.test_reports import shown
