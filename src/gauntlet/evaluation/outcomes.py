@@ -144,6 +144,6 @@ def with_fallen(survivors: pl.DataFrame, earlier: Sequence[pl.DataFrame]) -> pl.
 
 def _read(file: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(file)
+        return pl.read_parquet(io.BytesIO(file.read_bytes()))  # polars itself opens no name that is not UTF-8
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{file} is damaged ({str(error)[:80]}): remove it and run the evaluation again") from None

@@ -197,5 +197,5 @@ def _revision() -> str | None:
 def _git(tree: Path, *words: str) -> bytes:
     """What git says of the repository that a folder lies in, whatever the environment says of another."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", tree, *words]
+    command = ["git", "-C", str(tree), *words]
     return subprocess.run(command, env=plain, capture_output=True, check=True, timeout=10).stdout.removesuffix(b"\n")
