@@ -34,7 +34,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
             if file.suffix == ".safetensors":
-                content: Any = safetensors.torch.load_file(file)
+                content: Any = safetensors.torch.load(file.read_bytes())  # which itself opens no name that is not UTF-8
             elif file.suffix == ".npz":
                 with np.load(file, allow_pickle=False) as arrays:
                     content = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
