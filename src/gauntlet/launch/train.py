@@ -166,6 +166,8 @@ def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
             f"trainer.{(broken or ['max_epochs'])[0]}: training is whole epochs, at least one, a step a batch:"
             f" change dataset.recipe.batch_size or dataset.recipe.epochs instead"
         )
+    if node.get("inference_mode", True):
+        raise UserError("trainer.inference_mode=true: attacks in validation need gradients; leave it at false")
     check_processes(trainer.num_devices, trainer.num_nodes)
     environment = getattr(trainer.strategy, "cluster_environment", None)
     spawns = environment is None or not environment.creates_processes_externally
