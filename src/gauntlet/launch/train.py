@@ -40,6 +40,7 @@ from gauntlet.launch.build import (
     build_reference,
     build_suite,
     build_training_data,
+    rehearse_training,
 )
 from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain, regime_of
 from gauntlet.launch.folder import RunFolder
@@ -72,6 +73,7 @@ def train(config: DictConfig) -> None:
     with folder.locked() if _leads() else contextlib.nullcontext(), wandb_finished():
         trainer = _trainer(whole, folder, digest_of(config))
         _check_steps(data, trainer.world_size)
+        rehearse_training(whole, classifier, data, trainer.world_size)
         bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
         build_defense(bare, classifier, data)
         build_suite(bare, classifier, data)
