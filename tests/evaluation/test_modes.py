@@ -191,7 +191,7 @@ def test_only_attacks_run_on_survivors_and_every_other_kind_in_full(tmp_path):
         "strong": PGD(threat_model=L2(0.05), steps=9, step_size=0.5),
         "far": linear.FAR,
         "inverted": Clean(),
-        "linf": PGD(threat_model=Linf(0.012), steps=9),
+        "linf": PGD(threat_model=Linf(0.016), steps=9),
     }
     union = Union(list(attacks), {"far": 0.03})
     suite = AttackSuite(attacks, {"margin": linear.MARGIN}, {"union": union})
