@@ -1,6 +1,6 @@
 """Every attack is tried for a step on one image, so that what cannot work is refused before training begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -16,9 +16,10 @@ from gauntlet.launch.build import build_suite
 from gauntlet.launch.config import CONF
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.references import fitted_before, with_references, without_weights
-from gauntlet.launch.rehearsal import rehearse_attack, rehearse_entry, shortened
+from gauntlet.launch.rehearsal import rehearse_attack, rehearse_entry
 from gauntlet.threats import L2, Linf
 from gauntlet.transforms import Transform
+from gauntlet.varied import COST, shortened
 from tests.conftest import QUICK
 from tests.defenses.regimes import DEFENSES, composed, regime
 from tests.fixtures import Counting, random_images, tapped
@@ -109,7 +110,7 @@ class Sampled(Certificate):
     """Says how many samples it was asked for."""
 
     threat_model: L2
-    samples: int = 100_000
+    samples: int = field(default=100_000, metadata=COST)
 
     def __call__(self, classifier, images, noise):
         assert not classifier.training

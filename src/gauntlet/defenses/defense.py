@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from gauntlet.data import Batch
 from gauntlet.errors import NotFiniteError
+from gauntlet.models import logits_of
 from gauntlet.noise import mix
 
 OptimizerOf = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -67,7 +68,7 @@ class Defense(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy on held-out training data; regimes with an attack add theirs."""
-        right = (self.classifier(batch.images).argmax(1) == batch.labels).float().mean()
+        right = (logits_of(self.classifier, batch.images).argmax(1) == batch.labels).float().mean()
         self.note("val", len(batch.labels), accuracy=right)
 
     def configure_optimizers(self) -> Any:

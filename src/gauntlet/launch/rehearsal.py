@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -14,11 +12,10 @@ from gauntlet.data import Batch
 from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Entry
 from gauntlet.kinds import Kind
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
-
-_LENGTHS = ("steps", "queries", "searches", "restarts", "iterations", "samples")
-"""What an attack of ours calls the numbers that its cost grows with."""
+from gauntlet.varied import shortened
 
 
 def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: str) -> None:
@@ -34,7 +31,7 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
         with evaluating(classifier):
             with torch.no_grad():
                 attack.threat_model.around(batch, classifier)
-                predictions = classifier(batch.images).argmax(1)
+                predictions = logits_of(classifier, batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
                 short.run(classifier, batch._replace(labels=predictions), Noise(batch.ids))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -60,17 +57,3 @@ def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str)
                 (shortened(work) or work)(classifier, batch.images, noise)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{what}: {first_line(error)}") from error
-
-
-def shortened(attack: Any) -> Any:
-    """The same attack with every length 1, parts included; None where there is nothing to shorten by."""
-    if not is_dataclass(attack) or isinstance(attack, type):
-        return None
-    changed: dict[str, Any] = {}
-    for name, value in ((field.name, getattr(attack, field.name)) for field in fields(attack)):
-        if name in _LENGTHS and isinstance(value, int) and value > 1:
-            changed[name] = 1
-        elif name == "attacks" and isinstance(value, Mapping):
-            changed[name] = {part: shortened(one) or one for part, one in value.items()}
-    short = replace(attack, **changed)
-    return short if changed or any(hasattr(attack, name) for name in _LENGTHS) else None
