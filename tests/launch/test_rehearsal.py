@@ -1,6 +1,6 @@
 """Every attack is tried for a step on one image, so that what cannot work is refused before training begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -110,7 +110,7 @@ class Sampled(Certificate):
     """Says how many samples it was asked for."""
 
     threat_model: L2
-    samples: int = 100_000
+    samples: int = field(default=100_000, metadata=COST)
 
     def __call__(self, classifier, images, noise):
         assert not classifier.training
