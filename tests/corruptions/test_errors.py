@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from gauntlet.corruptions import TYPES
-from gauntlet.errors import UserError
 from gauntlet.corruptions.errors import Errors, errors_of, read_errors, relative_to
+from gauntlet.errors import UserError
 from gauntlet.launch.config import CONF
 
 

@@ -122,7 +122,12 @@ def test_a_damaged_imagenet_c_is_refused_in_one_line(imagenet_c, tmp_path_factor
     broken = imagenet_c / "fog" / "5" / "n01" / "b.JPEG"
     broken.write_bytes(b"")
     with pytest.raises(UserError, match=r"b\.JPEG cannot be read"):
-        shown(StoredCorruption("fog", 5, collection), torch.tensor([id_of("val/n01/b.JPEG")]), torch.tensor([0]), (3, 8, 8))
+        shown(
+            StoredCorruption("fog", 5, collection),
+            torch.tensor([id_of("val/n01/b.JPEG")]),
+            torch.tensor([0]),
+            (3, 8, 8),
+        )
     broken.unlink()
     with pytest.raises(UserError, match=r"fog/5 and fog/1 hold other pictures \(n01/b\.JPEG and 0 more"):
         ImageNetC(str(imagenet_c))

@@ -4,6 +4,8 @@ import io
 import re
 import sys
 
+import pytest
+
 from gauntlet.evaluation import Progress
 from gauntlet.launch.display import Display
 
@@ -28,3 +30,17 @@ def test_a_bar_for_every_attack_with_what_is_known_of_it(monkeypatch):
         assert part in last["linf"]
     assert "still right" not in last["l2"]
     assert "chunk 2 of 5" not in shown  # no plain lines beside the bars
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 160])
+def test_a_narrow_terminal_cuts_no_number(monkeypatch, columns):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with Display(["recoloradv_linf"]) as display:
+        display.chunk_done(Progress("recoloradv_linf", 1234, 5000, 400, 180, 1, 812.3, 40.4))
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    assert "…" not in shown
+    for number in ("1234/5000", "45.0 %", "812 ", "40 s"):
+        assert number in shown, shown

@@ -15,8 +15,9 @@ from gauntlet.launch.build import build_suite
 from gauntlet.launch.config import CONF
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.references import fitted_before, with_references, without_weights
-from gauntlet.launch.rehearsal import rehearse_attack, shortened
+from gauntlet.launch.rehearsal import rehearse_attack
 from gauntlet.threats import Linf
+from gauntlet.varied import shortened
 from tests.conftest import QUICK
 from tests.defenses.regimes import DEFENSES, composed, regime
 from tests.fixtures import Counting, random_images, tapped

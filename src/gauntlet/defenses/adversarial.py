@@ -15,6 +15,7 @@ from torch import Tensor
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.data import Batch
 from gauntlet.defenses.defense import Defense
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, frozen
 
@@ -136,8 +137,7 @@ class AdversarialDefense(Defense):
     @torch.no_grad()
     def _predictions(self, images: Tensor) -> Tensor:
         with evaluating(self.classifier):
-            predictions: Tensor = self.classifier(images).argmax(1)
-        return predictions
+            return logits_of(self.classifier, images).argmax(1)
 
 
 class AdversarialTraining(AdversarialDefense):

@@ -29,7 +29,8 @@ def divergence(logits: Tensor, others: Tensor) -> Tensor:
     """KL(p ‖ q) of the class probabilities p and q of two `[N, K]` logits, `[N]`, in nats; in float32 at least."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     given, other = logits.to(dtype).log_softmax(1), others.to(dtype).log_softmax(1)
-    return (given.exp() * (given - other)).sum(1)
+    lead = torch.where(given == -torch.inf, 0, given - other)  # 0 log 0 of a class that does not exist is 0
+    return (given.exp() * lead).sum(1)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gauntlet.attacks import Attack, Last, Search
 from gauntlet.data import Batch
 from gauntlet.defenses.adversarial import AdversarialTraining, Rehearsal
 from gauntlet.goals import Goal
+from gauntlet.losses import difference
 from gauntlet.noise import Noise
 
 
@@ -25,7 +26,7 @@ def variation(logits: Tensor) -> Tensor:
     In float32 at least: the squares of half-precision logits are worth nothing.
     """
     first, second = logits.to(torch.promote_types(logits.dtype, torch.float32)).chunk(2)
-    return torch.linalg.vector_norm(first - second, dim=1)
+    return torch.linalg.vector_norm(difference(first, second), dim=1)
 
 
 @dataclass(frozen=True)

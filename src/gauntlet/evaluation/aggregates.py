@@ -51,17 +51,16 @@ class Union:
                     f"{name} names {member}, which does not promise to stay inside its threat model: give it a"
                     f" projection"
                 )
-            if (kind is Kind.MINIMUM_DISTANCE) != (member in self.bounds):
-                raise ValueError(
-                    f"{name}: {member} is a minimum-distance attack: say at which bound with bounds={{{member}: <bound>}}"
-                    if kind is Kind.MINIMUM_DISTANCE
-                    else f"{name}: {member} is no minimum-distance attack: leave it out of bounds"
-                )
+            if kind is Kind.MINIMUM_DISTANCE and member not in self.bounds:
+                raise ValueError(f"{name}: {member} is a minimum-distance attack: add bounds={{{member}: <its bound>}}")
+        self._check_bounds(name, entries)
+
+    def _check_bounds(self, name: str, entries: Mapping[str, Entry]) -> None:
         if strange := sorted(self.bounds.keys() - set(self.members)):
-            raise ValueError(
-                f"{name} has bounds of {strange}, which are no members of it: expected {list(self.members)}"
-            )
+            raise ValueError(f"{name} has bounds of {strange}, which are not among its members {list(self.members)}")
         for member, bound in self.bounds.items():
+            if entries[member].kind is not Kind.MINIMUM_DISTANCE:
+                raise ValueError(f"{name}: {member} is no minimum-distance attack: leave it out of bounds")
             if not 0 <= bound < float("inf"):
                 raise ValueError(f"{name}: bound {bound} of {member}: expected a finite number, at least 0")
 

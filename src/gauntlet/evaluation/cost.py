@@ -18,7 +18,7 @@ from gauntlet.evaluation.store import as_parquet
 from gauntlet.evaluation.suite import Entry
 from gauntlet.evaluation.verification import Subject, device_of, measure_chunk
 from gauntlet.kinds import Kind
-from gauntlet.models import Tapped
+from gauntlet.models import Tapped, features_of, logits_of
 from gauntlet.scopes import evaluating, exact
 
 _PROBE, _TIMES = 2, 2  # examples of a probe; how many times as many the second probe has
@@ -138,7 +138,7 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     ]
     try:
         with evaluating(network):
-            network.features(images) if isinstance(network, Tapped) else network(images)
+            features_of(network, images) if isinstance(network, Tapped) else logits_of(network, images)
     finally:
         for handle in handles:
             handle.remove()

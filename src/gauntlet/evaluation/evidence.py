@@ -38,8 +38,9 @@ SCHEMAS: Mapping[Kind, Mapping[str, type[pl.DataType]]] = {
 certificate, right and no abstention. `clean_prediction` is of the clean image. `inside`: the image is the threat
 model's. `size`: share of the bound used; null of a minimum distance and of a transform, which depend on no bound.
 `linf`, `l2`, `perceptual` (the dataset's reference distance) and `lpips` are measured from the two images alone.
-`margin`: the label's logit minus the best other one, on the image that came back. `distance`: to the nearest image found that is classified wrongly, in the threat model's unit;
-0 where the clean image is wrong, inf where nothing was found. `radius`: certified, in the threat model's unit.
+`margin`: the label's logit minus the best other one, on the image that came back. `distance`: to the nearest image
+found that is classified wrongly, in the threat model's unit; 0 where the clean image is wrong, inf where nothing was
+found. `radius`: certified, in the threat model's unit.
 `seconds`: the chunk's time shared out evenly, the one column that differs between runs.
 """
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from gauntlet.evaluation.verification import Subject, device_of
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
+from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating, exact
 
 _EXAMPLES = 32
@@ -84,7 +85,7 @@ def _rows_ids(subject: Subject) -> Tensor:
 def _logits(subject: Subject) -> Tensor:
     batch = subject.examples[_rows(subject)]
     with exact(), evaluating(subject.classifier):
-        answers: Tensor = subject.classifier(batch.images.to(device_of(subject.classifier)))
+        answers = logits_of(subject.classifier, batch.images.to(device_of(subject.classifier)))
     return answers.float().cpu().contiguous()
 
 

@@ -25,6 +25,7 @@ from gauntlet.evaluation.suite import Entry
 from gauntlet.identity import describe, digest
 from gauntlet.kinds import Kind
 from gauntlet.losses import margin
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating, exact
 from gauntlet.threats.l2 import norm
@@ -132,9 +133,8 @@ def _attack(subject: Subject, attack: Attack, batch: Batch, noise: Noise) -> _Me
     if verified.distance is None:
         return columns | {"size": verified.size}, found.images.cpu()
     unbroken = torch.where(right, torch.inf, 0.0).double()
-    return columns | {
-        "distance": torch.where(right & ~correct, verified.distance.double(), unbroken)
-    }, found.images.cpu()
+    columns["distance"] = torch.where(right & ~correct, verified.distance.double(), unbroken)
+    return columns, found.images.cpu()
 
 
 def _transform(subject: Subject, transform: Transform, batch: Batch, noise: Noise) -> _Measured:
@@ -198,7 +198,7 @@ def _common(batch: Batch, clean: Tensor, prediction: Tensor) -> dict[str, Any]:
 
 @torch.no_grad()
 def _answers(classifier: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = classifier(images)
+    logits = logits_of(classifier, images)
     if (logits.isnan() & images.isfinite().flatten(1).all(1)[:, None]).any():
         raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
     return logits

@@ -19,6 +19,7 @@ from gauntlet.evaluation import AttackSuite
 from gauntlet.launch.config import WAYS_TO_DATA
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.rehearsal import rehearse_attack, rehearse_entry, rehearse_saving, rehearse_step
+from gauntlet.models import logits_of
 from gauntlet.models.layout import channels_last
 from gauntlet.scopes import evaluating
 
@@ -160,7 +161,9 @@ def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
     images = data.splits.test[0].images
     try:
         with evaluating(network):
-            logits: torch.Tensor = network(images)
+            logits = logits_of(network, images)
+    except UserError:
+        raise
     except Exception as error:  # a network of somebody else's raises anything
         raise UserError(f"{what} {_not_taken(network, images, error)}") from error
     return logits

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gauntlet.errors import UserError
+from gauntlet.launch.arguments import decoding
 
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _SOURCE = Path(__file__).parents[3] / "conf"  # in a source tree
@@ -47,12 +48,13 @@ WAYS_TO_DATA = ("root", "workers")
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${evaluations:}`; a job's `${gpus:}`."""
+    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${absolute:}`, …; a job's `${gpus:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", folder_of_checkpoint, replace=True)
     OmegaConf.register_new_resolver("gpus", lambda *, _root_: _gpus_per_node(_root_), replace=True)
     OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
+    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(str(path)).expanduser().absolute()), replace=True)
 
 
 def digest_of(config: DictConfig) -> str:
@@ -131,7 +133,8 @@ def check_plain_words(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}={config[key]}: expected true or false")
     seed = config.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
-        raise UserError(f"seed={seed}: expected an integer of 64 bits")
+        hint = decoding(seed) if isinstance(seed, str) and seed.lstrip("+-").isdecimal() else ""
+        raise UserError(f"seed={seed}: expected an integer of 64 bits{hint}")
     if not re.fullmatch(r"\w[\w.+-]*", suite := str(config["suite"])):
         raise UserError(f"suite={suite}: expected a name for files, of letters, digits, dots, + and -")
     if not isinstance(config["allow"], list):
@@ -175,18 +178,27 @@ def check_root(config: Mapping[str, Any]) -> None:
 
 
 def folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
-    """The run folder whose result a checkpoint is; for any other file a folder named after it and its content."""
+    """The run folder whose result a checkpoint is, unless it lies outside of the outputs that were given.
+
+    For any other file a folder in these outputs, named after it and its content.
+    """
     path = Path(checkpoint).absolute()
     home = run_of(path)
-    if home and path in (home, home / "checkpoints" / "final.safetensors"):
+    weights = home / "checkpoints" / "final.safetensors" if home else None
+    if home and path in (home, weights) and (outputs is None or _lies_in(home, outputs)):
         return str(home)
-    content = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
-    return str(_evaluations(outputs) / f"{path.stem}-{content}")
+    file = weights if weights and path == home else path
+    content = hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else "missing"
+    return str(_evaluations(outputs) / f"{(home if file == weights and home else path).stem}-{content}")
+
+
+def _lies_in(folder: Path, outputs: str) -> bool:
+    return folder.resolve().is_relative_to(Path(outputs).expanduser().resolve())
 
 
 def _evaluations(outputs: str | None) -> Path:
     """Where evaluations of foreign files go, and Hydra's note of a sweep."""
-    return Path(outputs or "outputs").absolute() / "evaluate"
+    return Path(outputs or "outputs").expanduser().absolute() / "evaluate"
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
 
 from gauntlet.evaluation import AttackSuite, Grid, Subject
@@ -14,6 +11,7 @@ from gauntlet.evaluation.verification import device_of
 from gauntlet.launch.display import duration
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import say_first
+from gauntlet.launch.terminal import show
 
 
 def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
@@ -34,7 +32,7 @@ def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder
         seconds, size = seconds + missing * cost.seconds_per_chunk, size + missing * cost.bytes_per_chunk
         bound = suite.entries[attack].threat_model.bound
         table.add_row(attack, f"{bound:.4g}" if bound else "", str(chunks[-1].stop), *_row(cost, len(chunks), missing))
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
+    show(table, piped_width=130)
     most = " at most" if grid.mode.suffix else ""  # nobody knows yet how many will survive
     print(
         f"forwards and backwards of the classifier per example, others of perceptual networks;"

@@ -46,7 +46,7 @@ from gauntlet.launch.config import check_named_row, check_plain_words, check_roo
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet
 from gauntlet.launch.instantiate import check_targets, instantiate
-from gauntlet.launch.ranks import check_processes
+from gauntlet.launch.ranks import check_processes, settle_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
@@ -109,6 +109,7 @@ def _leads() -> bool:
 
 
 def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:
+    settle_processes(whole["trainer"].get("devices"), whole["trainer"].get("num_nodes", 1))
     nodes = {name: node for name, node in (whole["callbacks"] or {}).items() if node is not None}
     callbacks = {name: instantiate(node, f"callbacks.{name}") for name, node in nodes.items()}
     _check_callbacks(callbacks)

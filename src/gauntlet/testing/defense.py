@@ -78,20 +78,30 @@ class _Check:
 
     def first_step(self) -> None:
         """One loss per example, finite, with gradients; and one forward in training mode for batch norms."""
-        seen = _FirstStep(self.kind, self.batch)
+        seen = _FirstStep(self.kind)
         trainer, made = _trainer(_STEPS, seen), self.made()
         kept = made.losses
 
         def losses(batch: Batch) -> Tensor:
             found = kept(batch)
             seen.losses = found.detach()
-            expect(found.requires_grad, f"{self.kind}: losses have no graph to the parameters")
+            self._expect_losses(found)
             return found
 
         made.losses = losses  # type: ignore[method-assign]
         batch = self.batch
         with expect_unchanged(self.kind, images=batch.images, labels=batch.labels, ids=batch.ids):
             trainer.fit(made, _loader(batch))
+
+    def _expect_losses(self, losses: Tensor) -> None:
+        count, shape = len(self.batch.labels), list(losses.shape)
+        expect(
+            losses.ndim == 1 and len(losses) > 0 and len(losses) % count == 0,
+            f"{self.kind}: losses of shape {shape} for {count} examples: expected one per example, [N], or per attack"
+            f" and example; no mean over the batch",
+        )
+        expect(losses.isfinite().all(), f"{self.kind}: a loss is not finite")
+        expect(losses.requires_grad, f"{self.kind}: losses have no graph to the parameters")
 
     def training(self) -> None:
         """Steps change the weights; the same way every time, whatever the global generator; also after a resume."""
@@ -100,7 +110,7 @@ class _Check:
             stop = Path(folder) / "stopped.ckpt"
             first = self._trained(0, _Save(stop))
             expect(
-                any(not tensor.equal(before[name]) for name, tensor in first.items()),
+                any(not first[name].equal(before[name]) for name, _ in self.classifier.named_parameters()),
                 f"{self.kind}: {_STEPS} steps change no weight: does the loss reach the parameters?",
             )
             advice = "draw from self.example_seeds or mix(self.seed, self.global_step)"
@@ -135,8 +145,8 @@ class _Check:
 class _FirstStep(Callback):
     """Looks at the first step."""
 
-    def __init__(self, kind: str, batch: Batch) -> None:
-        self.kind, self.batch = kind, batch
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.losses: Tensor | None = None
         self.forwards = 0
         self._hook: Any = None
@@ -159,17 +169,8 @@ class _FirstStep(Callback):
     ) -> None:
         """The losses, and what is left of the classifier."""
         self._hook.remove()
-        count = len(self.batch.labels)
         if self.losses is None:
             raise AssertionError(f"{self.kind}: training_step does not call losses: override losses alone")
-        shape = list(self.losses.shape)
-        per_example = self.losses.ndim == 1 and len(self.losses) and len(self.losses) % count == 0
-        expect(
-            bool(per_example),
-            f"{self.kind}: losses of shape {shape} for {count} examples: expected one per example, [N], or per attack"
-            f" and example; no mean over the batch",
-        )
-        expect(self.losses.isfinite().all(), f"{self.kind}: a loss is not finite")
         loss, mean = float(outputs["loss"]), self.losses.mean().item()
         expect(abs(loss - mean) <= 1e-5 * max(1.0, abs(mean)), f"{self.kind}: the step's loss is {loss}, not {mean}")
         expect(

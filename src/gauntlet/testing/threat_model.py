@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch
-from gauntlet.evaluation.probe import altered
 from gauntlet.noise import Noise
 from gauntlet.testing.examples import predicted_batch, small_classifier, some_images
 from gauntlet.testing.expectations import (
@@ -24,6 +23,7 @@ from gauntlet.testing.expectations import (
     tolerance_of,
 )
 from gauntlet.threats import Region, SearchableThreatModel
+from gauntlet.varied import BOUND, altered
 
 _SCALES = (1e-3, 1.0, 100.0)  # of params far and near, as multiples of their extent
 
@@ -205,32 +205,24 @@ class _Check:
         for keep in (torch.arange(count) % 2 == 0, torch.arange(count).flip(0)[:2], torch.zeros(count) > 0):
             some = self.region.rows(keep)
             expect(type(some) is type(self.region), f"{self.kind}: rows of a region are a {name_of(some)}")
-            self._expect_same(some, self.around(self.batch.rows(keep)), params[keep], "rows of a region")
+            expected = _answers(self.around(self.batch.rows(keep)), params[keep])
+            self._expect_same(_answers(some, params[keep]), expected, "rows of a region")
 
     def batches(self) -> None:
         """No image depends on another: in another order, and alone."""
         count = len(self.batch.images)
         params = self.region.project(self.wild(1.0))
-        start = self.region.start(self.noise)
+        whole, start = _answers(self.region, params), self.region.start(self.noise)
         for order in (torch.arange(count).flip(0), torch.tensor([count - 1])):
             other = self.around(self.batch.rows(order))
-            self._expect_same(other, self.region.rows(order), params[order], "a region in another batch")
+            expected = {name: answer[order] for name, answer in whole.items()}
+            self._expect_same(_answers(other, params[order]), expected, "a region in another batch")
             what = f"{self.kind}: the start of an example depends on its batch; draw it from the noise"
             expect_alike(other.start(self.noise.rows(order)), start[order], self.tolerance, what)
 
-    def _expect_same(self, region: Region, other: Region, params: Tensor, what: str) -> None:
-        gradient = torch.ones_like(params)
-        acts: dict[str, Callable[[Region], Tensor]] = {
-            "identity": lambda one: one.identity(),
-            "perturb": lambda one: one.perturb(params),
-            "project": lambda one: one.project(1.5 * params),
-            "ascend": lambda one: one.ascend(params, gradient, 0.1),
-            "size": lambda one: one.size(params),
-            "distance": lambda one: one.distance(params),
-            "penalty": lambda one: one.penalty(params),
-        }
-        for name, act in acts.items():
-            expect_alike(act(region), act(other), self.tolerance, f"{self.kind}: {name} of {what} is another")
+    def _expect_same(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+        for name, answer in expected.items():
+            expect_alike(found[name], answer, self.tolerance, f"{self.kind}: {name} of {what} is another")
 
     def other_bounds(self) -> None:
         """A distance is the same at every bound."""
@@ -245,14 +237,28 @@ class _Check:
     def nothing_allowed(self) -> None:
         """At a bound of 0 every image is x."""
         none = self._at_share(0.0)
-        if none is not None and none.bound == 0:
-            shown = none.perturb(none.project(none.start(self.noise)))
-            expect_alike(shown, self.batch.images, 0.0, f"{self.kind}: at a bound of 0 images change")
+        if none is not None and none.bound == 0 and none.identity().shape == self.region.identity().shape:
+            for params in (none.start(self.noise), self.wild(1.0)):
+                shown = none.perturb(none.project(params))
+                expect_alike(shown, self.batch.images, 0.0, f"{self.kind}: at a bound of 0 images change")
 
     def _at_share(self, share: float) -> Region | None:
         """The region at a share of all bounds; None where the threat model has no such bound."""
         try:
-            other: SearchableThreatModel = altered(self.threat_model, "bound", lambda value: share * value)
+            other: SearchableThreatModel = altered(self.threat_model, BOUND, lambda value: share * value)
             return other.around(self.batch, self.classifier)
         except ValueError:
             return None
+
+
+def _answers(region: Region, params: Tensor) -> dict[str, Tensor]:
+    """Everything a region says of params, by the name of the method, `[N, …]`."""
+    return {
+        "identity": region.identity(),
+        "perturb": region.perturb(params),
+        "project": region.project(1.5 * params),
+        "ascend": region.ascend(params, torch.ones_like(params), 0.1),
+        "size": region.size(params),
+        "distance": region.distance(params),
+        "penalty": region.penalty(params),
+    }
