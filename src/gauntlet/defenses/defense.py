@@ -17,6 +17,7 @@ from gauntlet.data import Batch
 from gauntlet.defenses.outputs import Outputs, outputs_of
 from gauntlet.errors import NotFiniteError
 from gauntlet.models import logits_of
+from gauntlet.models.border import answer_of
 from gauntlet.noise import mix
 
 OptimizerOf = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -52,7 +53,7 @@ class Defense(LightningModule):
 
     def outputs(self, images: Tensor) -> Outputs:
         """What the classifier answers in train mode, with the logits of its auxiliary classifiers if it has some."""
-        return outputs_of(self.classifier(images))
+        return outputs_of(answer_of(self.classifier, images))
 
     def classification(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """`[N]`: the cross-entropy of the logits, and the weighted ones of auxiliary classifiers."""

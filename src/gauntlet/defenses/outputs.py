@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gauntlet.errors import UserError
@@ -59,7 +60,7 @@ def outputs_of(answer: Any) -> Outputs:
                 f"the classifier answers {type(answer).__name__} in train mode, with {given} for logits [N, K]: return"
                 f" the logits, a tuple that begins with them, or a named tuple of logits and aux_logits"
             )
-        checked.append(part)
+        checked.append(part.to(torch.promote_types(part.dtype, torch.float32)))
     return Outputs(checked[0], tuple(checked[1:]))
 
 

@@ -16,6 +16,7 @@ from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Entry
 from gauntlet.kinds import Kind
 from gauntlet.models import logits_of
+from gauntlet.models.border import answer_of
 from gauntlet.models.weights import checked, load_weights, weights_bytes
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
@@ -72,7 +73,7 @@ def rehearse_step(network: nn.Module, batch: Batch) -> None:
     count = len(batch.labels)
     try:
         with torch.enable_grad():
-            outputs = outputs_of(network.train()(batch.images))
+            outputs = outputs_of(answer_of(network.train(), batch.images))
             losses = [F.cross_entropy(logits, batch.labels) for logits in (outputs.logits, *outputs.auxiliary)]
             torch.stack(losses).sum().backward()
     except UserError as error:
@@ -95,7 +96,7 @@ def rehearse_saving(network: nn.Module, twin: nn.Module, images: Tensor) -> None
     for one in (network, twin):
         torch.manual_seed(0)
         with evaluating(one), torch.no_grad():
-            logits.append(outputs_of(one(images)).logits)
+            logits.append(logits_of(one, images))
     if not logits[1].allclose(logits[0], rtol=1e-4, atol=1e-5, equal_nan=True):
         raise UserError(
             "the model answers otherwise once its weights were saved and loaded into a new one: a part of it is in no"
