@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from gauntlet.attacks import PGD, Adversarial, Attack
 from gauntlet.data import Digits
 from gauntlet.evaluation import AttackSuite, Flag, probe, read_flags, recorded, write_flags
-from gauntlet.evaluation.probe import scaled
 from gauntlet.goals import Untargeted
 from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.models import small_resnet
 from gauntlet.noise import Noise, mix
 from gauntlet.threats import L2, Linf
 from gauntlet.transforms import Clean
+from gauntlet.varied import BOUND, SPREAD, STEPS, scaled
 
 LINF, L2_BALL = (
     PGD(threat_model=Linf(0.05), steps=10, step_size=0.3),
@@ -211,13 +211,13 @@ def test_nothing_right_and_nothing_there_raise_nothing(hardened, digits):
 
 def test_numbers_are_scaled_all_the_way_down():
     tree = {"attacks": [LINF, Clean()], "steps": 3}
-    twice = scaled(tree, "steps", 2)
+    twice = scaled(tree, STEPS, 2)
     assert twice["attacks"][0] == replace(LINF, steps=20)
     assert twice["attacks"][1] is tree["attacks"][1]
-    assert scaled(LINF, "bound", 2).threat_model == Linf(0.1)
-    assert scaled(LINF, "fog", 2) is LINF
+    assert scaled(LINF, BOUND, 2).threat_model == Linf(0.1)
+    assert scaled(LINF, SPREAD, 2) is LINF
     with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
-        scaled(Linf(0.6), "bound", 2)
+        scaled(Linf(0.6), BOUND, 2)
 
 
 def frame(correct, inside=None):

@@ -12,6 +12,7 @@ from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import NoProjection, Projection
 from gauntlet.attacks.quest import Quest
 from gauntlet.threats.perceptual import perceptual
+from gauntlet.varied import STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
     """
 
     identity: ClassVar[str] = "fast_lpa/1"
-    steps: int = 20
+    steps: int = field(default=20, metadata=STEPS)
     multiplier: float = 10.0
     probe: float = 0.1
     projection: Projection = field(default_factory=NoProjection)

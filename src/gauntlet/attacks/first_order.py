@@ -21,6 +21,7 @@ from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import Margin
 from gauntlet.threats.l2 import norm, per_image
 from gauntlet.threats.perceptual import PerceptualRegion, perceptual
+from gauntlet.varied import COST
 
 _SLOWEST = 1e-4  # φ per pixel unit: where φ hardly moves a step ends at the box, not beyond all bounds
 
@@ -47,7 +48,7 @@ class FirstOrderStep(PerceptualSearch):
     identity: ClassVar[str] = "first_order_step/1"
     goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
     step_size: float = 1.0
-    iterations: int = 5
+    iterations: int = field(default=5, metadata=COST)
     tolerance: float = 1e-3
     jacobian: Jacobian = field(default_factory=DoubleBackward)
     projection: Projection = field(default_factory=Newton)

@@ -17,6 +17,7 @@ from gauntlet.attacks.steps import Geometric, Schedule
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import Margin
 from gauntlet.threats.perceptual import perceptual
+from gauntlet.varied import COST, STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class LagrangianPerceptualAttack(PerceptualSearch):
 
     identity: ClassVar[str] = "lpa/1"
     goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
-    searches: int = 5
-    steps: int = 40
+    searches: int = field(default=5, metadata=COST)
+    steps: int = field(default=40, metadata=STEPS)
     step_size: float = 1.0
     schedule: Schedule = field(default_factory=Geometric)
     multipliers: Multipliers = field(default_factory=Tenfold)

@@ -11,6 +11,7 @@ from typing import ClassVar
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
 from gauntlet.attacks.steps import Constant, Schedule, Steepest, Step
+from gauntlet.varied import STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class PGD(Search):
     """
 
     identity: ClassVar[str] = "pgd/1"
-    steps: int = 40
+    steps: int = field(default=40, metadata=STEPS)
     step_size: float = 0.1
     step: Step = field(default_factory=Steepest)
     schedule: Schedule = field(default_factory=Constant)

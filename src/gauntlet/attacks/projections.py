@@ -6,7 +6,7 @@ on examples one by one, and up to the surface of the ball: of the bound they lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from gauntlet.attacks.slope import slope
 from gauntlet.threats import Region
 from gauntlet.threats.l2 import per_image
 from gauntlet.threats.perceptual import PROBES, WASTE, PerceptualRegion, perceptual
+from gauntlet.varied import STEPS
 
 
 class Projection(Protocol):
@@ -93,7 +94,7 @@ class Newton:
 
     identity: ClassVar[str] = "newton/1"
     waste: float = WASTE
-    steps: int = 10
+    steps: int = field(default=10, metadata=STEPS)
     promises: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -130,7 +131,7 @@ class OvershootingNewton:
     identity: ClassVar[str] = "overshooting_newton/1"
     overshoot: float = 0.1
     factor: float = 1.1
-    steps: int = 10
+    steps: int = field(default=10, metadata=STEPS)
     promises: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

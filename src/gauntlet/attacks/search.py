@@ -21,6 +21,7 @@ from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Region, SearchableThreatModel
+from gauntlet.varied import COST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Search(Attack):
     threat_model: SearchableThreatModel
     goal: Objective = field(default_factory=Untargeted)
     iterate: Iterate = field(default_factory=Best)
-    restarts: int = 1
+    restarts: int = field(default=1, metadata=COST)
 
     def __post_init__(self) -> None:
         if self.restarts < 1 or (self.restarts > 1 and not self.iterate.retires):

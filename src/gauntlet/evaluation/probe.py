@@ -5,9 +5,7 @@ After Carlini et al., "On evaluating adversarial robustness", 2019, §5, and Cro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +23,7 @@ from gauntlet.models import answers_of, climbed_of, logits_of
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Linf
+from gauntlet.varied import BOUND, SPREAD, STEPS, altered, scaled
 
 _NOISES = 10  # random images per example
 
@@ -126,7 +125,7 @@ class _Checks:
         if self.attack.gradient_free:
             return
         why = f"share of examples that {_NOISES} random images break and the attack does not: gradients mislead"
-        random = PGD(threat_model=altered(self.attack.threat_model, "spread", lambda _: 1.0), steps=0, restarts=_NOISES)
+        random = PGD(threat_model=altered(self.attack.threat_model, SPREAD, lambda _: 1.0), steps=0, restarts=_NOISES)
         missed = (self._lead(self.attack) > 0) & (self._lead(random) <= 0)
         yield Flag("black box", self.name, share(missed), 0.002, why)
 
@@ -134,7 +133,7 @@ class _Checks:
         """With twice the bound, accuracy must not rise."""
         why = "how much accuracy rises when the bound is doubled: the attack fails in a larger threat model"
         try:
-            wider = scaled(self.attack, "bound", 2)
+            wider = scaled(self.attack, BOUND, 2)
             wider.threat_model.around(self.batch.rows(slice(1)), self.classifier)
         except ValueError:  # there is no such bound: everything is inside already
             return
@@ -144,7 +143,7 @@ class _Checks:
 
     def converged(self) -> Iterator[Flag]:
         """With twice the steps, the examples that stand must lead by nearly as much as before."""
-        longer = scaled(self.attack, "steps", 2)
+        longer = scaled(self.attack, STEPS, 2)
         if longer is self.attack or self.attack.gradient_free:
             return
         why = "what twice the steps add to the fall of the lead of standing examples, as a share: it has not converged"
@@ -191,32 +190,3 @@ def _lead(classifier: nn.Module, attack: Attack, batch: Batch, seeds: Tensor) ->
             return margin(logits_of(classifier, found), batch.labels[rows])
 
     return torch.cat(Room().fitted("the attack", len(batch.labels), measure))
-
-
-def scaled(thing: Any, field: str, factor: int) -> Any:
-    """The same tree of dataclasses with every number called `field` multiplied, as `altered` does it."""
-    return altered(thing, field, lambda value: value * factor if value else value)
-
-
-def altered(thing: Any, field: str, change: Callable[[Any], Any]) -> Any:
-    """The same tree of dataclasses with every number called `field` changed; the very same object if none is.
-
-    Raises:
-        ValueError: the thing refuses the new number.
-    """
-    if isinstance(thing, Mapping):
-        changed: Any = {key: altered(value, field, change) for key, value in thing.items()}
-        return changed if any(changed[key] is not value for key, value in thing.items()) else thing
-    if isinstance(thing, list | tuple):
-        items = [altered(value, field, change) for value in thing]
-        return type(thing)(items) if any(a is not b for a, b in zip(items, thing, strict=True)) else thing
-    if not is_dataclass(thing) or isinstance(thing, type):
-        return thing
-    changes = {}
-    for part in (part for part in fields(thing) if part.init):
-        value = getattr(thing, part.name)
-        number = part.name == field and isinstance(value, int | float) and not isinstance(value, bool)
-        new = change(value) if number else altered(value, field, change)
-        if new is not value and not (number and new == value):
-            changes[part.name] = new
-    return replace(thing, **changes) if changes else thing

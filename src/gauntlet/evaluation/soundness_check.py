@@ -14,7 +14,6 @@ from gauntlet.certificates import Certificate
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation.grid import Grid
-from gauntlet.evaluation.probe import altered
 from gauntlet.evaluation.run import Measured
 from gauntlet.evaluation.soundness import Soundness, disagreements, within_radius
 from gauntlet.evaluation.store import RecordFolder
@@ -24,6 +23,7 @@ from gauntlet.identity import stream_of
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact
+from gauntlet.varied import BOUND, altered
 
 _FRESH = 0x736F756E64  # keeps the draws of this check apart from those of searches and certificates
 _CLEAN = "the clean images"
@@ -181,7 +181,7 @@ class _Check:
     def _broken_at(self, rival: str, ids: list[int], bound: float) -> set[int] | None:
         """Which examples an attack breaks at a bound; None where its threat model has no such bound."""
         try:
-            attack: Any = altered(self.suite.attacks[rival], "bound", lambda _: bound)
+            attack: Any = altered(self.suite.attacks[rival], BOUND, lambda _: bound)
             if attack.threat_model.bound != bound:
                 return None
         except ValueError:
