@@ -2,7 +2,6 @@
 
 import polars as pl
 import pytest
-from gauntlet.evaluation.corruption_errors import Errors, errors_of, read_errors, relative_to
 
 from gauntlet.corruptions import TYPES
 from gauntlet.corruptions.errors import Errors, errors_of, read_errors, relative_to

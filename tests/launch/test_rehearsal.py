@@ -19,7 +19,7 @@ from gauntlet.launch.references import fitted_before, with_references, without_w
 from gauntlet.launch.rehearsal import rehearse_attack, rehearse_entry
 from gauntlet.threats import L2, Linf
 from gauntlet.transforms import Transform
-from gauntlet.varied import shortened
+from gauntlet.varied import COST, shortened
 from tests.conftest import QUICK
 from tests.defenses.regimes import DEFENSES, composed, regime
 from tests.fixtures import Counting, random_images, tapped
