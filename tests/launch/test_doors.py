@@ -260,6 +260,7 @@ REFUSED = {
     "no epoch": (("defense=normal", "trainer.max_epochs=-1"), "max_epochs"),
     "steps of several batches": (("defense=normal", "+trainer.accumulate_grad_batches=2"), "accumulate"),
     "a time after which training ends": (("defense=normal", "+trainer.max_time='00:00:01:00'"), "trainer.max_time: tr"),
+    "inference mode": (("defense=normal", "trainer.inference_mode=true"), "attacks in validation need gradients"),
     "one batch of training": (("defense=normal", "+trainer.fast_dev_run=true"), "trainer.fast_dev_run: training is"),
     "a few batches of training": (("defense=normal", "+trainer.limit_train_batches=3"), "trainer.limit_train_batches:"),
     "Lightning's own order": (("defense=normal", "trainer.use_distributed_sampler=true"), "trainer.use_distributed_s"),

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from gauntlet.attacks import PGD, Adversarial, Attack, Best, Last, Square, WorstCase
+from gauntlet.certificates import Certificate
 from gauntlet.data import Batch, Digits
 from gauntlet.defenses import VariationRegularised
 from gauntlet.defenses.variation import TwoPoints
 from gauntlet.errors import UserError
-from gauntlet.certificates import Certificate
 from gauntlet.evaluation import AttackSuite, Kind
 from gauntlet.launch.build import build_suite
 from gauntlet.launch.config import CONF
