@@ -12,6 +12,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import nn
@@ -24,6 +25,7 @@ from gauntlet.models.convert import card_of, convert, main
 from gauntlet.models.weights import digest_of, read_weights
 from tests.fixtures import random_images, shared_data
 
+WORDS = ["--model", "resnet18", "--classes", "4", "--out"]
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
 OTHER = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}
 
@@ -147,6 +149,138 @@ def test_a_layout_comes_back_as_the_same_function(tmp_path, layout, zipped):
     assert card["node"]["mean"] == pytest.approx(network.normalise.mean.flatten().tolist())
 
 
+def averaged(network):
+    """Other weights, as an average would be."""
+    return {name: tensor * 0.5 if tensor.is_floating_point() else tensor for name, tensor in bare(network).items()}
+
+
+SEVERAL = {
+    "timm": (("state_dict", "state_dict_ema"), lambda raw, ema: {"state_dict": raw, "state_dict_ema": ema}),
+    "torchvision": (
+        ("model", "model_ema"),
+        lambda raw, ema: {"model": raw, "model_ema": {"n_averaged": torch.tensor(7)} | prefixed("module.", ema)},
+    ),
+    "a student and a teacher": (("student", "teacher"), lambda raw, ema: {"student": raw, "teacher": ema, "epoch": 3}),
+    "folded": (("net.state", "ema.shadow"), lambda raw, ema: {"net": {"state": raw}, "ema": {"shadow": ema, "d": 0.9}}),
+    "beside the tensors": ((".", "ema"), lambda raw, ema: raw | {"ema": ema}),
+    "other tensors beside": (
+        ("model", "ema"),
+        lambda raw, ema: {"model": raw, "ema": ema, "confusion": torch.ones(4, 4), "best": torch.tensor(0.9)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_of_several_networks_the_one_that_is_named_is_taken(tmp_path, kind, capsys):
+    names, write = SEVERAL[kind]
+    network, file, out = known(resnet18), tmp_path / "foreign.pt", tmp_path / "ours.safetensors"
+    states = bare(network), averaged(network)
+    torch.save(write(*states) | {"optimizer": {"state": {0: {"exp_avg": torch.ones(9, 9)}}}}, file)
+    with pytest.raises(UserError, match="holds several networks") as refused:
+        convert(file, "resnet18", {"classes": 4}, None, [], out)
+    assert all(f" {name}" in str(refused.value) for name in names)
+    assert [place.name for place in tmp_path.iterdir()] == ["foreign.pt"]
+    for name, state in zip(names, states, strict=True):
+        main([str(file), *WORDS, str(out), "--weights", name])
+        written = read_weights(out)
+        assert all(written[f"network.{key}"].equal(tensor) for key, tensor in state.items())
+        assert json.loads(card_of(out).read_text())["source"]["weights"] == name
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([str(file), *WORDS, str(out), "--weights", "nowhere"])
+    assert f"--weights nowhere: {file} holds {names[0]}" in capsys.readouterr().err
+
+
+def test_an_average_without_names_is_not_overlooked(tmp_path):
+    """As torch_ema keeps it: parameters by their order. It cannot be taken, and is not overlooked."""
+    network, file, out = known(resnet18), tmp_path / "foreign.pt", tmp_path / "ours.safetensors"
+    shadow = [parameter.detach() * 0.5 for parameter in network.parameters()]
+    torch.save({"model": bare(network), "ema": {"decay": 0.9, "shadow_params": shadow}}, file)
+    with pytest.raises(UserError, match=r"several networks, model and ema\.shadow_params"):
+        convert(file, "resnet18", {"classes": 4}, None, [], out)
+    convert(file, "resnet18", {"classes": 4}, None, [], out, "model")
+    with pytest.raises(UserError, match="another architecture"):
+        convert(file, "resnet18", {"classes": 4}, None, [], out, "ema.shadow_params")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_part_of_the_names_is_a_network_too(tmp_path, suffix):
+    """As Lightning modules keep an average: two networks in one state dict."""
+    network, file, out = known(resnet18), tmp_path / f"foreign{suffix}", tmp_path / "ours.safetensors"
+    whole = prefixed("student.", bare(network)) | prefixed("ema.module.", averaged(network))
+    if suffix == ".pt":
+        torch.save({"state_dict": whole, "epoch": 3}, file)
+    else:
+        safetensors.torch.save_file({name: tensor.clone() for name, tensor in whole.items()}, file)
+    with pytest.raises(UserError, match="--weights <what the names of its tensors begin with>"):
+        convert(file, "resnet18", {"classes": 4}, None, [], out)
+    for name, state in (("student", bare(network)), ("ema", averaged(network)), ("ema.module", averaged(network))):
+        convert(file, "resnet18", {"classes": 4}, None, [], out, name)
+        written = read_weights(out)
+        assert all(written[f"network.{key}"].equal(tensor) for key, tensor in state.items())
+
+
+class Normalised(nn.Module):
+    """A layer of other projects; its numbers are buffers, or not saved at all."""
+
+    def __init__(self, names=("mean", "std"), saved=True):
+        super().__init__()
+        for name, values in zip(names, (OTHER["mean"], OTHER["std"]), strict=True):
+            self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=saved)
+        self.names = names
+
+    def forward(self, images):
+        mean, std = (getattr(self, name) for name in self.names)
+        return (images - mean) / std
+
+
+WRAPPED = {
+    "compiled": (lambda net, _: torch.compile(net), OTHER),
+    "a compiled part": (lambda net, _: compiled_part(net), OTHER),
+    "compiled inside DataParallel": (lambda net, _: nn.DataParallel(torch.compile(net)), OTHER),
+    "DataParallel, compiled": (lambda net, _: torch.compile(nn.DataParallel(net)), OTHER),
+    "averaged": (lambda net, _: torch.optim.swa_utils.AveragedModel(net), OTHER),
+    "averaged and compiled": (lambda net, _: torch.compile(torch.optim.swa_utils.AveragedModel(net)), OTHER),
+    "behind a normalisation": (lambda net, front: nn.Sequential(front(), net), {}),
+    "behind a normalisation that is not saved": (lambda net, front: nn.Sequential(front(saved=False), net), OTHER),
+    "behind μ and σ": (lambda net, front: nn.Sequential(front(("mu", "sigma")), net), {}),
+    "behind a normalisation, averaged": (
+        lambda net, front: torch.optim.swa_utils.AveragedModel(nn.Sequential(front(), net)),
+        {},
+    ),
+}
+
+
+def compiled_part(net):
+    net.layer2 = torch.compile(net.layer2)
+    return net
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_a_wrapped_network_comes_back_as_the_same_function(tmp_path, wrapper):
+    """Nothing is compiled by wrapping: the state dict has other names, that is all."""
+    wrap, arguments = WRAPPED[wrapper]
+    network = known(lambda classes: resnet18(classes, **OTHER))
+    images = random_images(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = network(images)
+    file, out = tmp_path / "foreign.pt", tmp_path / "ours.safetensors"
+    torch.save({"model": wrap(network.network, Normalised).state_dict(), "epoch": 3}, file)
+    card = convert(file, "resnet18", {"classes": 4, **arguments}, None, [], out)
+    again = with_weights(instantiate(card["node"]), out).eval()
+    with torch.no_grad():
+        assert again(images).allclose(expected, atol=1e-5)
+
+
+def test_no_refusal_of_the_command_advises_the_command(tmp_path):
+    torch.save({"stem.weight": torch.ones(3, 3), "fc.bias": torch.ones(4)}, tmp_path / "foreign.pt")
+    with pytest.raises(UserError, match="another architecture") as refused:
+        convert(tmp_path / "foreign.pt", "resnet18", {"classes": 4}, None, [], tmp_path / "o.safetensors")
+    assert "gauntlet.models.convert" not in str(refused.value)
+    with pytest.raises(UserError, match=r"gauntlet\.models\.convert"):
+        with_weights(resnet18(4), tmp_path / "foreign.pt")
+
+
 def test_the_normalisation_of_the_file_wins_and_must_agree(tmp_path):
     file, out = tmp_path / "foreign.pt", tmp_path / "ours.safetensors"
     state = {
@@ -238,7 +372,21 @@ REFUSED = {
         {},
         "two tensors for conv1.weight that differ: conv1.weight and module.conv1.weight",
     ),
-    "two state dicts": ({"model": bare(RESNET), "state_dict": bare(RESNET)}, {}, "both state_dict and model"),
+    "two state dicts": (
+        {"model": bare(RESNET), "state_dict": bare(RESNET)},
+        {},
+        "several networks, model and state_dict: say which is meant, such as --weights state_dict",
+    ),
+    "a network behind something that was not saved": (
+        prefixed("1.", bare(RESNET)),
+        {},
+        "stands behind a layer of which nothing was saved, such as a normalisation: say --mean and --std",
+    ),
+    "a network behind something, compiled and averaged": (
+        {"n_averaged": torch.tensor(3)} | prefixed("module._orig_mod.1.", bare(RESNET)),
+        {},
+        "say --mean and --std",
+    ),
     "no tensors": ({"epoch": 3}, {}, "holds no state dict"),
     "a list": ([torch.ones(2)], {}, "holds no state dict"),
     "a whole network": (nn.Linear(2, 2), {}, "holds no state dict"),
@@ -269,9 +417,6 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(tmp_path, case):
         convert(tmp_path / "foreign.pt", "resnet18", {"classes": 4} | arguments, None, [], tmp_path / "o.safetensors")
     assert "\n" not in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["foreign.pt"]
-
-
-WORDS = ["--model", "resnet18", "--classes", "4", "--out"]
 
 
 def test_the_command_line(tmp_path, capsys):

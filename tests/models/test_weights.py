@@ -63,6 +63,22 @@ def test_a_lightning_checkpoint_gives_the_classifier_alone(tmp_path):
     assert same(with_weights(tapped(), tmp_path / "last.ckpt").state_dict(), network.state_dict())
 
 
+@pytest.mark.parametrize("other", ["state_dict_ema", "ema"])
+def test_of_two_networks_in_a_file_none_is_taken_unasked(tmp_path, other):
+    state = tapped(seed=1).state_dict()
+    torch.save({"state_dict": state, other: {name: t + 1 for name, t in state.items()}}, tmp_path / "weights.pt")
+    refused(tapped(), tmp_path / "weights.pt", f"several networks, state_dict and {other}: save the one you mean alone")
+
+
+def test_of_our_own_checkpoint_the_average_is_taken(tmp_path):
+    """Lightning keeps the weights that are trained beside their average, which is the state dict."""
+    network = tapped(seed=1)
+    state = {f"classifier.{name}": tensor for name, tensor in network.state_dict().items()}
+    raw = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"epoch": 3, "state_dict": state, "current_model_state": raw}, tmp_path / "last.ckpt")
+    assert same(with_weights(tapped(), tmp_path / "last.ckpt").state_dict(), network.state_dict())
+
+
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "arch": "tapped"}])
 def test_plain_state_dicts_are_read(tmp_path, wrap):
     network = tapped(seed=1)

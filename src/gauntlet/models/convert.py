@@ -26,8 +26,13 @@ from gauntlet import __version__
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
 from gauntlet.models.foreign import read_foreign
-from gauntlet.models.renaming import place_of, translated
+from gauntlet.models.renaming import place_of, stands_behind, translated
 from gauntlet.models.weights import digest_of, load_weights, save_weights
+
+_INSTEAD = (
+    "choose the --model and its arguments that it was trained with, or a part of the file with --weights <what the"
+    " names of its tensors begin with>"
+)
 
 _OPTIONS = ("classes", "mean", "std")
 """Arguments of the model that are options of the command."""
@@ -40,6 +45,7 @@ def convert(
     source: str | None,
     trained_on: Sequence[str] | None,
     out: Path,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Write the weights of a foreign checkpoint under our names, and their card.
 
@@ -51,6 +57,7 @@ def convert(
         source: where the file comes from, for the card.
         trained_on: names of the threat models it was trained on; none of them is clean images, None is unknown.
         out: a `.safetensors` file; the card goes beside it as `.json`.
+        weights: which, where the file holds several, as in `read_foreign`.
 
     Returns:
         The card.
@@ -62,20 +69,25 @@ def convert(
         raise UserError(f"--out {out}: expected a name that ends with .safetensors")
     if arguments.get("classes", 2) < 2:
         raise UserError(f"--classes {arguments['classes']}: expected at least 2")
-    tensors = read_foreign(file)
+    tensors = read_foreign(file, weights)
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise UserError(f"{file} holds NaN or infinity in {broken[0]}: such a network answers nothing; save it anew")
     complete = _with_normalisation(dict(arguments), tensors, file)
     network = _built(model, complete)
     found = translated(tensors, network, file)
     _check_channels(found, network, file)
-    load_weights(network, found, file)
+    load_weights(network, found, file, _INSTEAD)
     save_weights(network, out)
     card = {
         "sha256": digest_of(out),
         "model": model,
         "node": {"_target_": f"gauntlet.models.{model}", **_whole_call(model, complete)},
-        "source": {"file": file.name, "sha256": digest_of(file), "from": source},
+        "source": {
+            "file": file.name,
+            "sha256": digest_of(file),
+            "from": source,
+            **({"weights": weights} if weights else {}),
+        },
         "trained_on": None if trained_on is None else list(trained_on),
         "gauntlet": __version__,
     }
@@ -112,6 +124,11 @@ def _with_normalisation(arguments: dict[str, Any], tensors: Mapping[str, Tensor]
         if len(given) != len(stored) or any(abs(a - b) > 1e-6 for a, b in zip(given, stored, strict=True)):
             raise UserError(f"--{part} {list(given)}, but {file} was trained with {stored}: leave --{part} out")
         arguments[part] = [float(f"{value:.7g}") for value in stored]
+    if stands_behind(tensors) and not {"mean", "std"} <= arguments.keys():
+        raise UserError(
+            f"the network in {file} stands behind a layer of which nothing was saved, such as a normalisation: say"
+            f" --mean and --std (0 and 1 for every channel where it does nothing)"
+        )
     return arguments
 
 
@@ -170,6 +187,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--mean", type=float, nargs="+", default=argparse.SUPPRESS, help="of its normalisation")
     parser.add_argument("--std", type=float, nargs="+", default=argparse.SUPPRESS, help="of its normalisation")
     parser.add_argument("--trained-on", nargs="*", help="threat models: linf l2 …; none for clean images")
+    parser.add_argument("--weights", help="which, of several networks in the file: state_dict_ema, ema.module, …")
     parser.add_argument("--source", help="where the file comes from, for the card")
     parser.add_argument("--out", type=Path, required=True, help="a .safetensors file; the card goes beside it")
     given = vars(parser.parse_intermixed_args(words))
@@ -177,7 +195,8 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         check_names(given["trained_on"] or (), "--trained-on")
         arguments = named | _arguments(given["arguments"])
-        card = convert(given["file"], given["model"], arguments, given["source"], given["trained_on"], given["out"])
+        places = given["trained_on"], given["out"], given["weights"]
+        card = convert(given["file"], given["model"], arguments, given["source"], *places)
     except (UserError, OSError, yaml.YAMLError) as error:
         print(f"gauntlet: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickletools
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,20 +13,24 @@ import torch
 from torch import Tensor
 
 from gauntlet.errors import UserError
+from gauntlet.models.candidates import WHOLE, candidates_in, refuse_several
 from gauntlet.models.weights import checked, read_weights, reason_of
 
-_HOLDERS = ("state_dict", "model", "net", "network")
-"""Where training scripts put the state dict beside their optimizer and epoch."""
 
-
-def read_foreign(file: Path) -> dict[str, Tensor]:
+def read_foreign(file: Path, weights: str | None = None) -> dict[str, Tensor]:
     """The state dict of a checkpoint, whatever lies beside it.
 
+    Args:
+        file: the checkpoint.
+        weights: which, where there are several: where it is in the file, such as `state_dict_ema`, or what the names of
+            its tensors begin with.
+
     Raises:
-        UserError: it is not there, damaged, or holds no state dict.
+        UserError: it is not there, damaged, holds no state dict, or several and it was not said which.
     """
     if file.suffix in (".safetensors", ".npz"):
-        return read_weights(file)
+        tensors = read_weights(file)
+        return tensors if weights is None else _part({WHOLE: tensors}, weights, file)
     if not file.is_file():
         what = f"{file} is a folder" if file.is_dir() else f"no checkpoint at {file}"
         raise UserError(f"{what}: give a .pt, .pth, .th, .ckpt, .safetensors or .npz file")
@@ -41,15 +45,35 @@ def read_foreign(file: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file} is damaged or holds more than tensors ({reason_of(error, file)}): nothing of it was run"
         ) from None
-    while inner := [name for name in _HOLDERS if isinstance(content, dict) and isinstance(content.get(name), dict)]:
-        if len(inner) > 1:
-            raise UserError(f"{file} holds both {' and '.join(inner)}: save the one you mean alone")
-        content = content[inner[0]]
-    named = content.items() if isinstance(content, dict) else ()
-    tensors = {name: value for name, value in named if isinstance(name, str) and isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f"{file} holds no state dict: expected tensors by name, alone or under {', '.join(_HOLDERS)}")
-    return checked(tensors, file)
+    candidates = candidates_in(content)
+    if not candidates:
+        raise UserError(f"{file} holds no state dict: expected tensors by name, alone or in a mapping")
+    if weights is None or weights in candidates:
+        refuse_several(
+            candidates if weights is None else {}, file, f"say which is meant, such as --weights {list(candidates)[-1]}"
+        )
+        return checked(candidates[weights or next(iter(candidates))], file)
+    return checked(_part(candidates, weights, file), file)
+
+
+def _part(candidates: Mapping[str, dict[str, Tensor]], prefix: str, file: Path) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, under the rest of their names.
+
+    Raises:
+        UserError: there are none, or in several of the state dicts.
+    """
+    start = f"{prefix}."
+    parts = {
+        path: {name.removeprefix(start): tensor for name, tensor in state.items() if name.startswith(start)}
+        for path, state in candidates.items()
+    }
+    parts = {path: part for path, part in parts.items() if part}
+    if len(parts) != 1:
+        first = dict.fromkeys(name.split(".")[0] for state in candidates.values() for name in state if "." in name)
+        known = [*candidates, *[name for name in first if name not in candidates]]
+        more = " and others" if len(known) > 10 else ""
+        raise UserError(f"--weights {prefix}: {file} holds {', '.join(known[:10])}{more}; say one of these")
+    return next(iter(parts.values()))
 
 
 class _Skipped:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gauntlet.errors import UserError, first_line
 from gauntlet.files import beginning, write_atomically
+from gauntlet.models.candidates import candidates_in, refuse_several
 
 _PREFIX = "classifier."  # where a defense keeps its network
 
@@ -95,8 +96,14 @@ def checked(tensors: dict[str, Tensor], file: str | Path) -> dict[str, Tensor]:
 
 def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+        whole, content = content, content["state_dict"]
         ours = {str(n).removeprefix(_PREFIX): value for n, value in content.items() if str(n).startswith(_PREFIX)}
+        if not ours:  # Lightning keeps the weights beside their average; ours are known
+            refuse_several(
+                candidates_in(whole),
+                file,
+                f"save the one you mean alone, or convert it: python -m gauntlet.models.convert {file} --weights …",
+            )
         content = ours or content
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not (named and content and all(isinstance(value, Tensor) for value in content.values())):
@@ -114,10 +121,22 @@ def with_weights(network: nn.Module, weights: str | Path) -> nn.Module:
     return network
 
 
-def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
-    """Copy tensors into a network of the very same architecture; `source` is for the message.
+_INSTEAD = "choose the model it was trained with, and convert another project's file with gauntlet.models.convert"
+
+
+def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | Path, instead: str = _INSTEAD) -> None:
+    """Copy tensors into a network of the very same architecture.
 
     Of tensors that the network holds under several names one is enough.
+
+    Args:
+        network: which.
+        tensors: by name.
+        source: where they are from, for messages.
+        instead: what to do where they are another architecture's.
+
+    Raises:
+        UserError: they are.
     """
     own = network.state_dict()
     tensors = _shared(own, tensors)
@@ -131,8 +150,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | P
     if missing or unknown:
         raise UserError(
             f"{source} belongs to another architecture: {len(missing)} tensors of this network are not in it"
-            f"{_example(missing)}, {len(unknown)} of its tensors are not in this network{_example(unknown)};"
-            f" choose the model it was trained with, and convert another project's file with gauntlet.models.convert"
+            f"{_example(missing)}, {len(unknown)} of its tensors are not in this network{_example(unknown)}; {instead}"
         )
     network.load_state_dict(tensors)
 
