@@ -80,8 +80,8 @@ def test_it_is_evaluated_into_other_outputs(door, frozen, tmp_path):
     assert "fitting the perceptual network" not in said.out
     (card,) = (tmp_path / "mine" / "evaluate").glob("*/card.json")
     assert read_json(card) == read_json(frozen / "card.json")
-    assert {place.name for place in (card.parent / "outcomes").iterdir()} == {
-        place.name for place in (frozen / "outcomes").iterdir()
+    assert {place.name for place in (card.parent / "records").iterdir()} == {
+        place.name for place in (frozen / "records").iterdir()
     }
 
 
@@ -104,7 +104,7 @@ def test_a_dry_run_leaves_a_failure_as_it_is(door, run):
 
 
 def test_a_run_inside_the_outputs_that_are_given_is_evaluated_in_its_own_folder(door, run):
-    shutil.rmtree(run / "outcomes")
+    shutil.rmtree(run / "records")
     assert door("evaluate", f"checkpoint={run}", *SMALL, "logger=csv", f"outputs={run.parents[2]}").code == 0
     assert json.loads((run / "suites" / "quick.json").read_text())["examples"] == 40
     assert not (run.parents[2] / "evaluate").exists()

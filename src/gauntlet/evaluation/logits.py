@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from gauntlet.evaluation.verification import Subject, device_of
@@ -45,6 +45,9 @@ def recognised(subject: Subject, root: Path, keep: bool = True) -> Subject:
     key = digest([subject.description, subject.checkpoint, subject.fingerprint])[:12]
     if not keep:
         return replace(subject, measurement=_number(root, key, logits)[0])
+    number, _ = _number(root, key, logits)
+    if _file(root, key, number).exists():  # nothing to write, so that a folder may be read-only
+        return replace(subject, measurement=number)
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".logits-{key}.lock"):
         number, nearest = _number(root, key, logits)
@@ -60,7 +63,7 @@ def _number(root: Path, key: str, logits: Tensor) -> tuple[int, Tensor | None]:
     """The number under which these logits are kept, or the next free one; with it those kept last, if there are any."""
     number, known = 0, None
     while (file := _file(root, key, number)).exists():
-        known = load_file(file)["logits"]
+        known = load(file.read_bytes())["logits"]
         if _same(known, logits):
             return number, known
         number += 1

@@ -98,9 +98,9 @@ class RecordFolder:
 
     def read_images(self, chunk: int) -> dict[int, Tensor]:
         """The kept images of a chunk, `[C, H, W]` by example id."""
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
-        content = load_file(self._images(chunk))
+        content = load(self._images(chunk).read_bytes())
         return dict(zip(content["example_id"].tolist(), content["images"], strict=True))
 
     def changed(self) -> list[str]:
