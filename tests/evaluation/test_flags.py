@@ -112,6 +112,42 @@ class Sociable(Quantised):
         return logits - 0.1 * logits.mean(0)
 
 
+class Last(nn.Module):
+    """Makes something else of the logits at the end."""
+
+    def __init__(self, network, end):
+        super().__init__()
+        self.network, self.end = network, end
+
+    def forward(self, images):
+        return self.end(self.network(images))
+
+
+PROBABILITIES = {
+    "softmax": lambda logits: logits.softmax(1),
+    "sigmoid": lambda logits: logits.sigmoid(),
+    "bfloat16 softmax": lambda logits: logits.bfloat16().softmax(1),
+    "float16 sigmoid": lambda logits: logits.half().sigmoid(),
+    "softmax beside dead classes": lambda logits: F.pad(logits.softmax(1), (0, 3), value=-torch.inf),
+}
+UNBOUNDED = {
+    "logits": lambda logits: logits,
+    "log-probabilities": lambda logits: logits.log_softmax(1),
+    "logarithm of a sigmoid": F.logsigmoid,
+    "bfloat16 log-probabilities": lambda logits: logits.bfloat16().log_softmax(1),
+    "log-probabilities beside dead classes": lambda logits: F.pad(logits.log_softmax(1), (0, 3), value=-torch.inf),
+}
+
+
+@pytest.mark.parametrize(
+    ("end", "flagged"),
+    [*((end, True) for end in PROBABILITIES.values()), *((end, False) for end in UNBOUNDED.values())],
+    ids=[*PROBABILITIES, *UNBOUNDED],
+)
+def test_answers_in_0_to_1_are_flagged_and_log_probabilities_are_not(hardened, batch, end, flagged):
+    assert (("logits", None) in raised(probe(Last(hardened, end), AttackSuite({}), batch))) is flagged
+
+
 @pytest.mark.parametrize("masked", [Quantised, Saturated])
 def test_masked_gradients_are_found(hardened, batch, masked):
     found = raised(probe(masked(hardened), SUITE, batch))

@@ -1,4 +1,4 @@
-"""Whatever form a network answers in, and whatever it does to its input: the same logits, the same images."""
+"""Whatever form a network answers in and does to its input: the same logits, and the images as they were."""
 
 from collections import OrderedDict, namedtuple
 
@@ -27,6 +27,7 @@ from gauntlet.goals import RankedTargets, Untargeted
 from gauntlet.losses import DLR, Margin
 from gauntlet.models import classifier as normalised
 from gauntlet.models import features_of, logits_of, tap_of
+from gauntlet.testing import check_attack
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual, StAdv
 from tests.evaluation.tiny import examples
 from tests.fixtures import random_images, tapped
@@ -325,3 +326,11 @@ def test_our_own_wrapper_hands_tuples_through():
     network = normalised(Answering(FORMS["named tuple"]), [0.5] * 3, [0.2] * 3)
     images = random_images(3, 3, 8, 8)
     assert logits_of(network, images).equal(network(images).logits)
+
+
+def test_public_contracts_and_a_defense_take_a_network_that_answers_a_tuple():
+    network = Answering(FORMS["tuple"], tapped(classes=5, dtype=torch.float64)).eval()
+    check_attack(PGD(threat_model=Linf(0.1), steps=3), classifier=network)
+    images = random_images(3, 3, 8, 8, dtype=torch.float64)
+    defense = NormalTraining(network, optimizer=torch.optim.SGD, schedule=None)
+    assert defense(images).equal(network.body(images))

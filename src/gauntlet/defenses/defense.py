@@ -64,8 +64,7 @@ class Defense(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """The classifier's logits."""
-        logits: Tensor = self.classifier(images)
-        return logits
+        return logits_of(self.classifier, images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and whatever else draws from torch's generator depend on the step alone, also after a resume."""

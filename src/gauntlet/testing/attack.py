@@ -14,6 +14,7 @@ from gauntlet.attacks import Adversarial, Attack
 from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch, unidentified
 from gauntlet.kinds import Kind
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.testing.examples import linear_classifier, linear_margins, predicted_batch, small_classifier, some_images
 from gauntlet.testing.expectations import (
@@ -170,7 +171,7 @@ class _Check:
         distance = self._distance(self.attack, self.found)
         expect(bool((distance >= 0).all()), f"{self.kind}: a distance is {distance.min().item():.3g}, expected ≥ 0")
         with torch.no_grad():
-            logits = self.classifier(self.found.images)
+            logits = logits_of(self.classifier, self.found.images)
         right = logits.argmax(1) == batch.labels
         kept = right & (distance > 0)
         expect(

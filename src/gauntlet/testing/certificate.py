@@ -14,6 +14,7 @@ from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch
 from gauntlet.evaluation.evidence import SCHEMAS
 from gauntlet.kinds import Kind
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating, exact
 from gauntlet.testing.examples import linear_classifier, linear_margins, predicted_batch, some_images
@@ -205,7 +206,7 @@ class _Check:
         stated, noise = self.stated.predictions[rows], self.noise.rows(rows)
         found = attack(self.classifier, images, stated, seeds=noise.seeds).images
         with torch.no_grad():
-            prediction = self.classifier(found).argmax(1)
+            prediction = logits_of(self.classifier, found).argmax(1)
         if self.certificate.confidence is not None and not prediction.equal(stated):
             fresh, abstained = self.certificate.predict(self.classifier, found, noise.stream(_FRESH))
             prediction = torch.where(abstained, stated, fresh)

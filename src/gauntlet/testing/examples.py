@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gauntlet.data import Batch
 from gauntlet.models import classifier as tapped_classifier
-from gauntlet.models import linear
+from gauntlet.models import linear, logits_of
 
 _SHAPE = (3, 6, 6)
 _CLASSES = 5
@@ -56,7 +56,7 @@ def some_images(count: int = 6, low: float = 0.0, high: float = 1.0) -> Tensor:
 def predicted_batch(classifier: nn.Module, images: Tensor) -> Batch:
     """The images with the classes that a classifier in eval mode predicts as labels, and ids from 100 on."""
     with torch.no_grad():
-        labels = classifier(images).argmax(1)
+        labels = logits_of(classifier, images).argmax(1)
     return Batch(images, labels, torch.arange(len(images), device=images.device) + 100)
 
 
