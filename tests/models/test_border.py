@@ -1,4 +1,4 @@
-"""Whatever form a network answers in, and whatever it does to its input: the same logits, and the images as they were."""
+"""Whatever form a network answers in, and whatever it does to its input: the same logits, and the same images."""
 
 from collections import OrderedDict, namedtuple
 
