@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.stats import poisson
 
-from gauntlet.corruptions import TYPES
+from gauntlet.corruptions import TYPES, GeneratedCorruption
 from gauntlet.corruptions.digital import ElasticTransform
 from gauntlet.data.examples import unit
 from gauntlet.noise import Noise

@@ -9,10 +9,11 @@ import torch
 from gauntlet.attacks import PGD, Adversarial, Attack
 from gauntlet.checks import guard
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Grid, Survivors, union_accuracy
+from gauntlet.evaluation import AttackSuite, Grid, Survivors, Union, union_accuracy
 from gauntlet.evaluation.store import with_earlier
-from gauntlet.threats import Linf
-from tests.evaluation import tiny
+from gauntlet.threats import L2, Linf
+from gauntlet.transforms import Clean
+from tests.evaluation import linear, tiny
 from tests.fixtures import batch_of
 
 FAST = replace(tiny.GRID, mode=Survivors())
@@ -181,3 +182,42 @@ def test_an_example_for_which_an_attack_breaks_its_promise_is_outside_and_its_ch
         assert found["linf"][column].equals(alone["linf"][column])  # whoever is in the batch
     fallen = found["linf"].filter(~pl.col("correct") & pl.col("inside"))
     assert len(fallen) > int((~found["clean"]["correct"]).sum())
+
+
+def test_only_attacks_run_on_survivors_and_every_other_kind_in_full(tmp_path):
+    one = linear.subject()
+    attacks = {
+        "clean": Clean(),
+        "strong": PGD(threat_model=L2(0.05), steps=9, step_size=0.5),
+        "far": linear.FAR,
+        "inverted": Clean(),
+        "linf": PGD(threat_model=Linf(0.016), steps=9),
+    }
+    union = Union(list(attacks), {"far": 0.03})
+    suite = AttackSuite(attacks, {"margin": linear.MARGIN}, {"union": union})
+    mode = Survivors(first=["strong"])
+    assert {name: mode.earlier(suite, name) for name in suite.entries} == {
+        "clean": [], "strong": [], "far": [], "inverted": [], "margin": [], "linf": ["strong", "clean", "inverted"],
+    }  # fmt: skip
+    measured, places = linear.measured(one, suite, tmp_path, Grid(chunk=8, mode=mode))
+    assert {name: len(frame) for name, frame in measured.records.items() if name != "linf"} == dict.fromkeys(
+        ["clean", "strong", "far", "inverted", "margin"], 24
+    )
+    standing = measured.records["strong"].filter("correct")["example_id"].to_list()
+    assert measured.records["linf"]["example_id"].to_list() == standing
+    assert {name for name, place in places.items() if "survivors" in place.path.name} == {"linf"}
+    (column,) = union("union", measured).columns.values()
+    full, _ = linear.measured(one, suite, tmp_path / "full")
+    assert column == union("union", full).columns["union"]
+    assert 0 < column.estimate.value < len(standing) / 24
+
+
+@pytest.mark.parametrize("first", ["far", "margin"])
+def test_what_is_no_attack_cannot_come_first(first):
+    suite = AttackSuite(
+        {"clean": Clean(), "far": linear.FAR},
+        {"margin": linear.MARGIN},
+        {"union": Union(["clean", "far"], {"far": 0.1})},
+    )
+    with pytest.raises(UserError, match=rf"mode.first names \['{first}'\]: expected attacks of the union"):
+        Survivors(first=[first]).earlier(suite, "clean")

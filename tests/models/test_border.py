@@ -1,4 +1,4 @@
-"""Whatever form a network answers in, and whatever it does to its input: the same logits, and the same images."""
+"""Whatever form a network answers in, and whatever it does to its input: the same logits, the same images."""
 
 from collections import OrderedDict, namedtuple
 

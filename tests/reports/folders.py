@@ -97,9 +97,8 @@ def distance_records(found, seed=0):
     """Records of a minimum-distance attack."""
     distances = np.array(found.distances, float)
     clean = distances > 0
-    finite = np.where(np.isfinite(distances), distances, 0.0)
     frame = records(np.isinf(distances).tolist(), clean.tolist(), seed)
-    size = pl.Series("size", finite / found.bound, dtype=pl.Float32)
+    size = pl.lit(None, pl.Float32).alias("size")
     column = pl.Series("distance", distances, dtype=pl.Float64)
     return frame.with_columns(size, column).select(*SCHEMAS[Kind.MINIMUM_DISTANCE])
 

@@ -40,7 +40,7 @@ def test_an_unfinished_evaluation_has_no_union(run):
 
 
 def test_every_cell_has_an_interval(trained):
-    head, line, row = run_markdown(read_run(trained, "quick")).splitlines()[:3]
+    head, _line, row = run_markdown(read_run(trained, "quick")).splitlines()[:3]
     assert head == "| run | union | unseen mean | clean | linf 0.1 | l2 2 | perceptual 0.5 |"
     assert row.count("(") == 6
     assert cell(wilson(0.5, 100)) == "50.0 (40.4–59.6)"

@@ -115,8 +115,9 @@ class TRADES(AdversarialDefense):
         """Both terms, `[N]`, of one train-mode forward of clean and adversarial images."""
         (name,), right = self.attacks, self.right(batch)
         images = self.perturbed(name, batch, self.to_attack(right))
-        clean, attacked = self.classifier(torch.cat((batch.images, images))).chunk(2)
+        outputs, count = self.outputs(torch.cat((batch.images, images))), len(batch.labels)
+        clean, attacked = outputs.logits.chunk(2)
         self.note_attacked(name, attacked, batch.labels, right)
         apart = divergence(clean, attacked)
         self.note("train", len(apart), divergence=apart.detach().mean())
-        return self.cross_entropy(clean, batch.labels) + self.beta * apart
+        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.beta * apart

@@ -84,11 +84,12 @@ class VariationRegularised(AdversarialTraining):
         """Cross-entropy of the adversarial images plus the weighted variation, `[N]`."""
         count, right = len(batch.labels), self.right(batch)
         images = torch.cat((self.training_images(batch, right), self.pairs(batch)))
-        logits = self.classifier(images)
+        outputs = self.outputs(images)
+        logits = outputs.logits
         apart = variation(logits[count:])
         self.note("train", count, variation=apart.detach().mean())
         self.note_attacked(self.attack_name, logits[:count], batch.labels, right)
-        return self.cross_entropy(logits[:count], batch.labels) + self.weight * apart
+        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.weight * apart
 
     def pairs(self, batch: Batch) -> Tensor:
         """Both points of every example, `[2N, C, H, W]`, each from a start of its own."""

@@ -161,4 +161,4 @@ def _read(file: Path) -> pl.DataFrame:
 
 @lru_cache(maxsize=1 << 14)  # files of a chunk each: a few kilobytes
 def _opened(file: Path, _modified: int, _size: int) -> pl.DataFrame:
-    return pl.read_parquet(file)
+    return pl.read_parquet(io.BytesIO(file.read_bytes()))  # polars itself opens no name that is not UTF-8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,12 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import hydra.utils
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from gauntlet.errors import UserError
-
-_VARIABLE = re.compile(r"\$\{oc\.env:[^{}]*\}")
+from gauntlet.launch.words import decoding
 
 _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "an integer"),
@@ -78,16 +75,6 @@ def _fits(value: Any, hint: Any) -> bool:
 def _instead(value: Any, hint: Any) -> str:
     """What to write for text that reads as the right thing."""
     return decoding(value) if isinstance(value, str) and _fits(_decoded(value), hint) else ""
-
-
-def decoding(text: str) -> str:
-    """The rest of a refusal of text: how a value of an environment variable, which is text to Hydra, becomes one."""
-    words = OmegaConf.to_container(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    for key, _, given in (str(word).partition("=") for word in words or ()):
-        variable = given.strip("\"'")
-        if _VARIABLE.fullmatch(variable) and str(OmegaConf.create({"value": variable}).value) == text:
-            return f", not text: write '{key}=\"${{oc.decode:{variable}}}\"'"
-    return f', not text: write {text} without quotes, or "${{oc.decode:${{oc.env:NAME}}}}" for a variable NAME'
 
 
 def _decoded(text: str) -> Any:

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gauntlet.errors import UserError
-from gauntlet.launch.arguments import decoding
+from gauntlet.launch.words import decoding
 
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _SOURCE = Path(__file__).parents[3] / "conf"  # in a source tree
@@ -48,13 +48,13 @@ WAYS_TO_DATA = ("root", "workers")
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${absolute:}`, …; a job's `${gpus:}`."""
+    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${expanded:}`, …; a job's `${gpus:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", folder_of_checkpoint, replace=True)
     OmegaConf.register_new_resolver("gpus", lambda *, _root_: _gpus_per_node(_root_), replace=True)
     OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
-    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(str(path)).expanduser().absolute()), replace=True)
+    OmegaConf.register_new_resolver("expanded", lambda path: str(Path(str(path)).expanduser()), replace=True)
 
 
 def digest_of(config: DictConfig) -> str:

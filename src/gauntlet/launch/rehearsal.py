@@ -1,18 +1,23 @@
-"""Every attack is tried on one image before anything expensive begins: one step of it, where it has steps."""
+"""What is tried on an image or two before anything expensive begins: attacks, a training step, saving and loading."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gauntlet.attacks import Attack
 from gauntlet.data import Batch
+from gauntlet.defenses.outputs import outputs_of
 from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Entry
 from gauntlet.kinds import Kind
 from gauntlet.models import logits_of
+from gauntlet.models.border import answer_of
+from gauntlet.models.weights import checked, load_weights, weights_bytes
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
 from gauntlet.varied import shortened
@@ -57,3 +62,44 @@ def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str)
                 (shortened(work) or work)(classifier, batch.images, noise)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{what}: {first_line(error)}") from error
+
+
+def rehearse_step(network: nn.Module, batch: Batch) -> None:
+    """A training step without an optimizer; the network is not what it was.
+
+    Raises:
+        UserError: in one line, what the network said, or that its answer in train mode is none to train on.
+    """
+    count = len(batch.labels)
+    try:
+        with torch.enable_grad():
+            outputs = outputs_of(answer_of(network.train(), batch.images))
+            losses = [F.cross_entropy(logits, batch.labels) for logits in (outputs.logits, *outputs.auxiliary)]
+            torch.stack(losses).sum().backward()
+    except UserError as error:
+        raise UserError(f"model: {error}") from None
+    except Exception as error:  # a network of somebody else's raises anything
+        way = "set dataset.recipe.batch_size to more" if count == 1 else "choose another model"
+        images = "one image" if count == 1 else f"{count} images"
+        raise UserError(f"the model cannot be trained on {images} at once ({first_line(error)}): {way}") from error
+
+
+def rehearse_saving(network: nn.Module, twin: nn.Module, images: Tensor) -> None:
+    """The network's weights are saved, and loaded into another network that was built as it was.
+
+    Raises:
+        UserError: they cannot be, or the other one then answers otherwise.
+    """
+    tensors = checked(safetensors.torch.load(weights_bytes(network)), "the model")
+    load_weights(twin, tensors, "the model")
+    logits = []
+    for one in (network, twin):
+        torch.manual_seed(0)
+        with evaluating(one), torch.no_grad():
+            logits.append(logits_of(one, images))
+    if not logits[1].allclose(logits[0], rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise UserError(
+            "the model answers otherwise once its weights were saved and loaded into a new one: a part of it is in no"
+            " parameter and in no buffer of its state dict, or its answers are random; register what it needs with"
+            " register_buffer"
+        )

@@ -40,6 +40,7 @@ from gauntlet.launch.build import (
     build_reference,
     build_suite,
     build_training_data,
+    rehearse_training,
 )
 from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain, regime_of
 from gauntlet.launch.folder import RunFolder
@@ -47,6 +48,7 @@ from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, ru
 from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.launch.ranks import check_processes, settle_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
+from gauntlet.launch.terminal import encodable
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
 from gauntlet.models.weights import load_weights, read_weights, reason_of, save_weights
@@ -71,6 +73,7 @@ def train(config: DictConfig) -> None:
     with folder.locked() if _leads() else contextlib.nullcontext(), wandb_finished():
         trainer = _trainer(whole, folder, digest_of(config))
         _check_steps(data, trainer.world_size)
+        rehearse_training(whole, classifier, data, trainer.world_size)
         bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
         build_defense(bare, classifier, data)
         build_suite(bare, classifier, data)
@@ -226,8 +229,9 @@ def _stop(why: signal.Signals) -> NoReturn:
 
 def _check_whole(checkpoint: Path) -> None:
     """Refuse a damaged checkpoint in one line. Its tensors are mapped and not read: Lightning reads them."""
+    mapped = encodable(str(checkpoint), "utf-8") == str(checkpoint)  # torch maps no file whose name is not UTF-8
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle raises anything
         reason = reason_of(error, checkpoint)
         raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None

@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import DictConfig, ListConfig, Node
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 from gauntlet.errors import UserError
 
 _TOKEN = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^"',\[\]{}():=\s]+""")
 
+_VARIABLE = re.compile(r"\$\{oc\.env:[^{}]*\}")
 _KEY = re.compile(r"[\\()\[\]{}:=, \t]")  # what Hydra's grammar lets a key escape
 
 
@@ -96,3 +98,13 @@ def expand_home(config: DictConfig | ListConfig) -> None:
             expand_home(value)
         elif isinstance(value, Node) and isinstance(text := value._value(), str) and text.startswith("~/"):
             config[key] = os.path.expanduser(text)  # noqa: PTH111  (as above)
+
+
+def decoding(text: str) -> str:
+    """The rest of a refusal of text: how a value of an environment variable, which is text to Hydra, becomes one."""
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    for key, _, given in (str(word).partition("=") for word in words or ()):
+        variable = given.strip("\"'")
+        if _VARIABLE.fullmatch(variable) and str(OmegaConf.create({"value": variable}).value) == text:
+            return f", not text: write '{key}=\"${{oc.decode:{variable}}}\"'"
+    return f', not text: write {text} without quotes, or "${{oc.decode:${{oc.env:NAME}}}}" for a variable NAME'

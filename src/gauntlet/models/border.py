@@ -42,6 +42,11 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     return _logits(_ask(classifier, _FORWARD, images), images)
 
 
+def answer_of(classifier: nn.Module, images: Tensor) -> Any:
+    """Whatever a classifier answers, in train mode as well; the images stay what they are."""
+    return _ask(classifier, _FORWARD, images)
+
+
 def answers_of(classifier: nn.Module, images: Tensor) -> Answers:
     """The logits of images, and those of the classifier's surrogate where it has one; as `logits_of`."""
     if surrogate_of(classifier) is None:
