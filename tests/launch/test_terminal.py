@@ -9,9 +9,9 @@ import textwrap
 import pytest
 from rich.table import Table
 
-from gauntlet.evaluation.measures import Accuracy
+from gauntlet.evaluation import Estimate, ResultTable
 from gauntlet.launch.terminal import SteadyStream, encodable, show, steady_output
-from gauntlet.reports.table import Row, run_table
+from gauntlet.reports.render import as_rich
 
 
 class Terminal(io.StringIO):
@@ -23,9 +23,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def row():
-    cells = {name: Accuracy(value, value - 0.05, value + 0.05, 1000) for name, value in NUMBERS.items()}
-    return Row("pat_alexnet/small_resnet/seed0", cells, dict.fromkeys(NUMBERS, 8 / 255), ["linf"], True, 0, [], [], [])
+def run_table():
+    rows = []
+    for name, value in NUMBERS.items():
+        estimate = Estimate(value, value - 0.05, value + 0.05, 1000)
+        rows.append([name, "0.03137", estimate.text, estimate.interval])
+    return as_rich(ResultTable(["attack", "bound", "accuracy %", "95 % interval"], rows, "Accuracy in %."), "title")
 
 
 NUMBERS = {"linf": 0.184, "recoloradv_linf_rgb": 0.35, "union": 0.123}
@@ -42,7 +45,7 @@ def printed(monkeypatch, table, columns, terminal=True):
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 200])
 def test_no_terminal_is_too_narrow_for_the_numbers_of_a_run(monkeypatch, columns):
-    shown = printed(monkeypatch, run_table(row(), "title"), columns)
+    shown = printed(monkeypatch, run_table(), columns)
     assert "…" not in shown
     for value in NUMBERS.values():
         assert f"{100 * value:.1f}" in shown
@@ -63,7 +66,7 @@ def test_a_table_of_many_columns_is_stacked_on_a_terminal_and_whole_in_a_file(mo
 
 
 def test_a_table_that_fits_is_printed_as_it_is(monkeypatch):
-    assert "│" in printed(monkeypatch, run_table(row(), "title"), 80)
+    assert "│" in printed(monkeypatch, run_table(), 80)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_stream_that_takes_nothing_ends_nothing(monkeypatch, stream):
     with steady_output():
         print("lost", flush=True)
         assert not sys.stdout.isatty()
-        show(run_table(row(), "title"), piped_width=80)
+        show(run_table(), piped_width=80)
     assert sys.stdout is stream
 
 
