@@ -43,7 +43,7 @@ def rows_of_flags():
 
 
 def test_the_flags_are_those_of_the_code():
-    code = "".join((SOURCES / name).read_text() for name in ("flags.py", "probe.py"))
+    code = "".join((SOURCES / name).read_text() for name in ("flags.py", "probe.py", "record_checks.py"))
     assert rows_of_flags().keys() == set(re.findall(r'Flag\("([\w ]+)"', code))
 
 

@@ -14,15 +14,9 @@ from gauntlet.models.capabilities import surrogate_of
 class Tiled(nn.Module):
     """A classifier that sees so many images at once, never more and never fewer.
 
-<<<<<<< HEAD
-    Memory is bounded by the tile where no gradient is asked for. The last tile is filled up with its last image, so
-    that every forward is one of `size` images. With a size of 1 an example's logits are the same bits in every batch.
-    With more they are while it keeps its place in the tile: some matrix products round rows differently.
-=======
     Memory is bounded by the tile where no gradient is asked for. The last tile is filled with its last image, so that
     every forward is one of `size` images. With a size of 1 an example's logits are the same bits in every batch. With
     more they are while it keeps its place in the tile: some matrix products round the rows of a batch differently.
->>>>>>> main
 
     Args:
         classifier: images to logits `[N, K]`; in eval mode, its answer for an example depends on no other example.
