@@ -218,6 +218,15 @@ class Synthesis(nn.Module):
         return -(points[:, None] - made).square().sum(2)
 
 
+QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+}
+
+
 def synthetic_images(count=16):
     return random_images(count, 3, 4, 4, seed=5)
 
@@ -303,13 +312,7 @@ def test_it_is_trained_and_validated(adversarial, tmp_path):
     else:
         defense = NormalTraining(classifier=model, **rest)
     batches = DataLoader([Batch(images, labels, ids)], batch_size=None)
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = Trainer(accelerator="cpu", max_epochs=1, inference_mode=False, default_root_dir=tmp_path, **quiet)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, inference_mode=False, default_root_dir=tmp_path, **QUIET)
     trainer.fit(defense, batches, batches)
     assert not model.decoders.equal(before)
     assert model.decoders.isfinite().all()
@@ -321,11 +324,5 @@ def test_it_is_trained_and_validated(adversarial, tmp_path):
 def test_lightnings_own_inference_mode_is_refused_in_validation(tmp_path):
     defense = NormalTraining(classifier=Synthesis(), optimizer=torch.optim.SGD, schedule=None)
     batches = DataLoader([Batch(synthetic_images(), torch.arange(16) % 3, torch.arange(16))], batch_size=None)
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
     with pytest.raises(UserError, match="which inference mode forbids"):
-        Trainer(accelerator="cpu", default_root_dir=tmp_path, **quiet).validate(defense, batches, verbose=False)
+        Trainer(accelerator="cpu", default_root_dir=tmp_path, **QUIET).validate(defense, batches, verbose=False)
