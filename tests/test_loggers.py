@@ -206,11 +206,13 @@ def test_online_that_was_demanded_is_refused_before_training(fake_wandb, tmp_pat
 
 
 def test_after_the_evaluation_nothing_that_wandb_does_is_an_error(fake_wandb, tmp_path, monkeypatch, capfd):
-    from gauntlet.reports import dashboard
+    from gauntlet.reports import dashboard, read_run
+    from tests.reports.folders import make_run
 
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(dashboard, "_send", lambda *_: (_ for _ in ()).throw(PermissionError("staging")))
-    dashboard.send_evaluation([board(tmp_path)], tmp_path, "quick")
+    run = read_run(make_run(tmp_path / "run", {"clean": [True, False], "linf": [False, False]}), "paper")
+    dashboard.send_evaluation([board(tmp_path)], run)
     assert capfd.readouterr().out.startswith("W&B: staging: it is left out")
 
 
