@@ -44,7 +44,8 @@ def rows_of_flags():
 
 
 def test_the_flags_are_those_of_the_code():
-    code = "".join((SOURCES / name).read_text() for name in ("flags.py", "probe.py", "record_checks.py", "soundness.py"))
+    files = ("flags.py", "probe.py", "record_checks.py", "soundness.py")
+    code = "".join((SOURCES / name).read_text() for name in files)
     assert rows_of_flags().keys() == set(re.findall(r'Flag\("([\w ]+)"', code))
 
 
