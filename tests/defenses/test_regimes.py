@@ -15,10 +15,15 @@ import torch
 from gauntlet.callbacks import KeepResumable
 from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialDefense
+from gauntlet.launch.build import build_defense
 from gauntlet.reports.plots.training import _ACCURACIES, _LOSSES
-from tests.defenses.regimes import DEFENSES, STEPS, regime, trainer_of
+from gauntlet.testing import check_defense
+from tests.defenses.regimes import BATCH, DEFENSES, STEPS, regime, trainer_of
 from tests.launch.test_resume import PullThePlug
 
+PERCEPTUAL = ("pat", "pat_alexnet", "pat_vr", "at", "trades")
+CHECKED = [pytest.param(name, marks=pytest.mark.slow) if name in PERCEPTUAL else name for name in DEFENSES]
+"""Those that take seconds each are checked by make test-slow, like the general forms."""
 ALL = {"train/loss", "train/clean_accuracy", "val/accuracy", "lr-SGD", "speed/step_seconds", "speed/images_per_second"}
 UNDER_ATTACK = ("train/adversarial_accuracy", "train/attack_success", "train/size", "val/adversarial_accuracy")
 
@@ -54,6 +59,16 @@ def test_it_trains_in_half_precision_and_logs_what_matters(tmp_path, name):
         assert all(logged[column].max() > 0 for column in shown)
         if expected == 1:  # what a report draws is what is logged
             assert {*_LOSSES, *_ACCURACIES} <= set(logged.columns)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_it_keeps_the_contract_of_defenses(name):
+    made, data, config = regime(name)
+    check_defense(
+        lambda classifier: build_defense(config, classifier, data),
+        classifier=made.classifier,
+        batch=data.splits.train[slice(0, BATCH)],
+    )
 
 
 @pytest.mark.parametrize("name", NAMED)

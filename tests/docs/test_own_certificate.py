@@ -1,4 +1,4 @@
-"""The page about a certificate of one's own, from top to bottom: the two sides of the table meet, a wrong one is caught."""
+"""The page about a certificate of one's own, run as it stands: both sides of the table meet, a wrong one is caught."""
 
 import shlex
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import gauntlet
-from gauntlet.evaluation import read_outcomes
-from gauntlet.reports import read_row
+from gauntlet.evaluation import read_run
 from tests.docs import pages
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own_threat_model.md"
@@ -84,14 +83,14 @@ def test_its_commands_train_against_it_measure_it_and_put_it_in_one_table(folder
     commands = [block.text for block in blocks() if block.language == "sh"]
     said = run(["bash", "-euo", "pipefail", "-c", "\n".join(commands)], folder)
     assert re.search(r"run +┃ +union", said), said
-    rows = {
-        defense: read_row(next((folder / "outputs" / "digits").glob(f"{defense}-*/*")), "shadow")
+    runs = {
+        defense: read_run(next((folder / "outputs" / "digits").glob(f"{defense}-*/*")), "shadow")
         for defense in ("at", "normal", "at_linf")
     }
-    assert all(row.complete and not row.violations for row in rows.values())
-    assert all(row.bounds["shadow"] == 0.8 for row in rows.values())
-    assert rows["at"].unseen == ["linf"]
-    assert rows["at_linf"].unseen == ["shadow"]
-    darkened = read_outcomes(next((folder / "outputs").glob("digits/normal-*/*/outcomes/shadow-*")))
+    assert all(run.complete and not run.violations for run in runs.values())
+    assert all(run.plan.entries["shadow"].bound == 0.8 for run in runs.values())
+    assert runs["at"].members("unseen mean") == ["linf"]
+    assert runs["at_linf"].members("unseen mean") == ["shadow"]
+    darkened = runs["normal"].records["shadow"]
     assert darkened["inside"].all()
     assert darkened["linf"].max() > 0.3  # it did reach for the shade
