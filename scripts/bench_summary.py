@@ -11,17 +11,20 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from gauntlet.attacks import PGD
 from gauntlet.evaluation import (
+    SCHEMAS,
     AttackSuite,
-    OutcomeFolder,
+    Kind,
+    RecordFolder,
     accuracy,
     compare,
     distance_statistics,
     mean_accuracy,
     overlaps,
-    read_outcomes,
+    read_records,
     recorded,
     union_accuracy,
 )
@@ -40,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folders = _write(Path(place), given.examples, given.chunk)
         start = before = time.perf_counter()
-        frames = {name: read_outcomes(folder) for name, folder in folders.items()}
+        frames = {name: read_records(folder, Kind.ATTACK) for name, folder in folders.items()}
         before = _said("read the files", before)
         names = [name for name in RIGHT if name != "clean"]
         for frame in frames.values():
@@ -55,7 +58,7 @@ def main() -> None:
         before = _said("distances with bootstrap intervals", before)
         compare(frames, {name: frame.reverse() for name, frame in _swapped(frames).items()}, names)
         before = _said("McNemar against another checkpoint", before)
-        suite = AttackSuite(dict.fromkeys(RIGHT, PGD(threat_model=Linf(0.1))), names)
+        suite = AttackSuite(dict.fromkeys(RIGHT, PGD(threat_model=Linf(0.1))))
         recorded(suite, frames)
         _said("flags from records", before)
         print(f"{given.examples} examples x {len(RIGHT)} attacks: {time.perf_counter() - start:.2f} s in all")
@@ -75,33 +78,32 @@ def _write(place: Path, examples: int, chunk: int) -> dict[str, Path]:
     folders = {}
     for name, share in RIGHT.items():
         luck = np.where(rng.random(examples) < 0.6, shared, rng.random(examples))
-        robust = clean & (luck < share / RIGHT["clean"])
-        folder = OutcomeFolder(place, name, {"attack": name})
+        correct = clean & (luck < share / RIGHT["clean"])
+        folder = RecordFolder(place, name, Kind.ATTACK, {"entry": name})
         for index, begin in enumerate(range(0, examples, chunk)):
             rows = slice(begin, min(begin + chunk, examples))
-            folder.write(index, _rows(rng, rows, clean[rows], robust[rows]))
+            folder.write(index, _rows(rng, rows, clean[rows], correct[rows]))
         folders[name] = folder.path
     return folders
 
 
-def _rows(rng: np.random.Generator, rows: slice, clean: np.ndarray, robust: np.ndarray) -> dict[str, list]:
+def _rows(rng: np.random.Generator, rows: slice, clean: np.ndarray, correct: np.ndarray) -> pl.DataFrame:
     ids = np.arange(rows.start, rows.stop)
     label = ids % 10
-    distances = {name: rng.exponential(size=len(ids)).tolist() for name in ("linf", "l2", "lpips", "lpips_calibrated")}
-    return distances | {
+    distances = {name: rng.exponential(size=len(ids)).tolist() for name in ("linf", "l2", "perceptual", "lpips")}
+    columns = distances | {
         "example_id": ids.tolist(),
         "label": label.tolist(),
         "clean_prediction": np.where(clean, label, (label + 1) % 10).tolist(),
-        "prediction": np.where(robust, label, (label + 2) % 10).tolist(),
-        "robust": robust.tolist(),
+        "prediction": np.where(correct, label, (label + 2) % 10).tolist(),
+        "correct": correct.tolist(),
         "inside": [True] * len(ids),
         "size": rng.random(len(ids)).tolist(),
         "margin": rng.normal(size=len(ids)).tolist(),
-        "kind": ["attack"] * len(ids),
-        "radius": [None] * len(ids),
-        "abstained": [False] * len(ids),
         "seconds": [0.1] * len(ids),
     }
+    schema = SCHEMAS[Kind.ATTACK]
+    return pl.DataFrame({name: columns[name] for name in schema}, schema=schema)
 
 
 def _said(what: str, before: float) -> float:

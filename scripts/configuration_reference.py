@@ -37,7 +37,7 @@ GROUPS = {
     "attack/training": "The short searches that defenses train on.",
     "attack/paper": "Attacks with the settings of the paper's tables.",
     "attack/strong": "The strongest that we have for a threat model.",
-    "attack_suite": "A named set of attacks, and which of them form the union.",
+    "attack_suite": "A named set of attacks, certificates and transforms, and the aggregates over them.",
     "defense": "How the classifier is trained.",
     "defense/several": "What the regimes against several threats at once share.",
     "trainer": "Lightning's Trainer; any of its arguments can be added with `+trainer.<argument>=…`.",

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from gauntlet.launch.config import CONF
-from gauntlet.reports.table import AGGREGATES
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -65,14 +64,23 @@ def attacks_of(suite: str) -> list[str]:
     return found
 
 
-def build(entity: str, project: str, suite: str, attacks: Sequence[str]) -> Workspace:
+def aggregates_of(suite: str) -> list[str]:
+    """The aggregates of an attack suite of conf/, its own after those of suites that it is made of; none of others."""
+    file = CONF / "attack_suite" / f"{suite}.yaml"
+    node = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
+    parts = [entry for entry in node.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    return list(dict.fromkeys([*(name for part in parts for name in aggregates_of(part)), *node.get("aggregates", [])]))
+
+
+def build(entity: str, project: str, suite: str, attacks: Sequence[str], aggregates: Sequence[str]) -> Workspace:
     """The workspace, in memory.
 
     Args:
         entity: user or team.
         project: as in `logger.wandb.project`.
         suite: whose numbers are shown.
-        attacks: its columns.
+        attacks: its columns …
+        aggregates: … and those of several attacks.
 
     Raises:
         SystemExit: the package is missing.
@@ -102,8 +110,8 @@ def build(entity: str, project: str, suite: str, attacks: Sequence[str]) -> Work
         name=f"Gauntlet: {suite}",
         sections=[
             workspaces.Section(
-                name="Union and unseen mean",
-                panels=[bars(each.capitalize(), [each]) for each in AGGREGATES],
+                name="Aggregates",
+                panels=[bars(each.capitalize(), [each]) for each in aggregates],
                 is_open=True,
             ),
             workspaces.Section(name="Robust accuracy per attack", panels=accuracy, is_open=True),
@@ -112,7 +120,7 @@ def build(entity: str, project: str, suite: str, attacks: Sequence[str]) -> Work
         ],
         runset_settings=workspaces.RunsetSettings(
             groupby=[workspaces.Metric("Group"), workspaces.Metric("JobType")],
-            pinned_columns=[f"summary:{key}" for key in summary_keys(suite, AGGREGATES)],
+            pinned_columns=[f"summary:{key}" for key in summary_keys(suite, aggregates)],
         ),
     )
 
@@ -126,12 +134,15 @@ def main() -> None:
         "--suite", default="quick", help="attack suite whose numbers are shown; quick@0.5 at half the bounds"
     )
     parser.add_argument("--attacks", nargs="+", help="its columns; left out, those of conf/attack_suite/<suite>.yaml")
+    parser.add_argument("--aggregates", nargs="*", help="and those of several attacks; left out, those of that file")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
     given = parser.parse_args()
-    attacks = given.attacks or attacks_of(given.suite.partition("@")[0])
+    own = given.suite.partition("@")[0]
+    attacks = given.attacks or attacks_of(own)
+    aggregates = aggregates_of(own) if given.aggregates is None else given.aggregates
     if not attacks:
         sys.exit(f"--suite {given.suite}: its file names no attacks; say which columns with --attacks")
-    workspace = build(given.entity, given.project, given.suite, attacks)
+    workspace = build(given.entity, given.project, given.suite, attacks, aggregates)
     if given.dry_run:
         print(json.dumps(workspace._spec, indent=1))
         return

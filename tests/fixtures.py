@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from gauntlet.attacks import MinimumDistanceAttack
+from gauntlet.certificates import Certificate, Certified
 from gauntlet.data import Batch
 from gauntlet.distances import Perception
 from gauntlet.models import Normalise, TappedClassifier
+from gauntlet.threats import L2, Linf
 
 
 class LinearClassifier(nn.Module):
@@ -24,7 +27,7 @@ class LinearClassifier(nn.Module):
         self.bias = nn.Parameter(torch.tensor(bias, dtype=dtype))
 
     def forward(self, images):
-        score = images.flatten(1) @ self.weight + self.bias
+        score = images.flatten(1).to(self.weight) @ self.weight + self.bias
         return torch.stack((score, -score), 1)
 
     def margin(self, images, labels):
@@ -32,6 +35,45 @@ class LinearClassifier(nn.Module):
         with torch.no_grad():
             logits = self(images)
         return (logits.gather(1, 1 - labels[:, None]) - logits.gather(1, labels[:, None]))[:, 0]
+
+
+DUALS = {Linf: 1, L2: 2}
+"""The dual of the norm that bounds a threat model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestOfLinear(MinimumDistanceAttack):
+    """The nearest point of the other class of a `LinearClassifier`, a little beyond the boundary.
+
+    δ = −(w·x + b) / ‖w‖_q · the unit vector of the norm p along w, with 1/p + 1/q = 1.
+    """
+
+    overshoot: float = 1e-6
+
+    def nearest(self, classifier, region, labels, noise):
+        weight = classifier.weight.detach()
+        unit = weight.sign() if isinstance(self.threat_model, Linf) else weight / weight.norm()
+        score = (region.images.flatten(1).to(weight) @ weight + classifier.bias).detach()
+        right = (score < 0) == labels.bool()
+        step = -(1 + self.overshoot) * score / weight.norm(p=DUALS[type(self.threat_model)])
+        return torch.where(right[:, None], step[:, None] * unit, 0).reshape(region.images.shape).to(region.images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearMargin(Certificate):
+    """The exact L2 radius of a `LinearClassifier`, |w·x + b| / ‖w‖₂ in float64, rounded down; times a factor.
+
+    A factor above 1 makes it unsound.
+    """
+
+    threat_model: L2
+    factor: float = 1.0
+
+    def __call__(self, classifier, images, noise):
+        weight = classifier.weight.detach().double()
+        score = images.double().flatten(1) @ weight + classifier.bias.detach().double()
+        radius = score.abs() / weight.norm() * (1 - 1e-12)  # more than the sums were rounded by
+        return Certified((score < 0).long(), self.factor * radius, torch.zeros_like(score, dtype=torch.bool))
 
 
 class Counting(nn.Module):

@@ -2,6 +2,7 @@
 
 import inspect
 import linecache
+import logging
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -122,6 +123,12 @@ def test_base_classes_in_other_files_count_by_their_source_and_shipped_ones_by_t
 def test_classes_of_libraries_are_known_by_their_names():
     assert class_identity(nn.Conv2d) == "torch.Conv2d"
     assert class_identity(dict) == "builtins.dict"
+    assert class_identity(logging.Logger) == "logging.Logger"
+
+
+def test_a_file_of_ones_own_may_be_called_as_one_of_pythons(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "this", None)
+    assert class_identity(module_of(tmp_path, "this", BALL).Ball).startswith("Ball@")
 
 
 def test_a_class_whose_source_cannot_be_read_has_to_declare_itself():

@@ -1,5 +1,9 @@
 """A file is complete or absent."""
 
+import os
+import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -28,9 +32,38 @@ def test_the_new_file_replaces_the_old_and_leaves_nothing_beside_it(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_others_may_read_it(tmp_path):
-    write_atomically(tmp_path / "file", "x")
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600), (0, 0o666)])
+def test_permissions_follow_the_umask(tmp_path, umask, expected):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "file", "x")
+        write_atomically(tmp_path / "file", "replaced")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
+
+
+def test_a_file_with_this_content_is_left_alone(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "file", "same")
+    before = (tmp_path / "file").stat()
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("written again"))
+    write_atomically(tmp_path / "file", "same")
+    assert (tmp_path / "file").stat() == before
+
+
+def test_bytes_of_a_file_name_that_are_no_utf8_can_be_written_as_text(tmp_path):
+    name = os.fsdecode(b"l\xe4ufe")
+    write_atomically(tmp_path / "file", f"in {name}")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in l\\udce4ufe"
+
+
+def test_text_is_utf8_in_every_locale(tmp_path):
+    write_atomically(tmp_path / "file.json", '{"name": "Läufe"}')
+    script = "import sys, pathlib, gauntlet.files as f; print(ascii(f.read_json(pathlib.Path(sys.argv[1]))))"
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", script, tmp_path / "file.json"]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
+    assert done.stdout == "{'name': 'L\\xe4ufe'}\n"
 
 
 def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):

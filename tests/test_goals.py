@@ -38,7 +38,7 @@ def test_one_class_raises(objective):
 def test_the_gain_of_a_target_is_minus_its_loss():
     logits = torch.tensor([[1.0, 2.0, 0.5], [0.3, 0.1, 0.0]])
     goal = RandomTarget().of(torch.tensor([0, 2]), Noise(torch.arange(2)))
-    assert goal.gain(logits).equal(-F.cross_entropy(logits, goal.targets(3), reduction="none"))
+    assert goal.gain(logits).equal(-F.cross_entropy(logits, goal.targets(logits), reduction="none"))
 
 
 def test_a_margin_towards_a_target_stops_at_kappa_ahead_and_not_behind():
@@ -55,7 +55,7 @@ def test_a_margin_towards_a_target_stops_at_kappa_ahead_and_not_behind():
 @given(st.integers(2, 1000), st.integers(0, 10**9))
 def test_a_random_target_is_a_class_and_never_the_label(classes, seed):
     labels = torch.arange(64) * 7919 % classes
-    targets = RandomTarget().of(labels, Noise(seed + torch.arange(64))).targets(classes)
+    targets = RandomTarget().of(labels, Noise(seed + torch.arange(64))).targets(torch.zeros(64, classes))
     assert (targets != labels).all()
     assert targets.min() >= 0
     assert targets.max() < classes
@@ -64,12 +64,12 @@ def test_a_random_target_is_a_class_and_never_the_label(classes, seed):
 def test_even_the_largest_draw_is_not_the_label():
     goal = RandomTarget().of(torch.tensor([3]), Noise(torch.tensor([0])))
     last = type(goal)(goal.labels, goal.loss, torch.tensor([1.0]))
-    assert last.targets(10).tolist() == [2]
+    assert last.targets(torch.zeros(1, 10)).tolist() == [2]
 
 
 @pytest.mark.parametrize("label", [0, 4, 9])
 def test_random_targets_are_uniform_over_the_other_classes(label):
-    targets = RandomTarget().of(torch.full((9000,), label), Noise(torch.arange(9000))).targets(10)
+    targets = RandomTarget().of(torch.full((9000,), label), Noise(torch.arange(9000))).targets(torch.zeros(9000, 10))
     counts = targets.bincount(minlength=10)
     assert counts[label] == 0
     others = torch.cat((counts[:label], counts[label + 1 :]))
@@ -78,7 +78,7 @@ def test_random_targets_are_uniform_over_the_other_classes(label):
 
 def test_a_target_is_reached_when_it_is_predicted():
     goal = RandomTarget().of(torch.zeros(6, dtype=torch.long), Noise(torch.arange(6)))
-    targets = goal.targets(5)
+    targets = goal.targets(torch.zeros(6, 5))
     assert goal.reached(F.one_hot(targets, 5).float()).all()
     assert not goal.reached(F.one_hot((targets + 1) % 5, 5).float()).any()
 
@@ -94,8 +94,8 @@ def test_rows_of_a_goal_are_the_goal_of_the_rows(objective, keep):
 
 def test_the_target_of_an_example_does_not_depend_on_its_batch():
     labels, seeds = torch.arange(8) % 5, torch.arange(8)
-    whole = RandomTarget().of(labels, Noise(seeds)).targets(5)
-    assert RandomTarget().of(labels[5:6], Noise(seeds[5:6])).targets(5).equal(whole[5:6])
+    whole = RandomTarget().of(labels, Noise(seeds)).targets(torch.zeros(8, 5))
+    assert RandomTarget().of(labels[5:6], Noise(seeds[5:6])).targets(torch.zeros(1, 5)).equal(whole[5:6])
 
 
 def test_ranked_targets_are_the_likeliest_other_classes_of_the_clean_logits_in_turn():

@@ -15,6 +15,11 @@ def in_box(images: Tensor) -> Tensor:
     return ((images >= 0) & (images <= 1)).flatten(1).all(1)
 
 
+def at_least_float32(images: Tensor) -> Tensor:
+    """The images as a search needs them: half precision would round their changes away."""
+    return images.to(torch.promote_types(images.dtype, torch.float32))
+
+
 def check_batch(images: Tensor, labels: Tensor) -> None:
     """Raise ValueError unless the images are `[N, C, H, W]` floats in [0, 1] with one integer label each."""
     if torch.is_inference_mode_enabled():

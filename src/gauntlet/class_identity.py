@@ -12,13 +12,16 @@ import json
 import linecache
 import re
 import sys
+import sysconfig
 from functools import lru_cache
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
 from gauntlet.errors import UserError
 
 _LIBRARIES = frozenset(("torch", "torchvision", "timm", "lightning", "pytorch_lightning", "torchmetrics", "numpy"))
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _NAME_AND_VERSION = re.compile(r"[^\s/@](?:[^\s@]*[^\s@/])?/[1-9][0-9]*")
 
 
@@ -62,8 +65,16 @@ def declared_identity(cls: type) -> str | None:
 
 def is_library(thing: Any) -> bool:
     """Whether a class or function belongs to Python, torch or a library that is known by the names of its classes."""
+    return _package(thing) in _LIBRARIES or _is_of_python(thing)
+
+
+def _is_of_python(thing: Any) -> bool:
+    """By name and by place: a user's own file may be called `code` or `test`."""
     package = _package(thing)
-    return package in _LIBRARIES or (package in sys.stdlib_module_names and package != "__main__")
+    if package not in sys.stdlib_module_names or package == "__main__":
+        return False
+    file = getattr(sys.modules.get(package), "__file__", None)
+    return file is None or Path(file).is_relative_to(_STANDARD_LIBRARY)
 
 
 def source_digest(module: str, code: CodeType | None = None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def read_json(file: Path) -> Any:
         UserError: it cannot be read.
     """
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{file} cannot be read ({str(error)[:80]}): remove it and run the same command again"
@@ -41,27 +41,39 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write_atomically(file: Path, content: bytes | str) -> None:
     """Write to a temporary name beside the file, flush to disk, rename; creates the folder.
 
+    A file that already has this content is left alone, so that a finished run can be shown from a read-only disk.
+    Text is UTF-8; bytes of file names that are no UTF-8 are written as escapes. Permissions follow the umask.
+
     Raises:
         UserError: the disk is full, or nothing can be written there.
     """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    if _holds(file, data):
+        return
     try:
-        _write(file, content.encode() if isinstance(content, str) else content)
+        _write(file, data)
     except OSError as error:
         reason = f"{error.filename} is a file" if isinstance(error, FileExistsError) else error.strerror
         way = "make room, the same command goes on from here" if error.errno in _FULL else "choose another place"
         raise UserError(f"{file} could not be written ({reason}): {way}") from None
 
 
+def _holds(file: Path, data: bytes) -> bool:
+    try:
+        return file.stat().st_size == len(data) and file.read_bytes() == data
+    except OSError:
+        return False
+
+
 def _write(file: Path, data: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    temporary = file.parent / f".{file.name}.{secrets.token_hex(4)}"
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with temporary.open("xb") as stream:  # opened like any other file: the kernel applies the umask
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-            os.fchmod(stream.fileno(), 0o644)
-        Path(temporary).replace(file)
+        temporary.replace(file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

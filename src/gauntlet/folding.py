@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gauntlet.flow import Flow, Joint
-from gauntlet.models import Tapped
+from gauntlet.models import Tapped, foldable
 from gauntlet.scopes import exact
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -73,8 +73,9 @@ class Pair:
 class Folding:
     """Pairs that are folded, until they are unfolded. Parameters and buffers stay what they are."""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
+    def __init__(self, pairs: Sequence[Pair], rounding: float = 0.0) -> None:
         self._pairs = [(pair, pair.as_one()) for pair in pairs]
+        self._rounding = rounding
 
     def __len__(self) -> int:
         """How many pairs."""
@@ -107,7 +108,11 @@ class Folding:
         By less than half of its digits; what folding rounds differently is about a hundred times less.
         """
         first, second = logits.topk(2, 1).values.unbind(1)
-        return first - second <= _half_of_the_digits(logits) * logits.abs().amax(1)
+        return first - second <= self.near(logits) * _finite(logits).abs().amax(1)
+
+    def near(self, numbers: Tensor) -> float:
+        """Which share of the largest number is little: half of the digits that the network answers in."""
+        return max(_half_of_the_digits(numbers), self._rounding)
 
 
 Glance = Callable[[], Sequence[Tensor]]
@@ -125,7 +130,8 @@ def folded(network: nn.Module, images: Tensor, glance: Glance | None = None) -> 
             logits, and the feature maps where there are any.
     """
     image = images[:1]
-    folding = _tried(network, image, glance or partial(_answers, network, image))
+    allowed = foldable(network)
+    folding = _tried(network, image, glance or partial(_answers, network, image)) if allowed else Folding(())
     try:
         folding.fold()
         yield folding
@@ -135,11 +141,12 @@ def folded(network: nn.Module, images: Tensor, glance: Glance | None = None) -> 
 
 def _tried(network: nn.Module, image: Tensor, glance: Glance) -> Folding:
     for _ in range(2):  # a network that was seen before may have changed since
-        folding = Folding([pair for pair in _pairs_of(network, image) if pair.foldable()])
+        pairs = [pair for pair in _pairs_of(network, image) if pair.foldable()]
+        folding = Folding(pairs, _KNOWN[network].rounding if pairs else 0.0)
         if not folding or _harmless(folding, image, glance):
             return folding
         del _KNOWN[network]
-    _KNOWN[network] = []
+    _KNOWN[network] = Seen([], 0.0)
     return Folding(())
 
 
@@ -153,7 +160,11 @@ def _harmless(folding: Folding, image: Tensor, glance: Glance) -> bool:
     finally:
         folding.unfold()
     pairs = zip(plain, seen, strict=True)
-    return all(bool((a - b).abs().max() <= _half_of_the_digits(a) * a.abs().max()) for a, b in pairs)
+    return all(
+        bool((_finite(a) - _finite(b)).abs().max() <= folding.near(a) * _finite(a).abs().max())
+        and a.isfinite().equal(b.isfinite())
+        for a, b in pairs
+    )
 
 
 @contextmanager
@@ -161,6 +172,11 @@ def _undisturbed(image: Tensor) -> Iterator[None]:
     """In full precision, and torch's generators are left as they are."""
     with exact(), torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
         yield
+
+
+def _finite(numbers: Tensor) -> Tensor:
+    """Without infinities, which mark classes that do not exist; NaN stays."""
+    return torch.where(numbers.isinf(), 0, numbers)
 
 
 def _identity(maps: Tensor) -> Tensor:
@@ -171,7 +187,16 @@ def _half_of_the_digits(numbers: Tensor) -> float:
     return float(torch.finfo(numbers.dtype).eps ** 0.5)
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, list[Joint]] = WeakKeyDictionary()
+class Seen(NamedTuple):
+    """What one forward of a network has shown."""
+
+    joints: list[Joint]
+    """Between a convolution and a norm."""
+    rounding: float
+    """Half of the digits of its least precise answer: logits that are float32 at the border may be worth less."""
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, Seen] = WeakKeyDictionary()
 
 
 def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
@@ -189,8 +214,9 @@ def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
                 answers = _answers(network, image)
         except Exception:  # of the network's own, which the attack will meet as well if it concerns more than this
             return []
-        _KNOWN[network] = [joint for joint in flow.joints(answers) if _pair(joint, parts).convolves()]
-    return [_pair(joint, parts) for joint in _KNOWN[network] if parts.keys() >= {*joint.givers, *joint.takers}]
+        joints = [joint for joint in flow.joints(answers) if _pair(joint, parts).convolves()]
+        _KNOWN[network] = Seen(joints, max(map(_half_of_the_digits, answers), default=0.0))
+    return [_pair(joint, parts) for joint in _KNOWN[network].joints if parts.keys() >= {*joint.givers, *joint.takers}]
 
 
 def _pair(joint: Joint, parts: Mapping[str, nn.Module]) -> Pair:
@@ -198,6 +224,7 @@ def _pair(joint: Joint, parts: Mapping[str, nn.Module]) -> Pair:
 
 
 def _answers(network: nn.Module, image: Tensor) -> list[Tensor]:
-    """Logits, and feature maps where there are any."""
-    answers = network.tap(image) if isinstance(network, Tapped) else network(image)
-    return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
+    """All that the network hands out: logits, and feature maps where there are any."""
+    own = image.clone()  # which it may change in place
+    answers = network.tap(own) if isinstance(network, Tapped) else network(own)
+    return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor) and leaf.is_floating_point()]

@@ -63,24 +63,33 @@ class Away(Goal):
 
 @dataclass(frozen=True)
 class Towards(Goal):
-    """One drawn class per example, uniform over those that are not the label."""
+    """One drawn class per example, uniform over those that exist and are not the label."""
 
     loss: Loss
     draws: Tensor
 
-    def targets(self, classes: int) -> Tensor:
-        """`[N]`: (label + 1 + r) mod K with r uniform in 0 … K-2."""
+    def targets(self, logits: Tensor) -> Tensor:
+        """`[N]` from logits `[N, K]`: of the classes after the label, and round again, number r that is not −∞.
+
+        r is uniform over as many as there are; where there is none the target is the next class.
+        """
+        classes = logits.shape[1]
         if classes < 2:
             raise ValueError(f"another class to aim at needs at least 2 classes, the classifier has {classes}")
-        return (self.labels + 1 + (self.draws * (classes - 1)).long().clamp(max=classes - 2)) % classes
+        others = (self.labels[:, None] + torch.arange(1, classes, device=logits.device)) % classes
+        exist = logits.detach().gather(1, others) != -torch.inf
+        count = exist.sum(1)
+        drawn = (self.draws * count).long().minimum(count - 1)
+        place = (exist.cumsum(1) > drawn[:, None]).int().argmax(1, keepdim=True)
+        return others.gather(1, place)[:, 0]
 
     def gain(self, logits: Tensor) -> Tensor:
         """How far the logits have come to the target."""
-        return self.loss.towards(logits, self.targets(logits.shape[1]))
+        return self.loss.towards(logits, self.targets(logits))
 
     def reached(self, logits: Tensor) -> Tensor:
         """The prediction is the target."""
-        return logits.argmax(1) == self.targets(logits.shape[1])
+        return logits.argmax(1) == self.targets(logits)
 
     def rows(self, keep: Tensor) -> Towards:
         """As in `Goal`."""
@@ -103,13 +112,18 @@ class Past(Goal):
         return self.rivals.shape[1]
 
     def aimed(self, clean: Callable[[], Tensor]) -> Past:
-        """With the rivals that the clean logits rank highest: `count`, or all where there are fewer."""
+        """With the rivals that the clean logits rank highest: `count`, or all where there are fewer.
+
+        Classes at −∞ are none: in their turns the rivals that exist come again, the likeliest first.
+        """
         logits = clean()
         if logits.shape[1] < 2:
             raise ValueError(f"another class to aim at needs at least 2 classes, the classifier has {logits.shape[1]}")
         others = logits.scatter(1, self.labels[:, None], -torch.inf)
         ranked = others.argsort(dim=1, descending=True, stable=True)
-        return replace(self, rivals=ranked[:, : min(self.count, logits.shape[1] - 1)])
+        turns = torch.arange(min(self.count, logits.shape[1] - 1), device=logits.device)
+        exist = (others != -torch.inf).sum(1, keepdim=True).clamp(min=1)
+        return replace(self, rivals=ranked.gather(1, turns % exist))
 
     def turned(self, turn: int) -> Past:
         """Past the rival of rank `turn`."""

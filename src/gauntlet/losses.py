@@ -1,6 +1,7 @@
 """How far logits have left a class, or come to one: what attacks climb.
 
-Losses stay `[N]`: no example's numbers depend on its batch-mates'.
+Losses stay `[N]`: no example's numbers depend on its batch-mates'. A logit of −∞ marks a class that does not exist,
+which is nobody's rival.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _FLAT = 1e-12  # least gap between logits: where all are alike the lead is 0 as 
 
 
 def margin(logits: Tensor, classes: Tensor) -> Tensor:
-    """The lead of a class over the best of the others, `[N]`; negative where another class leads.
+    """The lead of a class over the best of the others, `[N]`; negative where another class leads, ∞ without any other.
 
     Args:
         logits: `[N, K]`, K ≥ 2.
@@ -26,7 +27,12 @@ def margin(logits: Tensor, classes: Tensor) -> Tensor:
         raise ValueError(f"a margin needs at least 2 classes, the classifier has {logits.shape[1]}")
     own = logits.gather(1, classes[:, None])[:, 0]
     others = logits.scatter(1, classes[:, None], -torch.inf)
-    return own - others.amax(1)
+    return difference(own, others.amax(1))
+
+
+def difference(logits: Tensor, others: Tensor) -> Tensor:
+    """How far logits are ahead of others, of any shape; 0 between infinities of one sign."""
+    return torch.where(logits.isinf() & (logits == others), 0, logits - others)
 
 
 @runtime_checkable
@@ -76,7 +82,7 @@ class DLR:
     """The difference of logits ratio: the margin, blind to the scale of the logits (Croce & Hein 2020a, equation 6).
 
     The lead over the best other class, as a share of the gap between the highest and the third highest logit. Two
-    classes have no third: for them it is the margin.
+    classes have no third, nor has an example for which no more exist: there it is the margin.
     """
 
     identity: ClassVar[str] = "dlr/1"
@@ -87,7 +93,7 @@ class DLR:
         if logits.shape[1] < 3:
             return lead
         first, _second, third = logits.topk(3, 1).values.unbind(1)
-        return lead / (first - third).clamp(min=_FLAT)
+        return lead / torch.where(third == -torch.inf, 1, first - third).clamp(min=_FLAT)
 
     def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
         """The lead of the class, as the same share, `[N]`."""
@@ -110,15 +116,15 @@ class Lead:
     def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
         """`[N]`, positive where the rival leads."""
         pair = logits.gather(1, torch.stack((rivals, labels), 1))
-        return pair[:, 0] - pair[:, 1]
+        return difference(pair[:, 0], pair[:, 1])
 
 
 @dataclass(frozen=True)
 class TargetedDLR:
     """The lead of the rival, blind to the scale of the logits (Croce & Hein 2020a, equation 7).
 
-    As a share of the gap between the highest logit and the mean of the third and the fourth: of three classes, the
-    third; two classes have neither, and it is the lead itself.
+    As a share of the gap between the highest logit and the mean of the third and the fourth, or of the one of them that
+    exists; two classes have neither, and it is the lead itself.
     """
 
     identity: ClassVar[str] = "targeted_dlr/1"
@@ -129,4 +135,6 @@ class TargetedDLR:
         if logits.shape[1] < 3:
             return lead
         top = logits.topk(min(4, logits.shape[1]), 1).values
-        return lead / (top[:, 0] - top[:, 2:].mean(1)).clamp(min=_FLAT)
+        exist = top[:, 2:] != -torch.inf
+        mean = torch.where(exist, top[:, 2:], 0).sum(1) / exist.sum(1).clamp(min=1)
+        return lead / torch.where(exist.any(1), top[:, 0] - mean, 1).clamp(min=_FLAT)

@@ -22,6 +22,7 @@ from gauntlet.launch.display import duration
 from gauntlet.launch.failures import begun, failure_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.sweeps import shell_command, sweeps_of
+from gauntlet.launch.terminal import steady_output
 
 _STATES = {
     "running": "a process holds the folder's lock",
@@ -102,7 +103,7 @@ def _seconds_left(rows: Sequence[dict[str, str]], epochs: int) -> float | None:
 def _metrics(file: Path) -> list[dict[str, str]]:
     if not file.exists():
         return []
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8") as stream:
         return [row for row in csv.DictReader(stream) if row.get("epoch")]
 
 
@@ -175,6 +176,11 @@ def _near(folder: Path, places: Sequence[Path]) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """The command."""
+    with steady_output():
+        _main(words)
+
+
+def _main(words: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(prog="python -m gauntlet.status", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="*", default=["outputs"], help="output folders, or run folders")
     places = [Path(folder).absolute() for folder in parser.parse_args(words).folder]

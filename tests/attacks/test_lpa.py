@@ -168,7 +168,7 @@ def test_a_target_is_reached_inside_where_it_is_reached(iterate):
     classifier, eyes, threat, images, labels, seeds = sharp(0.4)
     attack = lpa(threat, searches=3, steps=15, goal=RandomTarget(Margin(1.0)), iterate=iterate)
     found = attack(classifier, images, labels, seeds=seeds)
-    targets = attack.goal.of(labels, Noise(seeds).stream(1)).targets(5)
+    targets = attack.goal.of(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
     assert (predictions(classifier, found.images) == targets).double().mean() > 0.5
     assert (targets != labels).all()
     assert (numpy_distance(eyes, images, found.images) <= 0.4 * (1 + 1e-4)).all()

@@ -11,30 +11,11 @@ from gauntlet.data import Batch
 from gauntlet.errors import ThreatModelViolation
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise
-from gauntlet.threats import L2, Linf
-from tests.fixtures import LinearClassifier, batch_of, random_images
+from gauntlet.threats import L2
+from tests.fixtures import DUALS, LinearClassifier, NearestOfLinear, batch_of, random_images
 
 DOUBLE = torch.float64
 SHAPE = (3, 4, 4)
-DUALS = {Linf: 1, L2: 2}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NearestOfLinear(MinimumDistanceAttack):
-    """The nearest point of the other class of a `LinearClassifier`, a little beyond the boundary.
-
-    δ = −(w·x + b) / ‖w‖_q · the unit vector of the norm p along w, with 1/p + 1/q = 1.
-    """
-
-    overshoot: float = 1e-6
-
-    def nearest(self, classifier, region, labels, noise):
-        weight = classifier.weight.detach()
-        unit = weight.sign() if isinstance(self.threat_model, Linf) else weight / weight.norm()
-        score = (region.images.flatten(1) @ weight + classifier.bias).detach()
-        right = (score < 0) == labels.bool()
-        step = -(1 + self.overshoot) * score / weight.norm(p=DUALS[type(self.threat_model)])
-        return torch.where(right[:, None], step[:, None] * unit, 0).reshape(region.images.shape)
 
 
 def setting(count=6, dtype=DOUBLE):

@@ -216,7 +216,7 @@ def test_a_target_is_reached_inside_where_it_is_reached(loss):
     classifier, eyes, threat, images, labels, seeds = sharp(0.4)
     attack = ppgd(threat, steps=20, goal=RandomTarget(loss))
     found = attack(classifier, images, labels, seeds=seeds)
-    targets = attack.goal.of(labels, Noise(seeds).stream(1)).targets(5)
+    targets = attack.goal.of(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
     assert (predictions(classifier, found.images) == targets).double().mean() > 0.5
     assert (numpy_distance(eyes, images, found.images) <= 0.4 * (1 + 1e-4)).all()
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+import yaml
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from gauntlet.callbacks import ExponentialAveraging, KeepResumable
 from gauntlet.callbacks.averaging import followed
 from gauntlet.data import Digits
 from gauntlet.defenses import NormalTraining, warmup_and_drops
-from gauntlet.launch.config import training_part
+from gauntlet.launch.config import CONF, regime_of, training_part
 from gauntlet.models import small_resnet
 from tests.conftest import QUICK
 from tests.launch.test_resume import PullThePlug
@@ -150,3 +151,30 @@ def test_callbacks_that_only_look_on_are_no_part_of_a_run():
     assert training_part(config) == training_part({"callbacks": None, "seed": 0}) == {"seed": 0}
     averaging = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
     assert training_part({"callbacks": {"x": averaging}}) == {"callbacks": {"x": averaging}}
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "callbacks").glob("*.yaml")), ids=lambda file: file.stem)
+def test_of_our_own_callbacks_averaging_alone_changes_training(file):
+    nodes = yaml.safe_load(file.read_text())
+    nodes.pop("defaults", None)
+    assert training_part({"callbacks": nodes}).keys() == ({"callbacks"} if "averaging" in nodes else set())
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "lightning.pytorch.callbacks.EarlyStopping",
+        "lightning.pytorch.callbacks.early_stopping.EarlyStopping",
+        "lightning.pytorch.callbacks.ModelPruning",
+        "lightning.pytorch.callbacks.BackboneFinetuning",
+        "mine.Clip",
+        "mine.Speed",
+        "mine.ExponentialAveraging",
+    ],
+)
+def test_any_other_callback_belongs_to_the_run_and_to_its_name(target):
+    node = {"_target_": target}
+    config = {"callbacks": {"x": node, "none": None, "speed": {"_target_": "gauntlet.callbacks.speed.Speed"}}}
+    assert training_part(config) == {"callbacks": {"x": node}}
+    named = config | {"dataset": {}, "names": {"defense": "at_linf"}}
+    assert regime_of(named) == f"at_linf+{target.rpartition('.')[2]}"

@@ -1,15 +1,19 @@
 """Published images are found by example, and what is damaged or incomplete is said in one line."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from gauntlet.corruptions import CIFAR10C, TYPES, ImageNetC, LookedUp, Stored
+from gauntlet.corruptions import CIFAR10C, TYPES, ImageNetC, StoredCorruption
+from gauntlet.data import Batch
 from gauntlet.data.folder import id_of
 from gauntlet.errors import UserError
 from gauntlet.identity import describe
-from tests.fixtures import batch_of, random_images
+from gauntlet.noise import Noise
+from tests.fixtures import random_images
 
 COUNT = 6
 
@@ -17,7 +21,7 @@ COUNT = 6
 @pytest.fixture
 def cifar10_c(tmp_path, monkeypatch):
     """CIFAR-10-C of six test images."""
-    monkeypatch.setattr("gauntlet.corruptions.cifar10_c._TEST", COUNT)
+    monkeypatch.setattr("gauntlet.corruptions.cifar10_c_files._TEST", COUNT)
     draw = np.random.default_rng(0)
     for kind in TYPES:
         np.save(tmp_path / f"{kind}.npy", draw.integers(256, size=(5 * COUNT, 32, 32, 3), dtype=np.uint8))
@@ -25,28 +29,34 @@ def cifar10_c(tmp_path, monkeypatch):
     return tmp_path
 
 
-def shown(threat, ids, labels, shape=(3, 32, 32)):
-    return LookedUp(threat)(torch.nn.Identity(), random_images(len(ids), *shape), labels, seeds=ids)
+def batch_of(ids, labels, shape=(3, 32, 32)):
+    return Batch(random_images(len(ids), *shape), labels, ids)
+
+
+def shown(transform, ids, labels, shape=(3, 32, 32)):
+    """By ids alone: the random numbers play no part."""
+    return transform(batch_of(ids, labels, shape), Noise(torch.zeros_like(ids)))
 
 
 def test_rows_of_cifar_10_c(cifar10_c):
     collection = CIFAR10C(str(cifar10_c))
     ids = torch.tensor([50_003, 50_000])
-    threat = Stored("fog", 4, collection)
-    found = shown(threat, ids, torch.tensor([3, 0]))
+    transform = StoredCorruption("fog", 4, collection)
+    found = shown(transform, ids, torch.tensor([3, 0]))
     expected = np.load(cifar10_c / "fog.npy")[[3 * COUNT + 3, 3 * COUNT]].transpose(0, 3, 1, 2)
-    assert (found.images * 255).round().byte().equal(torch.from_numpy(expected))
-    again = threat.around(batch_of(random_images(2, 3, 32, 32))).perturb(found.params)
-    assert again.equal(found.images)  # what the grid looks at
-    assert threat.source == "CIFAR-10-C"
+    assert (found * 255).round().byte().equal(torch.from_numpy(expected))
+    batch = batch_of(ids, torch.tensor([3, 0]))
+    assert transform.verify(batch, Noise(ids), found).tolist() == [True, True]  # what the grid asks
+    assert transform.verify(batch, Noise(ids), found.flip(0)).tolist() == [False, False]
+    assert transform.source == "CIFAR-10-C"
 
 
 def test_the_identity_is_the_content(cifar10_c, tmp_path_factory):
     there = tmp_path_factory.mktemp("elsewhere") / "copy"
     there.symlink_to(cifar10_c)
-    one, other = (Stored("fog", 1, CIFAR10C(str(place))) for place in (cifar10_c, there))
-    assert describe(LookedUp(one)) == describe(LookedUp(other))
-    assert describe(one) != describe(Stored("snow", 1, CIFAR10C(str(cifar10_c))))
+    one, other = (StoredCorruption("fog", 1, CIFAR10C(str(place))) for place in (cifar10_c, there))
+    assert describe(one) == describe(other)
+    assert describe(one) != describe(StoredCorruption("snow", 1, CIFAR10C(str(cifar10_c))))
     assert str(cifar10_c) not in str(describe(one))
 
 
@@ -72,15 +82,13 @@ def test_a_damaged_cifar_10_c_is_refused_in_one_line(cifar10_c, spoil, said):
 
 
 def test_images_of_another_dataset_are_refused(cifar10_c):
-    threat = Stored("fog", 1, CIFAR10C(str(cifar10_c)))
+    transform = StoredCorruption("fog", 1, CIFAR10C(str(cifar10_c)))
     with pytest.raises(UserError, match="no test images of CIFAR-10"):
-        shown(threat, torch.tensor([7]), torch.tensor([0]))
+        shown(transform, torch.tensor([7]), torch.tensor([0]))
     with pytest.raises(UserError, match="has other labels for these examples"):
-        shown(threat, torch.tensor([50_001]), torch.tensor([0]))
+        shown(transform, torch.tensor([50_001]), torch.tensor([0]))
     with pytest.raises(UserError, match=r"images of \[3, 32, 32\], the dataset of \[3, 28, 28\]"):
-        shown(threat, torch.tensor([50_000]), torch.tensor([0]), (3, 28, 28))
-    with pytest.raises(ValueError, match="give seeds=<ids"):
-        LookedUp(threat)(torch.nn.Identity(), random_images(1, 3, 32, 32), torch.tensor([0]))
+        shown(transform, torch.tensor([50_000]), torch.tensor([0]), (3, 28, 28))
 
 
 @pytest.fixture
@@ -100,8 +108,8 @@ def test_pictures_of_imagenet_c(imagenet_c, split):
     collection = ImageNetC(str(imagenet_c))
     assert collection.types == ("fog", "contrast")
     ids = torch.tensor([id_of(f"{split}/n02/c.JPEG"), id_of(f"{split}/n01/a.JPEG")])
-    found = shown(Stored("fog", 3, collection), ids, torch.tensor([1, 0]), (3, 8, 8))
-    colours = (found.images[:, :2, 0, 0] * 255).round()
+    found = shown(StoredCorruption("fog", 3, collection), ids, torch.tensor([1, 0]), (3, 8, 8))
+    colours = (found[:, :2, 0, 0] * 255).round()
     assert colours.allclose(torch.tensor([[30.0, 40], [30, 0]]), atol=2)
 
 
@@ -110,11 +118,16 @@ def test_a_damaged_imagenet_c_is_refused_in_one_line(imagenet_c, tmp_path_factor
         ImageNetC(str(tmp_path_factory.mktemp("empty")))
     collection = ImageNetC(str(imagenet_c))
     with pytest.raises(UserError, match="lacks pictures of the test split"):
-        shown(Stored("fog", 3, collection), torch.tensor([5]), torch.tensor([0]), (3, 8, 8))
+        shown(StoredCorruption("fog", 3, collection), torch.tensor([5]), torch.tensor([0]), (3, 8, 8))
     broken = imagenet_c / "fog" / "5" / "n01" / "b.JPEG"
     broken.write_bytes(b"")
     with pytest.raises(UserError, match=r"b\.JPEG cannot be read"):
-        shown(Stored("fog", 5, collection), torch.tensor([id_of("val/n01/b.JPEG")]), torch.tensor([0]), (3, 8, 8))
+        shown(
+            StoredCorruption("fog", 5, collection),
+            torch.tensor([id_of("val/n01/b.JPEG")]),
+            torch.tensor([0]),
+            (3, 8, 8),
+        )
     broken.unlink()
     with pytest.raises(UserError, match=r"fog/5 and fog/1 hold other pictures \(n01/b\.JPEG and 0 more"):
         ImageNetC(str(imagenet_c))
@@ -123,3 +136,20 @@ def test_a_damaged_imagenet_c_is_refused_in_one_line(imagenet_c, tmp_path_factor
         file.unlink()
     with pytest.raises(UserError, match="contrast/2 holds no <wnid>"):
         ImageNetC(str(imagenet_c))
+
+
+def test_other_pixels_under_the_same_names_and_sizes_are_another_corruption(imagenet_c, tmp_path_factory):
+    """The identity is what is in the files, not what they are called."""
+    there = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(imagenet_c, there)
+    here = ImageNetC(str(imagenet_c))
+    assert here.content("fog", 2) == ImageNetC(str(there)).content("fog", 2) != here.content("fog", 3)
+    other = tmp_path_factory.mktemp("other") / "copy"
+    shutil.copytree(imagenet_c, other)
+    file = other / "fog" / "2" / "n01" / "b.JPEG"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1  # of the compressed pixels
+    file.write_bytes(content)
+    changed = ImageNetC(str(other))
+    assert changed.content("fog", 2) != here.content("fog", 2)
+    assert changed.content("fog", 1) == here.content("fog", 1)

@@ -4,18 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from gauntlet.corruptions import TYPES, Brightness, Contrast, Corrupted, Generated, JPEGCompression, ShotNoise
+from gauntlet.corruptions import TYPES, Brightness, Contrast, GeneratedCorruption, JPEGCompression, ShotNoise
 from gauntlet.corruptions.blurs import disk, glass_sources
 from gauntlet.errors import UserError
 from gauntlet.noise import Noise
 from tests.corruptions.tables import operations, with_frost
-from tests.fixtures import random_images, shared_data
+from tests.fixtures import batch_of, random_images, shared_data
 
 
 def corrupted(operation, name, images, seeds, jpeg=None):
-    labels = torch.zeros(len(images), dtype=torch.long)
-    attack = Corrupted(Generated(name, 3, operation, jpeg))
-    return attack(torch.nn.Identity(), images, labels, seeds=seeds).images
+    return GeneratedCorruption(name, 3, operation, jpeg)(batch_of(images), Noise(seeds))
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -132,6 +130,6 @@ def test_frost_is_known_by_its_photographs_and_not_by_their_place(tmp_path):
 
 def test_types_and_severities_are_those_of_the_benchmark():
     with pytest.raises(ValueError, match="corruption gaussian at severity 1: expected 1 to 5 of gaussian_noise"):
-        Generated("gaussian", 1, Contrast(0.5))
+        GeneratedCorruption("gaussian", 1, Contrast(0.5))
     with pytest.raises(ValueError, match="contrast at severity 6"):
-        Generated("contrast", 6, Contrast(0.5))
+        GeneratedCorruption("contrast", 6, Contrast(0.5))

@@ -15,12 +15,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.stats import poisson
 
-from gauntlet.corruptions import TYPES, Corrupted, Generated
+from gauntlet.corruptions import TYPES, GeneratedCorruption
 from gauntlet.corruptions.digital import ElasticTransform
 from gauntlet.data.examples import unit
 from gauntlet.noise import Noise
 from tests.corruptions.tables import CIFAR, operations, with_frost
-from tests.fixtures import photographs, shared_data
+from tests.fixtures import batch_of, photographs, shared_data
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV cannot be loaded (Debian: libgl1 libglib2.0-0)", exc_type=ImportError)
 oracle = pytest.importorskip("imagecorruptions.corruptions", reason="no imagecorruptions-imaug (extra: test)")
@@ -44,9 +44,8 @@ def published(name, constants):
 
 
 def ours(operation, name, severity, image):
-    attack = Corrupted(Generated(name, severity, operation))
-    label = torch.zeros(1, dtype=torch.long)
-    return (attack(torch.nn.Identity(), image, label, seeds=SEED).images[0] * 255).round().permute(1, 2, 0).numpy()
+    found = GeneratedCorruption(name, severity, operation)(batch_of(image), Noise(SEED))
+    return (found[0] * 255).round().permute(1, 2, 0).numpy()
 
 
 class Replayed(np.random.Generator):

@@ -35,6 +35,38 @@ def test_processes_share_the_steps_of_one(examples, world):
         assert all(part.rows and part.epoch == together.epoch for part in parts)
 
 
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "world", "steps"),
+    [
+        (1300, 433, 1, 3),  # the last would be of one
+        (1301, 433, 1, 4),
+        (1299, 433, 1, 3),
+        (13, 3, 2, 2),
+        (15, 3, 2, 2),  # the last would be of two and one
+        (16, 3, 2, 3),
+        (5, 1, 1, 5),  # all are of one
+        (5, 1, 2, 2),
+        (1, 50, 1, 1),  # there is no other
+        (3, 50, 2, 1),
+        (3, 50, 4, 0),
+    ],
+)
+def test_no_step_is_of_one_example_a_process_unless_all_are(examples, batch_size, world, steps):
+    """Batch norm cannot be trained on one. What is left out is another example in every epoch."""
+    for epoch in range(2):
+        ranks = [EpochBatches(examples, batch_size, 0, lambda e=epoch: e * steps, r, world) for r in range(world)]
+        assert {len(rank) for rank in ranks} == {steps}
+        if not steps:
+            return
+        sizes = [len(step.rows) for rank in ranks for step in rank]
+        assert len(sizes) == steps * world
+        assert min(sizes) == ranks[0].smallest()
+        assert min(sizes) >= (1 if batch_size == 1 or steps == 1 else 2)
+    shown = [{row for step in EpochBatches(1300, 433, 0, lambda e=e: 3 * e) for row in step.rows} for e in range(2)]
+    assert shown[0] != shown[1]
+    assert all(len(rows) == 1299 for rows in shown)
+
+
 def test_digits_are_split_by_id_and_never_twice():
     data = Digits()
     ids = [split.ids for split in data.splits]

@@ -1,5 +1,7 @@
 """Pictures in class folders: listed, checked, viewed; ImageNet-100 is the paper's hundred classes and no others."""
 
+import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -68,7 +70,7 @@ def test_ids_and_fingerprint_do_not_depend_on_the_place(tree, tmp_path):
     assert here.splits.test.ids.equal(elsewhere.splits.test.ids)
 
 
-@pytest.mark.parametrize("change", ["file", "label", "size", "view", "channels"])
+@pytest.mark.parametrize("change", ["file", "label", "size", "pixels", "link", "view", "channels"])
 def test_the_fingerprint_changes_with_the_content_and_its_view(tree, change):
     before = folder(tree).fingerprint
     arguments = {}
@@ -78,11 +80,46 @@ def test_the_fingerprint_changes_with_the_content_and_its_view(tree, change):
         (tree / "test" / "ant" / "0.png").rename(tree / "test" / "bee" / "10.png")
     elif change == "size":
         paint(tree / "test" / "ant" / "0.png", size=(40, 40))
+    elif change == "pixels":
+        file = tree / "test" / "ant" / "0.png"
+        file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    elif change == "link":
+        file = tree / "test" / "ant" / "0.png"
+        file.unlink()
+        file.symlink_to(tree / "test" / "bee" / "0.png")
     elif change == "view":
         arguments["view"] = CentreCrop(16, 20)
     else:
         arguments["channels"] = 1
     assert folder(tree, **arguments).fingerprint != before
+
+
+@pytest.mark.parametrize("kind", ["bmp", "ppm", "tif"])
+@pytest.mark.parametrize("place", ["train/b/1", "test/a/0"])
+def test_other_pixels_in_files_of_the_same_names_and_sizes_are_other_data(tmp_path, kind, place):
+    """BMP, PPM and plain TIFF of one shape all have one size, so that sizes say nothing."""
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            for number in range(4):
+                paint(tmp_path / split / name / f"{number}.{kind}", number)
+    before, size = folder(tmp_path, classes=2), (tmp_path / f"{place}.{kind}").stat().st_size
+    fingerprint = before.fingerprint
+    paint(tmp_path / f"{place}.{kind}", 77)
+    assert (tmp_path / f"{place}.{kind}").stat().st_size == size
+    assert folder(tmp_path, classes=2).fingerprint != fingerprint
+    paint(tmp_path / f"{place}.{kind}", int(place[-1]))
+    assert folder(tmp_path, classes=2).fingerprint == fingerprint
+
+
+def test_a_digest_is_the_files_own_whatever_their_number_and_order(tmp_path):
+    files = [tmp_path / str(number) for number in range(600)]
+    for number, file in enumerate(files):
+        file.write_bytes(b"x" * number)
+    expected = [hashlib.sha256(b"x" * number).hexdigest() for number in range(600)]
+    assert pictures.digests_of(files) == expected
+    assert pictures.digests_of(files[::-1]) == expected[::-1]
+    with pytest.raises(UserError, match="nowhere cannot be read"):
+        pictures.digests_of([*files, tmp_path / "nowhere"])
 
 
 def test_examples_serve_what_training_and_the_grid_ask_for(tree):
@@ -203,6 +240,83 @@ def test_pictures_of_every_kind_seem_whole(tmp_path):
         file.write_bytes(file.read_bytes() + b"\0" * 5000)
     splits = folder(tmp_path, classes=2).splits
     assert len(splits.test[slice(0, 14)].images) == len(splits.test) == 14
+
+
+FORMATS = {
+    "gif": "GIF",
+    "jfif": "JPEG",
+    "JPE": "JPEG",
+    "": "PNG",
+    "tga": "TGA",
+    "ico": "ICO",
+    "pcx": "PCX",
+    "wrong": "WEBP",
+    "qoi": "QOI",
+    "dib": "DIB",
+}
+
+
+def test_every_format_of_pillow_is_read_and_folders_inside_a_class_belong_to_it(tmp_path, capsys):
+    """By name or by content, at any depth; the pixels are those that Pillow finds."""
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            for number, (ending, kind) in enumerate(FORMATS.items()):
+                place = tmp_path / split / name / ("more/still more" if number % 2 else "")
+                place.mkdir(parents=True, exist_ok=True)
+                pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / (f"{number}.{ending}" if ending else str(number)), kind)
+    data = folder(tmp_path, classes=2, view=CentreCrop(16, 16))
+    test = data.splits.test
+    assert len(test) == 2 * len(FORMATS)
+    assert test.labels.bincount().tolist() == [len(FORMATS)] * 2
+    for row, path in enumerate(test.paths):
+        assert path.startswith(f"test/{'ab'[int(test.labels[row])]}/")
+        expected = np.asarray(Image.open(tmp_path / path).convert("RGB"), dtype=np.float32) / 255
+        assert np.array_equal(test[row].images[0].permute(1, 2, 0).numpy(), expected), path
+    assert not capsys.readouterr().out
+
+
+def test_what_is_left_out_is_counted_in_one_line(tree, capsys):
+    ant = tree / "train" / "ant"
+    (ant / "labels.txt").write_text("ant")
+    (ant / "more.txt").write_text("ant")
+    (ant / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    (ant / "noise.bin").write_bytes(bytes([0, 0, 2]) + bytes(9) + bytes([1, 0, 1, 0, 24, 0]) + bytes(9))  # or Targa
+    (ant / ".DS_Store").touch()
+    (ant / ".ipynb_checkpoints").mkdir()
+    paint(ant / ".ipynb_checkpoints" / "0.png")
+    paint(tree / "train" / "stray.png")
+    os.mkfifo(ant / "pipe")
+    assert len(folder(tree).splits.test) == 9
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: {tree / 'train'}: 8 files or folders are left out")
+    assert "(2 .txt, " in line
+    assert "2 hidden), such as" in line
+
+
+def test_links_are_followed_but_not_in_circles(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    paint(elsewhere / "far.png")
+    (tree / "test" / "ant" / "link").symlink_to(elsewhere)
+    (tree / "test" / "ant" / "up").symlink_to(tree / "test")
+    (tree / "test" / "ant" / "again").symlink_to(tree / "test" / "ant")
+    paths = folder(tree).splits.test.paths
+    assert "test/ant/link/far.png" in paths
+    assert len(paths) == 10
+    (tree / "test" / "bee" / "nowhere.png").symlink_to(tree / "nothing")
+    with pytest.raises(UserError, match=r"nowhere.png cannot be read \(No such file or directory\)"):
+        _ = folder(tree).splits
+
+
+def test_names_are_bytes(tree, capsys):
+    """A name that is no UTF-8 has an id and a digest, and one that is left out can be printed."""
+    place = tree / "test" / "ant"
+    (place / "0.png").rename(place / os.fsdecode(b"\xff.png"))
+    (place / os.fsdecode(b"\xfe.txt")).write_text("no picture")
+    data = folder(tree)
+    assert len(data.fingerprint) == 64
+    assert len(data.splits.test) == 9
+    assert "udcfe.txt" in capsys.readouterr().out
 
 
 def no_root(tree):

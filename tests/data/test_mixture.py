@@ -66,7 +66,8 @@ def test_every_batch_holds_the_share_and_every_epoch_the_first_source_once(examp
     full = examples // (whole - second)
     assert all(sum(row >= examples for row in step.rows) == second for step in steps[:full])
     own = [row for row in flat(steps) if row < examples]
-    assert sorted(own) == list(range(examples))
+    assert len(set(own)) == len(own)
+    assert examples - len(own) in ((0, 1) if full else (0,))  # a last batch of one example is none
     if steps[full:]:  # the last batch: the same share as near as it can be
         (last,) = steps[full:]
         assert abs(sum(row >= examples for row in last.rows) - share * len(last.rows)) <= 1
@@ -252,8 +253,10 @@ def test_a_folder_of_pictures_is_read_as_it_is_needed(tree, tmp_path):
     watching, _ = fit(tmp_path, mixed(share=0.05, others=others, workers=1), 1)
     alone, _ = fit(tmp_path, mixed(share=0.05, others=others), 1)
     assert watching.shown == alone.shown
+    before = others.digest()
+    assert source.load((3, 32, 32), 10).digest() == before
     (tree / "3" / "1.png").write_bytes((tree / "3" / "1.png").read_bytes() + b"behind its end")
-    assert source.load((3, 32, 32), 10).digest() != others.digest()
+    assert source.load((3, 32, 32), 10).digest() != before
 
 
 def test_a_folder_of_other_classes_is_refused(tree):

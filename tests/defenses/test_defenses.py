@@ -8,7 +8,7 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from gauntlet.attacks import PGD, Attack, FastLagrangianPerceptualAttack, Last
+from gauntlet.attacks import PGD, Adversarial, Attack, FastLagrangianPerceptualAttack, Last
 from gauntlet.data import Batch, Digits
 from gauntlet.defenses import AdversarialTraining, NormalTraining, warmup_and_drops
 from gauntlet.distances import SelfLPIPS
@@ -65,6 +65,32 @@ def test_only_what_is_still_right_is_attacked_in_eval_mode_with_seeds_of_the_exa
     assert images[~right].equal(examples.images[~right])
     assert not images[right].equal(examples.images[right])
     assert made.classifier.training
+
+
+class Noting(Attack):
+    """Notes the batches it is given, and returns the images as they are."""
+
+    threat_model = Linf(0.1)
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, classifier, images, labels, *, seeds=None):
+        raise AssertionError("ids and codes are lost")
+
+    def run(self, classifier, batch, noise):
+        self.batches.append(batch)
+        return Adversarial(batch.images, torch.zeros_like(batch.images), torch.zeros(len(batch.images)))
+
+
+def test_an_attack_is_given_the_ids_and_codes_of_the_examples_it_attacks():
+    noting = Noting()
+    made, examples = defense(noting), batch()._replace(codes=torch.arange(32.0)[:, None])
+    right = made.right(examples)
+    made.training_images(examples, right)
+    (given,) = noting.batches
+    assert given.ids.equal(examples.ids[right])
+    assert given.codes.equal(examples.codes[right])
 
 
 def test_all_are_attacked_if_the_regime_says_so():

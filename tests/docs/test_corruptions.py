@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gauntlet.corruptions import TYPES
-from gauntlet.evaluation import read_errors
+from gauntlet.corruptions import TYPES, read_errors
 
 GUIDE = Path(__file__).parents[2] / "docs" / "corruptions.md"
 pytestmark = pytest.mark.skipif(not GUIDE.exists(), reason="no docs in this installation")

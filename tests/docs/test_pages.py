@@ -1,12 +1,13 @@
 """What the pages say beside their commands: links that lead somewhere, flags and thresholds as in the code."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
 import gauntlet
+from gauntlet.evaluation import read_card, read_flags
+from gauntlet.evaluation.soundness import Soundness
 from tests.docs.pages import PAGES, ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs in this installation")
@@ -43,13 +44,15 @@ def rows_of_flags():
 
 
 def test_the_flags_are_those_of_the_code():
-    code = "".join((SOURCES / name).read_text() for name in ("flags.py", "probe.py"))
+    files = ("flags.py", "probe.py", "record_checks.py", "soundness.py")
+    code = "".join((SOURCES / name).read_text() for name in files)
     assert rows_of_flags().keys() == set(re.findall(r'Flag\("([\w ]+)"', code))
 
 
 def test_their_thresholds_are_those_of_the_code(trained):
-    measured = json.loads((trained / "suites" / "flags" / "quick.json").read_text())["flags"]
+    checked = Soundness("margin", ["linf"], examples=10, multiple=4.0, tried=10)
+    flags = [*(read_flags(trained, "quick", read_card(trained).checkpoint) or ()), *checked.flags()]
     rows = rows_of_flags()
-    assert {flag["name"] for flag in measured} == rows.keys()
-    for flag in measured:
-        assert re.search(rf"(^|\s){100 * flag['threshold']:g}( %|$)", rows[flag["name"]]), flag
+    assert {flag.name for flag in flags} == rows.keys()
+    for flag in flags:
+        assert re.search(rf"(^|\s){100 * flag.threshold:g}( %|;|$)", rows[flag.name]), flag

@@ -4,17 +4,18 @@ import polars as pl
 import pytest
 import torch
 
-from gauntlet.attacks import PGD, Clean, LagrangianPerceptualAttack
+from gauntlet.attacks import PGD, LagrangianPerceptualAttack
 from gauntlet.distances import LPIPS
 from gauntlet.evaluation import AttackSuite, recorded
 from gauntlet.evaluation.families import families, next_smaller
 from gauntlet.threats import RGB, AnyOf, Composition, Linf, NeuralPerceptual, ReColorAdv, StAdv
+from gauntlet.transforms import Clean
 from tests.fixtures import tapped
 
 
 def suite(*threats):
     attacks = {str(i): PGD(threat_model=threat, steps=1) for i, threat in enumerate(threats)}
-    return AttackSuite(attacks, [])
+    return AttackSuite(attacks)
 
 
 def sorted_out(*threats):
@@ -46,13 +47,13 @@ def test_compositions_and_unions_have_a_bound_for_each_part():
 def test_distances_of_other_weights_are_other_threat_models():
     balls = [NeuralPerceptual(LPIPS(tapped(seed=seed)), bound) for seed, bound in ((0, 0.5), (0, 1.0), (1, 0.5))]
     attacks = {str(i): LagrangianPerceptualAttack(threat_model=ball) for i, ball in enumerate(balls)}
-    found = families(AttackSuite(attacks, []), attacks).values()
+    found = families(AttackSuite(attacks), attacks).values()
     assert [sorted(name for names in family.values() for name in names) for family in found] == [["0", "1"], ["2"]]
 
 
 def test_an_attack_without_a_bound_is_in_no_family():
     attacks = {"clean": Clean(), "nothing": PGD(threat_model=Linf(0.0), steps=1)}
-    assert families(AttackSuite(attacks, []), attacks) == {}
+    assert families(AttackSuite(attacks), attacks) == {}
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,9 @@ def test_the_next_smaller_are_inside_with_nothing_in_between(bounds, others, exp
     assert next_smaller(bounds, others) == expected
 
 
-def frame(robust):
-    ids = range(len(robust))
-    return pl.DataFrame({"example_id": ids, "robust": robust, "inside": [True] * len(robust)})
+def frame(correct):
+    ids = range(len(correct))
+    return pl.DataFrame({"example_id": ids, "correct": correct, "inside": [True] * len(correct)})
 
 
 def test_accuracy_that_rises_with_the_bounds_of_a_composition_is_seen():
@@ -82,7 +83,7 @@ def test_accuracy_that_rises_with_the_bounds_of_a_composition_is_seen():
         "wide": frame([True, True, False]),
         "crossed": frame([True, True, True]),
     }
-    flags = recorded(AttackSuite(attacks, []), right)
+    flags = recorded(AttackSuite(attacks), right)
     assert [(flag.name, flag.attack) for flag in flags if flag.raised] == [("bound", "wide")]
     assert [flag.value for flag in flags if flag.raised] == [pytest.approx(1 / 3)]
 
@@ -94,7 +95,7 @@ def test_noise_that_beats_gradients_is_seen_whatever_guides_them():
         "noise": PGD(threat_model=StAdv(0.05, smoothness=0.0, spread=1.0), steps=0),
     }
     right = {"paid": frame([True, True]), "noise": frame([True, False])}
-    flags = recorded(AttackSuite(attacks, []), right)
+    flags = recorded(AttackSuite(attacks), right)
     assert [(flag.name, flag.attack) for flag in flags if flag.raised] == [("black box", "paid")]
 
 

@@ -4,18 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.attacks import PGD, Clean, FastLagrangianPerceptualAttack
+from gauntlet.attacks import PGD, FastLagrangianPerceptualAttack
 from gauntlet.data import Examples
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.errors import NotFiniteError, UserError
 from gauntlet.evaluation import AttackSuite, Progress, evaluate, first_look
 from gauntlet.evaluation.cost import cost_of
-from gauntlet.evaluation.outcomes import SCHEMA
+from gauntlet.evaluation.evidence import SCHEMAS
 from gauntlet.goals import Untargeted
+from gauntlet.kinds import Kind
 from gauntlet.launch.display import Display, duration, words
 from gauntlet.losses import CrossEntropy
 from gauntlet.models import Normalise
 from gauntlet.threats import Linf, NeuralPerceptual
+from gauntlet.transforms import Clean
 from tests.evaluation import tiny
 from tests.fixtures import tapped
 
@@ -100,7 +102,7 @@ def test_records_in_a_notebook_are_those_of_the_grid(tmp_path, capsys):
     there = tiny.records(tiny.run(tmp_path / "there", subject_=subject))
     heard = []
     here = evaluate(subject.classifier, subject.examples, tiny.suite(), tiny.GRID, done=heard.append)
-    assert list(here["linf"].columns) == list(SCHEMA)
+    assert list(here["linf"].columns) == list(SCHEMAS[Kind.ATTACK])
     assert tiny.same({name: frame.drop("seconds") for name, frame in here.items()}, there)
     assert heard[-1].chunks == heard[-1].of == 5
     assert "clean accuracy" in capsys.readouterr().out
@@ -109,7 +111,7 @@ def test_records_in_a_notebook_are_those_of_the_grid(tmp_path, capsys):
 def test_in_a_notebook_with_a_folder_the_second_call_does_nothing_twice(tmp_path, monkeypatch):
     subject = tiny.subject()
     first = evaluate(subject.classifier, subject.examples, tiny.suite(), tiny.GRID, folder=tmp_path)
-    monkeypatch.setattr("gauntlet.evaluation.work.examine", None)
+    monkeypatch.setattr("gauntlet.evaluation.runner.measure_chunk", None)
     assert tiny.same(evaluate(subject.classifier, subject.examples, tiny.suite(), tiny.GRID, folder=tmp_path), first)
 
 
@@ -160,7 +162,7 @@ def test_counting_leaves_the_classifier_as_it_was():
 
 def test_what_sets_an_identity_apart_from_the_nearest_one_is_named(tmp_path):
     """The nearest has one number changed; what was there first differs in two. A README changes nothing."""
-    tiny.run(tmp_path, suite_=AttackSuite({"linf": PGD(threat_model=Linf(0.05), steps=9)}, []))
+    tiny.run(tmp_path, suite_=AttackSuite({"linf": PGD(threat_model=Linf(0.05), steps=9)}))
     tiny.run(tmp_path)
     for folder in tmp_path.iterdir():
         (folder / "README.md").write_text("about this folder")
@@ -169,15 +171,20 @@ def test_what_sets_an_identity_apart_from_the_nearest_one_is_named(tmp_path):
         return tiny.GRID.folders(subject, tiny.suite(**more), tmp_path)["linf"].changed()
 
     assert changes(tiny.subject()) == []
-    assert changes(tiny.subject(), linf=tiny.attacks(steps=4)["linf"]) == ["attack.steps: 3 → 4"]
+    assert changes(tiny.subject(), linf=tiny.attacks(steps=4)["linf"]) == ["entry.steps: 3 → 4"]
     assert changes(tiny.subject(checkpoint="beef")) == ["checkpoint: c0ffee → beef"]
     assert changes(tiny.subject(fingerprint="other")) == ["dataset: f00d → other"]
     assert tiny.GRID.folders(tiny.subject(), tiny.suite(new=tiny.attacks()["l2"]), tmp_path)["new"].changed() == []
 
 
 def test_progress_in_words():
-    assert words(Progress("linf", 1, 5, 200, 90, 0, 812.3, 40.4)) == "45.0 % still right, 812 images/s, 40 s left"
-    assert words(Progress("linf", 5, 5, 200, 90, 3, None, None)) == "45.0 % still right, 3 outside their threat model"
+    told = Progress("linf", Kind.ATTACK, 1, 5, 200, 90, 0, 812.3, 40.4)
+    assert words(told) == "45.0 % still correct, 812 images/s, 40 s left"
+    told = Progress("linf", Kind.ATTACK, 5, 5, 200, 90, 3, None, None)
+    assert words(told) == "45.0 % still correct, 3 outside their threat model"
+    assert words(told._replace(kind=Kind.CERTIFICATE, outside=0)) == "45.0 % certified"
+    assert words(told._replace(kind=Kind.MINIMUM_DISTANCE, outside=0)) == "45.0 % correct within the bound"
+    assert words(told._replace(kind=Kind.TRANSFORM, outside=0)) == "45.0 % correct"
     assert [duration(seconds) for seconds in (3, 720, 12600)] == ["3 s", "12 min", "3.5 h"]
 
 
@@ -185,7 +192,7 @@ def test_progress_counts_what_was_there_and_knows_the_speed_of_what_is_new(tmp_p
     first, again = [], []
     tiny.run(tmp_path, done=first.append)
     tiny.run(tmp_path, done=again.append)
-    assert [(told.attack, told.chunks, told.of) for told in first if told.attack == "l2"] == [
+    assert [(told.entry, told.chunks, told.of) for told in first if told.entry == "l2"] == [
         ("l2", number, 5) for number in range(1, 6)
     ]
     assert first[0].speed > 0
@@ -197,5 +204,5 @@ def test_progress_counts_what_was_there_and_knows_the_speed_of_what_is_new(tmp_p
 def test_plain_lines_for_what_is_new_and_one_for_an_attack_that_was_there(capsys):
     with Display(["linf"]) as display:
         for chunk in (1, 2):
-            display.chunk_done(Progress("linf", chunk, 2, chunk * 10, 5, 0, None, None))
-    assert capsys.readouterr().out == "linf: chunk 2 of 2, 25.0 % still right\n"
+            display.chunk_done(Progress("linf", Kind.ATTACK, chunk, 2, chunk * 10, 5, 0, None, None))
+    assert capsys.readouterr().out == "linf: chunk 2 of 2, 25.0 % still correct\n"

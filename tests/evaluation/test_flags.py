@@ -8,21 +8,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gauntlet.attacks import PGD, Adversarial, Clean
+from gauntlet.attacks import PGD, Adversarial, Attack
 from gauntlet.data import Digits
 from gauntlet.evaluation import AttackSuite, Flag, probe, read_flags, recorded, write_flags
-from gauntlet.evaluation.probe import scaled
 from gauntlet.goals import Untargeted
 from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.models import small_resnet
 from gauntlet.noise import Noise, mix
 from gauntlet.threats import L2, Linf
+from gauntlet.transforms import Clean
+from gauntlet.varied import BOUND, SPREAD, STEPS, scaled
 
 LINF, L2_BALL = (
     PGD(threat_model=Linf(0.05), steps=10, step_size=0.3),
     PGD(threat_model=L2(0.5), steps=10, step_size=0.3),
 )
-SUITE = AttackSuite({"clean": Clean(), "linf": LINF, "l2": L2_BALL}, ["clean", "linf", "l2"])
+SUITE = AttackSuite({"clean": Clean(), "linf": LINF, "l2": L2_BALL})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def hardened(digits):
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for epoch in range(4):
         for rows in mix(epoch, torch.arange(len(digits.train))).argsort().split(100):
-            images, labels, ids = digits.train[rows]
+            images, labels, ids, _ = digits.train[rows]
             attacked = attack(network, images, labels, seeds=ids).images
             optimizer.zero_grad()
             F.cross_entropy(network.train()(attacked), labels).backward()
@@ -123,7 +124,7 @@ def test_a_saturated_loss_marks_the_attack_that_climbs_it_and_no_other(hardened,
     """Cross-entropy of logits a thousand times too large is flat where the margin is not."""
     sharp = nn.Sequential(hardened, Scaled(1e3))
     attacks = {"margin": LINF, "entropy": replace(LINF, goal=Untargeted(CrossEntropy()))}
-    found = raised(probe(sharp, AttackSuite(attacks, ["margin"]), batch))
+    found = raised(probe(sharp, AttackSuite(attacks), batch))
     assert ("gradients", "entropy") in found
     assert ("gradients", "margin") not in found
     assert ("unbounded", None) not in found
@@ -136,7 +137,7 @@ def test_a_margin_that_is_flat_beyond_its_goal_is_no_masked_gradient(hardened, b
     start = region.perturb(region.start(Noise(batch.ids)))
     with torch.no_grad():
         assert (hardened(start).argmax(1) != batch.labels).float().mean() > 0.05  # more than the flag allows
-    found = raised(probe(hardened, AttackSuite({"capped": capped}, ["capped"]), batch))
+    found = raised(probe(hardened, AttackSuite({"capped": capped}), batch))
     assert ("gradients", "capped") not in found
 
 
@@ -154,21 +155,20 @@ def test_a_random_classifier_is_found(hardened, batch):
 
 
 def test_a_classifier_that_looks_at_the_whole_batch_is_found(hardened, batch):
-    assert ("batch", None) in raised(probe(Sociable(hardened), AttackSuite({"clean": Clean()}, ["clean"]), batch))
+    assert ("batch", None) in raised(probe(Sociable(hardened), AttackSuite({"clean": Clean()}), batch))
 
 
 def test_an_attack_that_has_not_converged_is_found(hardened, batch):
-    slow = AttackSuite({"slow": replace(LINF, steps=2, step_size=0.05)}, ["slow"])
+    slow = AttackSuite({"slow": replace(LINF, steps=2, step_size=0.05)})
     assert ("converged", "slow") in raised(probe(hardened, slow, batch))
 
 
 @dataclass(frozen=True)
-class Timid:
+class Timid(Attack):
     """Gives up in a threat model larger than it is used to, and finds less than noise does from the beginning."""
 
     threat_model: Linf
     usual: float
-    stays_inside = True
 
     def __call__(self, classifier, images, labels, *, seeds=None):
         if self.threat_model.bound <= self.usual:
@@ -177,12 +177,12 @@ class Timid:
 
 
 def test_an_attack_that_fails_at_a_larger_bound_is_found(hardened, batch):
-    suite = AttackSuite({"timid": Timid(Linf(0.1), 0.1)}, ["timid"])
+    suite = AttackSuite({"timid": Timid(Linf(0.1), 0.1)})
     assert raised(probe(hardened, suite, batch)) == {("bound", "timid")}
 
 
 def test_an_attack_weaker_than_noise_is_found(hardened, batch):
-    suite = AttackSuite({"idle": Timid(Linf(0.4), 0.0)}, ["idle"])
+    suite = AttackSuite({"idle": Timid(Linf(0.4), 0.0)})
     assert ("black box", "idle") in raised(probe(hardened, suite, batch))
 
 
@@ -196,7 +196,7 @@ class Brittle(Quantised):
 
 def test_a_check_that_fails_is_a_flag_and_costs_no_evaluation(hardened, batch):
     greys = batch._replace(images=batch.images * 0.5 + 0.25)
-    suite = AttackSuite({"noise": replace(LINF, steps=0)}, ["noise"])
+    suite = AttackSuite({"noise": replace(LINF, steps=0)})
     (flag,) = [flag for flag in probe(Brittle(hardened), suite, greys) if flag.raised]
     assert (flag.name, flag.attack) == ("unbounded", None)
     assert "could not be checked: the classifier answered NaN" in flag.explanation
@@ -211,24 +211,24 @@ def test_nothing_right_and_nothing_there_raise_nothing(hardened, digits):
 
 def test_numbers_are_scaled_all_the_way_down():
     tree = {"attacks": [LINF, Clean()], "steps": 3}
-    twice = scaled(tree, "steps", 2)
+    twice = scaled(tree, STEPS, 2)
     assert twice["attacks"][0] == replace(LINF, steps=20)
     assert twice["attacks"][1] is tree["attacks"][1]
-    assert scaled(LINF, "bound", 2).threat_model == Linf(0.1)
-    assert scaled(LINF, "fog", 2) is LINF
+    assert scaled(LINF, BOUND, 2).threat_model == Linf(0.1)
+    assert scaled(LINF, SPREAD, 2) is LINF
     with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
-        scaled(Linf(0.6), "bound", 2)
+        scaled(Linf(0.6), BOUND, 2)
 
 
-def frame(robust, inside=None):
+def frame(correct, inside=None):
     return pl.DataFrame(
-        {"example_id": range(len(robust)), "robust": robust, "inside": inside or [True] * len(robust)},
-        schema_overrides={"robust": pl.Boolean},
+        {"example_id": range(len(correct)), "correct": correct, "inside": inside or [True] * len(correct)},
+        schema_overrides={"correct": pl.Boolean},
     )
 
 
 def test_records_tell_who_left_the_threat_model():
-    suite = AttackSuite({"linf": LINF, "l2": L2_BALL}, ["linf"])
+    suite = AttackSuite({"linf": LINF, "l2": L2_BALL})
     flags = recorded(suite, {"linf": frame([True] * 4, [True, True, True, False]), "l2": frame([True] * 4)})
     assert raised(flags) == {("outside", "linf")}
     assert flags[0].value == 0.25
@@ -240,14 +240,14 @@ def test_records_tell_that_accuracy_rises_with_the_bound_of_one_threat_model():
         "narrow": LINF,
         "l2": replace(L2_BALL, threat_model=L2(9)),
     }
-    suite = AttackSuite(attacks, ["wide"])
+    suite = AttackSuite(attacks)
     right = {"wide": frame([True, True, False]), "narrow": frame([True, False, False]), "l2": frame([True] * 3)}
     assert raised(recorded(suite, right)) == {("bound", "wide")}
     assert raised(recorded(suite, {**right, "wide": frame([False, True, False])})) == set()
 
 
 def test_records_tell_that_noise_breaks_what_gradients_do_not():
-    suite = AttackSuite({"linf": LINF, "strong": replace(LINF, steps=50), "noise": replace(LINF, steps=0)}, ["linf"])
+    suite = AttackSuite({"linf": LINF, "strong": replace(LINF, steps=50), "noise": replace(LINF, steps=0)})
     right = {
         "linf": frame([True, True, False]),
         "strong": frame([True, False, True]),

@@ -6,13 +6,14 @@ import polars as pl
 import pytest
 import torch
 
-from gauntlet.attacks import PGD, Adversarial, Clean, FastLagrangianPerceptualAttack, OntoRegion
+from gauntlet.attacks import PGD, Adversarial, Attack, FastLagrangianPerceptualAttack, OntoRegion
 from gauntlet.data import Digits
 from gauntlet.distances import LPIPS
-from gauntlet.evaluation import AttackSuite, Grid, Subject, read_outcomes
-from gauntlet.evaluation.outcomes import SCHEMA
+from gauntlet.evaluation import SCHEMAS, AttackSuite, Grid, Subject, Union, read_records
+from gauntlet.kinds import Kind
 from gauntlet.models import alexnet_cifar, small_resnet
 from gauntlet.threats import L2, Linf, NeuralPerceptual
+from gauntlet.transforms import Clean
 
 
 def made_subject(**changes):
@@ -32,7 +33,7 @@ def made_suite(subject, steps=3):
         "l2": PGD(threat_model=L2(0.5), steps=steps),
         "perceptual": FastLagrangianPerceptualAttack(threat_model=perceptual, steps=2, projection=OntoRegion()),
     }
-    return AttackSuite(attacks, ["clean", "linf", "l2"])
+    return AttackSuite(attacks, aggregates={"union": Union(["clean", "linf", "l2"])})
 
 
 def run(grid, root, subject=None, suite=None, done=lambda *_: None):
@@ -41,7 +42,7 @@ def run(grid, root, subject=None, suite=None, done=lambda *_: None):
 
 
 def records(folders):
-    return {name: read_outcomes(folder.path).drop("seconds") for name, folder in folders.items()}
+    return {name: read_records(folder.path, folder.kind).drop("seconds") for name, folder in folders.items()}
 
 
 def same(one, other):
@@ -56,25 +57,25 @@ def whole(tmp_path_factory):
 def test_records_say_what_happened_to_every_example(whole):
     test = Digits().splits.test
     for name, frame in whole.items():
-        assert list(frame.columns) == [column for column in SCHEMA if column != "seconds"]
+        assert list(frame.columns) == [column for column in SCHEMAS[Kind.ATTACK] if column != "seconds"]
         assert frame["example_id"].to_list() == sorted(test.ids[:50].tolist())
         assert frame["inside"].all()
-        assert (frame["size"] <= 1 + 1e-4).all()
-        assert (frame["robust"] <= (frame["clean_prediction"] == frame["label"])).all()
+        assert name == "clean" or (frame["size"] <= 1 + 1e-4).all()
+        assert (frame["correct"] <= (frame["clean_prediction"] == frame["label"])).all()
         assert ((frame["margin"] > 0) == (frame["prediction"] == frame["label"])).all(), name
     assert (whole["clean"]["linf"] == 0).all()
     assert whole["linf"]["linf"].max() <= 0.03 + 1e-6
     assert whole["linf"]["linf"].max() > 0.029
     assert whole["l2"]["l2"].max() <= 0.5 + 1e-5
-    assert whole["perceptual"]["lpips"].max() <= 0.3 + 1e-5
-    assert whole["linf"]["lpips"].min() > 0
+    assert whole["perceptual"]["perceptual"].max() <= 0.3 + 1e-5
+    assert whole["linf"]["perceptual"].min() > 0
 
 
 def test_chunks_hardly_matter(whole, tmp_path):
     """In float32 other batch sizes may turn examples of tiny margin, and no others."""
     other = records(run(Grid(chunk=50, examples=50), tmp_path))
     for name, frame in whole.items():
-        turned = frame.filter(frame["robust"] != other[name]["robust"])
+        turned = frame.filter(frame["correct"] != other[name]["correct"])
         assert (turned["margin"].abs() < 1e-3).all()
 
 
@@ -94,12 +95,11 @@ def test_another_identity_is_another_folder(tmp_path):
 
 
 @dataclass(frozen=True)
-class Liar:
+class Liar(Attack):
     """Claims to stay inside, and does not."""
 
     threat_model: Linf
     way: str
-    stays_inside = True
 
     def __call__(self, classifier, images, labels, *, seeds=None):
         noise = 0.5 * torch.ones_like(images)
@@ -113,18 +113,18 @@ class Liar:
 @pytest.mark.parametrize("way", ["too far", "other params", "outside [0, 1]", "NaN"])
 def test_an_image_that_is_not_inside_is_recorded_and_never_a_success(tmp_path, way):
     subject = made_subject()
-    suite = AttackSuite({"clean": Clean(), "liar": Liar(Linf(0.01), way)}, ["clean"])
+    suite = AttackSuite({"clean": Clean(), "liar": Liar(Linf(0.01), way)})
     found = records(run(Grid(chunk=16, examples=16), tmp_path, subject, suite))
     assert not found["liar"]["inside"].any()
-    assert found["liar"]["robust"].equals(found["clean"]["robust"])
+    assert found["liar"]["correct"].equals(found["clean"]["correct"])
 
 
 def test_a_suite_of_strangers_or_of_attacks_that_wander_off_is_refused():
     with pytest.raises(ValueError, match="fog"):
-        AttackSuite({"clean": Clean()}, ["fog"])
+        AttackSuite({"clean": Clean()}, aggregates={"union": Union(["fog"])})
     free = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(LPIPS(alexnet_cifar(10)), 0.5))
     with pytest.raises(ValueError, match="projection"):
-        AttackSuite({"free": free}, ["free"])
+        AttackSuite({"free": free}, aggregates={"union": Union(["free"])})
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -134,8 +134,9 @@ def test_a_damaged_file_is_named(tmp_path):
     file = next(folder.path.glob("*.parquet"))
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match=r"00000.parquet is damaged"):
-        read_outcomes(folder.path)
+        read_records(folder.path, folder.kind)
 
 
-def test_no_outcomes_is_an_empty_table_of_the_schema(tmp_path):
-    assert read_outcomes(tmp_path).schema == pl.Schema(SCHEMA)
+@pytest.mark.parametrize("kind", Kind)
+def test_no_records_are_an_empty_table_of_the_schema(tmp_path, kind):
+    assert read_records(tmp_path, kind).schema == pl.Schema(SCHEMAS[kind])

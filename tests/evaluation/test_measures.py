@@ -12,7 +12,7 @@ from gauntlet.evaluation import accuracy, mean_accuracy, union_accuracy, unseen,
 
 
 def frame(right, first=0):
-    return pl.DataFrame({"example_id": range(first, first + len(right)), "robust": [bool(r) for r in right]})
+    return pl.DataFrame({"example_id": range(first, first + len(right)), "correct": [bool(r) for r in right]})
 
 
 columns = st.integers(1, 40).flatmap(

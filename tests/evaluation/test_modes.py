@@ -6,12 +6,14 @@ import polars as pl
 import pytest
 import torch
 
-from gauntlet.attacks import PGD, Adversarial
+from gauntlet.attacks import PGD, Adversarial, Attack
 from gauntlet.checks import guard
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Grid, Survivors, union_accuracy, with_fallen
-from gauntlet.threats import Linf
-from tests.evaluation import tiny
+from gauntlet.evaluation import AttackSuite, Grid, Survivors, Union, union_accuracy
+from gauntlet.evaluation.store import with_earlier
+from gauntlet.threats import L2, Linf
+from gauntlet.transforms import Clean
+from tests.evaluation import linear, tiny
 from tests.fixtures import batch_of
 
 FAST = replace(tiny.GRID, mode=Survivors())
@@ -31,25 +33,25 @@ def fast(tmp_path_factory):
 def together(found):
     """The examples still right under every attack of the union, recomputed with sets."""
     everybody = set(found["clean"]["example_id"])
-    return everybody - {example for name in UNION for example in found[name].filter(~pl.col("robust"))["example_id"]}
+    return everybody - {example for name in UNION for example in found[name].filter(~pl.col("correct"))["example_id"]}
 
 
 def test_the_union_is_that_of_the_full_mode(full, fast):
     """In float64, where no example feels its batch-mates, to the example."""
-    assert 0 < len(together(full)) < full["clean"]["robust"].sum()
+    assert 0 < len(together(full)) < full["clean"]["correct"].sum()
     assert together(fast) == together(full)
-    frames = [with_fallen(fast[name], [fast[other] for other in UNION[:i]]) for i, name in enumerate(UNION)]
+    frames = [with_earlier(fast[name], [fast[other] for other in UNION[:i]]) for i, name in enumerate(UNION)]
     assert union_accuracy(frames) == union_accuracy([full[name] for name in UNION])
     assert union_accuracy(frames).value == len(together(full)) / 40
 
 
 def test_there_are_rows_for_those_who_stood_and_for_nobody_else(full, fast):
-    standing = full["clean"].filter("robust")["example_id"]
+    standing = full["clean"].filter("correct")["example_id"]
     assert fast["linf"]["example_id"].equals(standing)
     expected = full["linf"].filter(pl.col("example_id").is_in(standing.to_list()))
-    for column in ("prediction", "robust", "inside", "linf"):
+    for column in ("prediction", "correct", "inside", "linf"):
         assert fast["linf"][column].equals(expected[column])
-    assert len(fast["l2"]) == int(fast["linf"]["robust"].sum()) < len(fast["linf"])
+    assert len(fast["l2"]) == int(fast["linf"]["correct"].sum()) < len(fast["linf"])
     assert fast["clean"].equals(full["clean"], null_equal=True)
     assert fast["free"].equals(full["free"], null_equal=True)  # of no union: on everybody
 
@@ -57,15 +59,15 @@ def test_there_are_rows_for_those_who_stood_and_for_nobody_else(full, fast):
 def test_another_order_has_the_same_union_and_spares_others(full, fast, tmp_path):
     turned = replace(FAST, mode=Survivors(first=["l2", "clean"]))
     assert [turned.mode.earlier(tiny.suite(), name) for name in ("l2", "clean", "linf", "free")] == [
-        [], ["l2"], ["l2", "clean"], [],
+        [], [], ["l2", "clean"], [],
     ]  # fmt: skip
     found = tiny.records(tiny.run(tmp_path, turned))
     assert together(found) == together(full)
     assert found["l2"].equals(full["l2"], null_equal=True)
-    standing = full["l2"].filter("robust")["example_id"].to_list()
+    standing = full["l2"].filter("correct")["example_id"].to_list()
     assert (
         found["linf"]["example_id"].to_list()
-        == full["clean"].filter(pl.col("robust") & pl.col("example_id").is_in(standing))["example_id"].to_list()
+        == full["clean"].filter(pl.col("correct") & pl.col("example_id").is_in(standing))["example_id"].to_list()
     )
     assert len(found["linf"]) < len(fast["linf"])
 
@@ -80,33 +82,35 @@ def test_its_records_are_kept_apart_but_for_those_that_are_full(tmp_path):
     shared = {name for name in places if places[name].path == others[name].path}
     assert shared == {"clean", "free"}
     assert others["l2"].path.name.startswith("l2-survivors-")
-    stronger = AttackSuite(tiny.attacks() | {"linf": PGD(threat_model=Linf(0.1), steps=9)}, UNION)
+    stronger = AttackSuite(
+        tiny.attacks() | {"linf": PGD(threat_model=Linf(0.1), steps=9)}, aggregates=tiny.union_of(UNION)
+    )
     again = FAST.folders(tiny.subject(), stronger, tmp_path)
     assert again["l2"].path != others["l2"].path  # who survives depends on the attacks before it
 
 
 def test_full_records_are_used_again_and_not_measured_twice(fast, tmp_path, monkeypatch):
     tiny.run(tmp_path)
-    monkeypatch.setattr("gauntlet.evaluation.work.examine", None)  # nothing is left to be measured
+    monkeypatch.setattr("gauntlet.evaluation.runner.measure_chunk", None)  # nothing is left to be measured
     assert together(tiny.records(tiny.run(tmp_path, FAST))) == together(fast)
 
 
 def test_where_nobody_survives_nothing_is_run(tmp_path):
     suite = AttackSuite(
-        {"linf": PGD(threat_model=Linf(1.0), steps=20), "broken": Broken(Linf(0.1))}, ["linf", "broken"]
+        {"linf": PGD(threat_model=Linf(1.0), steps=20), "broken": Broken(Linf(0.1))},
+        aggregates=tiny.union_of(["linf", "broken"]),
     )
     found = tiny.records(tiny.run(tmp_path, FAST, suite_=suite))
-    assert not found["linf"]["robust"].any()
+    assert not found["linf"]["correct"].any()
     assert len(found["broken"]) == 0
 
 
 @dataclass(frozen=True)
-class Broken:
+class Broken(Attack):
     """Somebody's attack with a bug in it."""
 
     threat_model: Linf
     mended: bool = False
-    stays_inside = True
 
     def __call__(self, classifier, images, labels, *, seeds=None):
         if not Broken.mended:
@@ -118,7 +122,7 @@ class Broken:
 def test_an_attack_that_fails_is_named_and_the_others_go_on(grid, tmp_path, capsys, monkeypatch):
     """Also those that would have run on its survivors end, rather than wait for ever."""
     named = {"clean": tiny.attacks()["clean"], "broken": Broken(Linf(0.1)), "linf": tiny.attacks()["linf"]}
-    suite = AttackSuite(named, list(named))
+    suite = AttackSuite(named, aggregates=tiny.union_of(named))
     with pytest.raises(UserError, match=r"broken \(KeyError: 'flow', in chunk 0\)"):
         tiny.run(tmp_path, grid, suite_=suite)
     assert "broken failed in chunk 0 (examples 0 to 7): KeyError: 'flow'" in capsys.readouterr().out
@@ -130,11 +134,10 @@ def test_an_attack_that_fails_is_named_and_the_others_go_on(grid, tmp_path, caps
 
 
 @dataclass(frozen=True)
-class Shrinks:
+class Shrinks(Attack):
     """Gives back fewer images than it was given."""
 
     threat_model: Linf
-    stays_inside = True
 
     def __call__(self, classifier, images, labels, *, seeds=None):
         return Adversarial(images[:1], images[:1] * 0, torch.zeros(1))
@@ -142,15 +145,14 @@ class Shrinks:
 
 def test_what_is_no_batch_of_images_is_a_failure_of_the_attack(tmp_path):
     with pytest.raises(UserError, match=r"it gave back images \[1, 3, 6, 5\] for \[8, 3, 6, 5\]"):
-        tiny.run(tmp_path, suite_=AttackSuite({"shrinks": Shrinks(Linf(0.1))}, []))
+        tiny.run(tmp_path, suite_=AttackSuite({"shrinks": Shrinks(Linf(0.1))}))
 
 
 @dataclass(frozen=True)
-class Oversteps:
+class Oversteps(Attack):
     """Goes too far where an image begins brightly, and its guard refuses the whole batch."""
 
     inner: PGD
-    stays_inside = True
 
     @property
     def threat_model(self):
@@ -167,16 +169,55 @@ class Oversteps:
 def test_an_example_for_which_an_attack_breaks_its_promise_is_outside_and_its_chunk_mates_keep_theirs(tmp_path):
     subject = tiny.subject()
     bright = subject.examples.images[:, 0, 0, 0] > 0.8 * 255
-    suite = AttackSuite({"clean": tiny.attacks()["clean"], "linf": Oversteps(tiny.attacks()["linf"])}, [])
+    suite = AttackSuite({"clean": tiny.attacks()["clean"], "linf": Oversteps(tiny.attacks()["linf"])})
     found = tiny.records(tiny.run(tmp_path, subject_=subject, suite_=suite))
     outside = ~found["linf"]["inside"]
     marked = set(found["linf"].filter(outside)["example_id"])
     assert 0 < len(marked) < 40
     assert marked == set(subject.examples.ids[bright].tolist())
-    clean = found["clean"].filter(outside)["robust"]
-    assert found["linf"].filter(outside)["robust"].equals(clean)  # never a success
+    clean = found["clean"].filter(outside)["correct"]
+    assert found["linf"].filter(outside)["correct"].equals(clean)  # never a success
     alone = tiny.records(tiny.run(tmp_path / "alone", Grid(chunk=1), subject, suite))
-    for column in ("prediction", "robust", "inside", "linf"):
+    for column in ("prediction", "correct", "inside", "linf"):
         assert found["linf"][column].equals(alone["linf"][column])  # whoever is in the batch
-    fallen = found["linf"].filter(~pl.col("robust") & pl.col("inside"))
-    assert len(fallen) > int((~found["clean"]["robust"]).sum())
+    fallen = found["linf"].filter(~pl.col("correct") & pl.col("inside"))
+    assert len(fallen) > int((~found["clean"]["correct"]).sum())
+
+
+def test_only_attacks_run_on_survivors_and_every_other_kind_in_full(tmp_path):
+    one = linear.subject()
+    attacks = {
+        "clean": Clean(),
+        "strong": PGD(threat_model=L2(0.05), steps=9, step_size=0.5),
+        "far": linear.FAR,
+        "inverted": Clean(),
+        "linf": PGD(threat_model=Linf(0.016), steps=9),
+    }
+    union = Union(list(attacks), {"far": 0.03})
+    suite = AttackSuite(attacks, {"margin": linear.MARGIN}, {"union": union})
+    mode = Survivors(first=["strong"])
+    assert {name: mode.earlier(suite, name) for name in suite.entries} == {
+        "clean": [], "strong": [], "far": [], "inverted": [], "margin": [], "linf": ["strong", "clean", "inverted"],
+    }  # fmt: skip
+    measured, places = linear.measured(one, suite, tmp_path, Grid(chunk=8, mode=mode))
+    assert {name: len(frame) for name, frame in measured.records.items() if name != "linf"} == dict.fromkeys(
+        ["clean", "strong", "far", "inverted", "margin"], 24
+    )
+    standing = measured.records["strong"].filter("correct")["example_id"].to_list()
+    assert measured.records["linf"]["example_id"].to_list() == standing
+    assert {name for name, place in places.items() if "survivors" in place.path.name} == {"linf"}
+    (column,) = union("union", measured).columns.values()
+    full, _ = linear.measured(one, suite, tmp_path / "full")
+    assert column == union("union", full).columns["union"]
+    assert 0 < column.estimate.value < len(standing) / 24
+
+
+@pytest.mark.parametrize("first", ["far", "margin"])
+def test_what_is_no_attack_cannot_come_first(first):
+    suite = AttackSuite(
+        {"clean": Clean(), "far": linear.FAR},
+        {"margin": linear.MARGIN},
+        {"union": Union(["clean", "far"], {"far": 0.1})},
+    )
+    with pytest.raises(UserError, match=rf"mode.first names \['{first}'\]: expected attacks of the union"):
+        Survivors(first=[first]).earlier(suite, "clean")

@@ -13,15 +13,15 @@ from gauntlet.errors import UserError
 from gauntlet.evaluation import bootstrap_means, coverage, distance_statistics, overlaps
 
 
-def frame(right_before, robust, first=0, **columns):
+def frame(right_before, correct, first=0, **columns):
     """Records of examples whose label is 1."""
-    count = len(robust)
+    count = len(correct)
     kept = {
         "example_id": range(first, first + count),
         "label": [1] * count,
         "clean_prediction": list(map(int, right_before)),
     }
-    return pl.DataFrame({**kept, "robust": [a and b for a, b in zip(right_before, robust, strict=True)], **columns})
+    return pl.DataFrame({**kept, "correct": [a and b for a, b in zip(right_before, correct, strict=True)], **columns})
 
 
 tables = st.integers(1, 30).flatmap(
@@ -79,8 +79,8 @@ def test_distances_are_of_successful_attacks_alone():
             [False, False, False, True, False],
             linf=linf,
             l2=[2.0] * 5,
+            perceptual=pl.Series([None] * 5, dtype=pl.Float32),
             lpips=pl.Series([None] * 5, dtype=pl.Float32),
-            lpips_calibrated=pl.Series([None] * 5, dtype=pl.Float32),
             size=[1.0] * 5,
         )
     )

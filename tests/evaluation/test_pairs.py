@@ -66,7 +66,7 @@ def test_the_interval_covers_the_true_difference():
 
 def frame(right, labels=None, first=0):
     ids = range(first, first + len(right))
-    return pl.DataFrame({"example_id": ids, "label": labels or [0] * len(right), "robust": right})
+    return pl.DataFrame({"example_id": ids, "label": labels or [0] * len(right), "correct": right})
 
 
 def test_checkpoints_are_compared_per_attack_and_on_the_union():

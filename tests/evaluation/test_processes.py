@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation import work
+from gauntlet.evaluation import runner
 from tests.evaluation import tiny
 
 
@@ -56,12 +56,12 @@ def kill_somewhere(forks, folder, log, chance):
 def test_killed_at_any_moment_it_finishes_with_the_same_records(forks, whole, tmp_path, monkeypatch, seed):
     log, chance, kills = tmp_path / "log", random.Random(seed), 1 + seed % 3
     for _ in range(kills):
-        kill_somewhere(forks, tmp_path / "outcomes", log, chance)
-    monkeypatch.setattr(work, "examine", tiny.noting(log))
-    assert tiny.same(tiny.records(tiny.run(tmp_path / "outcomes")), whole)
+        kill_somewhere(forks, tmp_path / "records", log, chance)
+    monkeypatch.setattr(runner, "measure_chunk", tiny.noting(log))
+    assert tiny.same(tiny.records(tiny.run(tmp_path / "records")), whole)
     assert len(set(lines(log))) == tiny.CHUNKS
     assert len(lines(log)) <= tiny.CHUNKS + kills  # at most one chunk was done again
-    leftovers = [file.name for file in tmp_path.glob("outcomes/*/.*") if not file.name.startswith(".identity")]
+    leftovers = [file.name for file in tmp_path.glob("records/*/.*") if not file.name.startswith(".identity")]
     assert leftovers == []
 
 
@@ -97,7 +97,7 @@ def test_a_chunk_somebody_is_at_is_waited_for_and_taken_over_when_he_dies(forks,
     holder.start()
     assert here.poll(120)
     assert here.recv() is True
-    monkeypatch.setattr(work, "examine", tiny.noting(log))
+    monkeypatch.setattr(runner, "measure_chunk", tiny.noting(log))
 
     def kill_when_only_his_is_left():
         until(lambda: len(lines(log)) == tiny.CHUNKS - 1)

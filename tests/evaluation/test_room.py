@@ -7,21 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.attacks import PGD
+from gauntlet.attacks import PGD, Attack
 from gauntlet.errors import AttackFailed, UserError
-from gauntlet.evaluation import AttackSuite, Grid
-from gauntlet.evaluation.examination import examine
+from gauntlet.evaluation import AttackSuite, Grid, measure_chunk
+from gauntlet.noise import Noise
 from gauntlet.threats import Linf
 from tests.evaluation.tiny import attacks, records, run, same, subject, suite
 
 
 @dataclass(frozen=True)
-class Hungry:
+class Hungry(Attack):
     """An attack for which there is memory for so many examples and no more."""
 
     attack: PGD
     most: int
-    stays_inside = True
 
     def __post_init__(self):
         object.__setattr__(self, "asked", [])  # no field: it is no part of what the attack is
@@ -43,7 +42,7 @@ def hungry(most):
 
 def test_the_whole_chunk_is_begun_anew_in_halves_and_no_later_one_asks_for_as_much(tmp_path):
     attack = hungry(most=3)
-    run(tmp_path, Grid(chunk=20), suite_=AttackSuite({"linf": attack}, ["linf"]))
+    run(tmp_path, Grid(chunk=20), suite_=AttackSuite({"linf": attack}))
     assert attack.asked == [20, 10, 5, *[2] * 20]
 
 
@@ -62,11 +61,10 @@ def test_the_records_are_those_of_the_whole_chunk():
     """Of a classifier for which parts change nothing."""
     one = subject(classifier=OneByOne(subject().classifier))
     batch = one.examples[slice(0, 20)]
-    seeds = torch.arange(20)
-    whole, parted = (examine(one, attack, batch, seeds) for attack in (attacks()["linf"], hungry(3)))
-    for name in whole.keys() - {"seconds", "example_id"}:
-        assert whole[name] == parted[name]
-    assert [int(i) for i in whole["example_id"]] == [int(i) for i in parted["example_id"]]
+    noise = Noise(torch.arange(20))
+    whole, parted = (measure_chunk(one, attack, batch, noise) for attack in (attacks()["linf"], hungry(3)))
+    assert whole.records.drop("seconds").equals(parted.records.drop("seconds"))
+    assert whole.images.equal(parted.images)
 
 
 def test_another_attack_is_asked_for_whole_chunks():
@@ -74,14 +72,14 @@ def test_another_attack_is_asked_for_whole_chunks():
     batch, small, large = one.examples[slice(0, 8)], hungry(3), hungry(100)
     large = replace(large, attack=PGD(threat_model=Linf(0.2), steps=2))
     for attack in (small, large):
-        examine(one, attack, batch, torch.arange(8))
+        measure_chunk(one, attack, batch, Noise(torch.arange(8)))
     assert small.asked == [8, 4, 2, 2, 2, 2]
     assert large.asked == [8]
 
 
 def test_no_memory_for_one_example_is_a_failure_in_one_line(tmp_path):
     with pytest.raises(AttackFailed, match=r"no memory for a single example \(CUDA out of memory. Tried .* GiB.\)$"):
-        examine(subject(), hungry(0), subject().examples[slice(0, 3)], torch.arange(3))
+        measure_chunk(subject(), hungry(0), subject().examples[slice(0, 3)], Noise(torch.arange(3)))
     both = suite(linf=hungry(0))
     with pytest.raises(UserError, match=r"linf .*no memory"):
         run(Path(tmp_path), suite_=both)
@@ -89,7 +87,7 @@ def test_no_memory_for_one_example_is_a_failure_in_one_line(tmp_path):
 
 def test_the_same_bits_whenever_memory_runs_out(tmp_path):
     """A run that goes on at the second chunk finds out anew how much fits, and writes what the first would have."""
-    grid, parted = Grid(chunk=20), lambda: AttackSuite({"linf": hungry(3)}, ["linf"])
+    grid, parted = Grid(chunk=20), lambda: AttackSuite({"linf": hungry(3)})
     at_once = run(tmp_path / "once", grid, suite_=parted())
     run(tmp_path / "twice", grid, suite_=parted())
     first = sorted((tmp_path / "twice").rglob("*.parquet"))[0]
@@ -99,5 +97,6 @@ def test_the_same_bits_whenever_memory_runs_out(tmp_path):
 
 
 def test_a_batch_of_nobody_has_room():
-    rows = examine(subject(), hungry(3), subject().examples[slice(0, 0)], torch.arange(0))
-    assert all(values == [] for values in rows.values())
+    records, images = measure_chunk(subject(), hungry(3), subject().examples[slice(0, 0)], Noise(torch.arange(0)))
+    assert records.is_empty()
+    assert len(images) == 0

@@ -5,17 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gauntlet.attacks import PGD, Clean
+from gauntlet.attacks import PGD
 from gauntlet.data import Examples
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, read_outcomes
+from gauntlet.evaluation import AttackSuite, read_records
 from gauntlet.launch.gauntlet import build_calibrated
 from gauntlet.threats import Linf
+from gauntlet.transforms import Clean
 from tests.evaluation import tiny
 from tests.fixtures import shared_data, tapped
 
-SUITE = AttackSuite({"clean": Clean(), "linf": PGD(threat_model=Linf(0.1), steps=1)}, ["clean", "linf"])
+SUITE = AttackSuite({"clean": Clean(), "linf": PGD(threat_model=Linf(0.1), steps=1)})
 
 
 @pytest.fixture
@@ -37,11 +38,11 @@ def test_the_calibrated_distance_is_read_once_and_measured_in_every_record(weigh
     who = subject(calibrated=calibrated)
     places = tiny.run(tmp_path, subject_=who, suite_=SUITE)
     assert len(times) == 1
-    clean, linf = (read_outcomes(places[name].path)["lpips_calibrated"] for name in ("clean", "linf"))
+    clean, linf = (read_records(places[name].path, places[name].kind)["lpips"] for name in ("clean", "linf"))
     assert (clean == 0).all()
     batch = who.examples[slice(0, 8)]  # a chunk
-    seeds = tiny.GRID.seeds(SUITE.attacks["linf"], batch)
-    found = SUITE.attacks["linf"](who.classifier, batch.images, batch.labels, seeds=seeds).images
+    noise = tiny.GRID.noise(SUITE.attacks["linf"], batch)
+    found = SUITE.attacks["linf"].run(who.classifier, batch, noise).images
     assert linf[:8].to_list() == pytest.approx(calibrated(batch.images, found).tolist(), rel=1e-4)
     assert linf.min() > 0
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gauntlet.attacks import PGD, Clean
+from gauntlet.attacks import PGD
 from gauntlet.data import Examples
-from gauntlet.evaluation import AttackSuite, Grid, Subject, read_outcomes, work
+from gauntlet.evaluation import AttackSuite, Grid, Subject, Union, read_records, runner
 from gauntlet.threats import L2, Linf
+from gauntlet.transforms import Clean
 from tests.fixtures import tapped
 
 torch.set_num_threads(1)
@@ -53,7 +54,11 @@ def attacks(steps=3):
 
 def suite(**more):
     named = attacks() | more
-    return AttackSuite(named, [name for name in named if name != "free"])
+    return AttackSuite(named, aggregates=union_of(name for name in named if name != "free"))
+
+
+def union_of(names):
+    return {"union": Union(list(names))}
 
 
 GRID = Grid(chunk=8)
@@ -65,7 +70,7 @@ def run(root, grid=GRID, subject_=None, suite_=None, done=lambda _: None):
 
 
 def records(folders):
-    return {name: read_outcomes(folder.path).drop("seconds") for name, folder in folders.items()}
+    return {name: read_records(folder.path, folder.kind).drop("seconds") for name, folder in folders.items()}
 
 
 def same(one, other):
@@ -74,20 +79,20 @@ def same(one, other):
 
 def noting(log, pause=0.0):
     """Write a line to a file for every chunk that is measured."""
-    measure = work.examine
+    measure = runner.measure_chunk
 
-    def noted(subject, attack, batch, seeds):
+    def noted(subject, entry, batch, noise):
         with Path(log).open("a") as stream:
-            stream.write(f"{attack.threat_model.name}-{attack.threat_model.bound} {int(batch.ids[0])}\n")
+            stream.write(f"{entry.threat_model.name}-{entry.threat_model.bound} {int(batch.ids[0])}\n")
         time.sleep(pause)
-        return measure(subject, attack, batch, seeds)
+        return measure(subject, entry, batch, noise)
 
     return noted
 
 
 def process(root, log, rank, world, pause):
     """What one process of several does."""
-    work.examine = noting(log, pause)
+    runner.measure_chunk = noting(log, pause)
     run(root, Grid(chunk=8, rank=rank, world=world))
 
 

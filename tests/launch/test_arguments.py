@@ -1,9 +1,13 @@
 """A word where a number belongs is refused by its key, before a constructor stumbles over it."""
 
+import re
+
 import pytest
+from omegaconf import OmegaConf
 
 from gauntlet.errors import UserError
 from gauntlet.launch.arguments import check_arguments
+from tests.conftest import QUICK
 
 LINF = {"_target_": "gauntlet.threats.Linf", "bound": 0.1}
 SCHEDULE = {"_target_": "gauntlet.defenses.warmup_and_drops", "_partial_": True}
@@ -51,3 +55,34 @@ def test_what_is_of_another_kind_is_one_line(node, words):
 )
 def test_what_a_constructor_takes_passes(node):
     check_arguments(node)
+
+
+def test_text_that_reads_as_a_number_says_how_to_write_it():
+    with pytest.raises(UserError) as refusal:
+        check_arguments({**LINF, "bound": "0.05"}, "x")
+    assert 'write 0.05 without quotes, or "${oc.decode:${oc.env:NAME}}"' in str(refusal.value)
+    with pytest.raises(UserError) as refusal:
+        check_arguments({**LINF, "bound": "fast"}, "x")
+    assert "oc.decode" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "word"),
+    [
+        ("LR", "0.05", "optimizer.lr=${oc.env:LR}"),
+        ("EPOCHS", "2", "dataset.recipe.epochs=${oc.env:EPOCHS}"),
+        ("SEED", "3", "seed=${oc.env:SEED,0}"),
+    ],
+)
+def test_what_the_refusal_of_an_environment_variable_says_works_when_typed(
+    door, outputs, monkeypatch, variable, value, word
+):
+    monkeypatch.setenv(variable, value)
+    said = door("train", "defense=normal", word, f"outputs={outputs}", *QUICK)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
+    instead = re.search(r"write '(\S+)'$", said.err.strip())[1]
+    said = door("train", "defense=normal", instead, "--cfg", "job", "--resolve")
+    assert said.code == 0
+    key = word.partition("=")[0]
+    assert str(OmegaConf.select(OmegaConf.create(said.out), key)) == value
+    assert not isinstance(OmegaConf.select(OmegaConf.create(said.out), key), str)

@@ -1,14 +1,11 @@
 """`bounds=[…]`: one suite at shares of the dataset's bounds, as curves."""
 
-import json
-
 import polars as pl
 import pytest
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation import read_outcomes
+from gauntlet.evaluation import Kind, read_plan, read_records, read_run
 from gauntlet.launch.bounds import shares
-from gauntlet.reports import read_row
 from gauntlet.reports.curves import read_curves
 
 SMALL = ("evaluation.examples=40", "evaluation.chunk=20", "evaluation.probed=2")
@@ -19,7 +16,7 @@ def measured(run):
 
 
 def linf_bounds(run):
-    return {file.stem: json.loads(file.read_text())["attacks"]["linf"]["bound"] for file in plans(run)}
+    return {file.stem: read_plan(run, file.stem).entries["linf"].bound for file in plans(run)}
 
 
 def plans(run):
@@ -35,8 +32,8 @@ def test_every_share_has_its_records_and_the_whole_is_the_suite_itself(door, run
     assert {file: after[file] for file in before} == before  # what was there is not done again
     assert len(after) == len(before) + 2 * 3 * 2  # two shares, three attacks with a bound, two chunks
     for share, folder in ((0.5, "quick@0.5"), (2, "quick@2")):
-        place = run / json.loads((run / "suites" / f"{folder}.json").read_text())["attacks"]["linf"]["folder"]
-        assert read_outcomes(place)["linf"].max() == pytest.approx(share * 0.1, abs=1e-6)
+        place = run / read_plan(run, folder).entries["linf"].folder
+        assert read_records(place, Kind.ATTACK)["linf"].max() == pytest.approx(share * 0.1, abs=1e-6)
     assert "measured anew" not in said.out  # other bounds are what was asked for
 
 
@@ -44,8 +41,10 @@ def test_curves_are_read_and_shown_on_the_terminal_and_in_the_report(door, run):
     said = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", "attack_suite=quick", *SMALL)
     curves = read_curves(run, "quick")
     assert list(curves) == [0.5, 1.0]
-    assert curves[1.0] == read_row(run, "quick")
-    assert curves[0.5].bounds["perceptual"] == pytest.approx(curves[1.0].bounds["perceptual"] / 2)
+    assert curves[1.0].cells == read_run(run, "quick").cells
+    assert curves[1.0].flags == read_run(run, "quick").flags
+    bounds = [curves[share].plan.entries["perceptual"].bound for share in (0.5, 1.0)]
+    assert bounds[0] == pytest.approx(bounds[1] / 2)
     assert curves[0.5].cells["linf"].value >= curves[1.0].cells["linf"].value
     assert curves[0.5].cells["clean"] == curves[1.0].cells["clean"]
     table = said.out[said.out.index("at shares of its bounds") :]
@@ -86,10 +85,10 @@ def test_survivors_have_curves_of_their_own(door, run):
 @pytest.mark.slow
 def test_accuracy_that_rises_with_the_share_has_a_flag(door, run):
     assert door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", *SMALL).code == 0
-    assert read_curves(run, "quick")[1.0].raised == read_row(run, "quick").raised
-    place = run / json.loads((run / "suites" / "quick.json").read_text())["attacks"]["linf"]["folder"]
+    assert read_curves(run, "quick")[1.0].raised == read_run(run, "quick").raised
+    place = run / read_plan(run, "quick").entries["linf"].folder
     for file in place.glob("*.parquet"):
-        pl.read_parquet(file).with_columns(robust=pl.lit(True)).write_parquet(file)
+        pl.read_parquet(file).with_columns(correct=pl.lit(True)).write_parquet(file)
     curves = read_curves(run, "quick")
     assert ("bound", "linf") in {(flag.name, flag.attack) for flag in curves[1.0].raised}
     assert curves[1.0].mark("linf") == "†"

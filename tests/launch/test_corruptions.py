@@ -44,9 +44,11 @@ def test_an_error_counts_whatever_the_answer_to_the_clean_image_was(evaluated):
     found = read_run(run, "corruptions")
     frame = found.records["contrast_5"]
     expected = (frame["prediction"] == frame["label"]).mean()
-    assert found.row.corrupted.severities["contrast"][4].value == pytest.approx(expected)
-    five = [found.row.corrupted.severities["contrast"][i].value for i in range(5)]
-    assert found.row.cells["contrast"].value == pytest.approx(sum(five) / 5)
+    table = found.plan.results["corruption errors"].table
+    row = next(row for row in table.rows if row[0] == "contrast")
+    assert row[5] == f"{100 * (1 - expected):.1f}"
+    five = [(found.records[f"contrast_{i}"]["prediction"] == frame["label"]).mean() for i in range(1, 6)]
+    assert found.cells["contrast"].value == pytest.approx(sum(five) / 5)
 
 
 def test_relative_to_itself_everything_is_100(door, evaluated):
@@ -55,10 +57,10 @@ def test_relative_to_itself_everything_is_100(door, evaluated):
     assert said.code == 0, said.err
     assert "chunk 1 of 1" in said.out
     assert "images/s" not in said.out  # nothing was measured again
-    row = read_run(run, "corruptions").row
-    assert row.corrupted.relative.mce.value == pytest.approx(1)
+    found = read_run(run, "corruptions")
+    assert found.cells["mCE"].value == pytest.approx(1)
     kept = json.loads((run / "suites" / "baseline" / "corruptions.json").read_text())
-    assert sorted(kept["types"]) == sorted(KEPT)
+    assert sorted(kept["corruption errors"]["types"]) == sorted(KEPT)
     assert "| error % | 1 | 2 | 3 | 4 | 5 | mean | CE | relative CE |" in (run / "report.md").read_text()
 
 
@@ -102,7 +104,7 @@ def test_every_form_of_the_report_has_types_for_columns(evaluated):
         assert "contrast_1" not in text.replace("\\", "")
     table = numbers(sheets)
     assert table["column"].to_list() == ["clean", *KEPT, "corruption mean"]
-    assert table["accuracy"].null_count() == 0
+    assert table["value"].null_count() == 0
 
 
 def test_a_flag_of_one_severity_marks_the_type_and_the_mean(evaluated):
@@ -111,9 +113,9 @@ def test_a_flag_of_one_severity_marks_the_type_and_the_mean(evaluated):
     content = json.loads(file.read_text())
     next(flag for flag in content["flags"] if flag["attack"] == "contrast_4")["value"] = 0.5
     file.write_text(json.dumps(content))
-    row = read_run(run, "corruptions").row
-    assert {name for name in row.cells if row.mark(name)} == {"contrast", "corruption mean"}
-    assert [flag.attack for flag in row.raised] == ["contrast"]
+    found = read_run(run, "corruptions")
+    assert {name for name in found.cells if found.mark(name)} == {"contrast", "corruption mean"}
+    assert [flag.attack for flag in found.flags_by_column if flag.raised] == ["contrast"]
 
 
 def test_frost_with_photographs(door, run):

@@ -14,11 +14,10 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from gauntlet.evaluation import Grid, evaluate, read_outcomes
+from gauntlet.evaluation import Grid, Kind, evaluate, read_records, read_run
 from gauntlet.launch.build import build_classifier, build_data, build_reference, build_suite
 from gauntlet.launch.references import fitted_before, with_references
 from gauntlet.models.weights import load_weights
-from gauntlet.reports import read_row
 from tests.conftest import QUICK, own_environment
 
 FOLDER = {"card.json", "config.yaml", "data.json", "metrics.csv", "provenance.json", "report.md"}
@@ -26,7 +25,9 @@ FOLDER = {"card.json", "config.yaml", "data.json", "metrics.csv", "provenance.js
 
 def records(run):
     """All records of a run by attack, without the one column that may differ."""
-    return {path.name: read_outcomes(path).drop("seconds") for path in sorted((run / "outcomes").iterdir())}
+    identities = sorted((run / "records").glob("*/identity.json"))
+    kinds = {file.parent: Kind(json.loads(file.read_text())["kind"]) for file in identities}
+    return {place.name: read_records(place, kind).drop("seconds") for place, kind in kinds.items()}
 
 
 def assert_same_records(one, other):
@@ -69,7 +70,7 @@ def test_restart_keeps_the_old_run_under_another_name(door, run):
 
 def test_evaluate_gives_the_very_records_of_the_evaluation_after_training(door, run):
     expected = records(run)
-    shutil.rmtree(run / "outcomes")
+    shutil.rmtree(run / "records")
     said = door(
         "evaluate", f"checkpoint={run}", "evaluation.examples=40", "evaluation.chunk=20", f"outputs={run.parents[2]}"
     )
@@ -139,7 +140,7 @@ def test_the_library_gives_the_records_of_the_front_door(run):
 
 
 def test_clean_accuracy_is_said_before_any_attack_begins(door, run):
-    shutil.rmtree(run / "outcomes")
+    shutil.rmtree(run / "records")
     said = door("evaluate", f"checkpoint={run}", "attack_suite=clean", "suite=again", *SMALL)
     clean = said.out.index("clean accuracy")
     assert "% on the first 20; images in [0, 1]" in said.out
@@ -149,7 +150,7 @@ def test_clean_accuracy_is_said_before_any_attack_begins(door, run):
 def test_several_checkpoints_in_one_sweep(door, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     second = shutil.copytree(run, run.with_name("second"))
-    shutil.rmtree(second / "outcomes")
+    shutil.rmtree(second / "records")
     missing = run.with_name("third")
     said = door("evaluate", "-m", f"checkpoint={second},{missing},{run}", "attack_suite=quick", *SMALL)
     assert said.code == 2
@@ -162,23 +163,23 @@ def test_several_checkpoints_in_one_sweep(door, run, tmp_path, monkeypatch):
 
 
 def test_survivors_have_a_union_and_no_columns_of_their_own(door, run):
-    full = read_row(run, "quick")
+    full = read_run(run, "quick")
     said = door("evaluate", f"checkpoint={run}", "mode=survivors", *SMALL)
     assert said.code == 0, said.err
-    row = read_row(run, "quick-survivors")
-    assert row.survivors == ["linf", "l2"]
-    assert row.complete
-    assert row.cells["linf"] is row.cells["l2"] is row.cells["unseen mean"] is None
-    assert row.cells["union"] == full.cells["union"]
-    assert row.cells["perceptual"] == full.cells["perceptual"]
+    found = read_run(run, "quick-survivors")
+    assert found.survivors == ["linf", "l2"]
+    assert found.complete
+    assert found.cells["linf"] is found.cells["l2"] is found.cells["unseen mean"] is None
+    assert found.cells["union"] == full.cells["union"]
+    assert found.cells["perceptual"] == full.cells["perceptual"]
     assert "linf, l2 ran on survivors" in " ".join(said.out.split())
-    assert read_row(run, "quick") == full
+    assert read_run(run, "quick").cells == full.cells
 
 
 def test_a_changed_attack_is_named(door, run):
     words = (f"checkpoint={run}", "suite=other", "attack_suite.attacks.linf.steps=21", *SMALL)
     said = door("evaluate", *words)
-    assert "linf is measured anew, because it changed: attack.steps: 20 → 21" in said.out
+    assert "linf is measured anew, because it changed: entry.steps: 20 → 21" in said.out
     assert said.out.count("measured anew") == 1
 
 
@@ -199,7 +200,7 @@ def test_a_dry_run_shows_what_it_would_cost_and_writes_nothing(door, run, tmp_pa
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door, run, monkeypatch):
     expected, sync, count = records(run), os.fsync, 0
-    shutil.rmtree(run / "outcomes")
+    shutil.rmtree(run / "records")
 
     def full(descriptor):
         nonlocal count
@@ -221,7 +222,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door, run, monkeyp
 @pytest.mark.slow
 def test_two_evaluations_of_one_run_at_once_do_no_harm(run):
     expected = records(run)
-    shutil.rmtree(run / "outcomes")
+    shutil.rmtree(run / "records")
     command = [sys.executable, "evaluate.py", f"checkpoint={run}", *SMALL]
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen(command, env=own_environment(), **told) for _ in range(2)]
@@ -249,7 +250,7 @@ REFUSED = {
     "a GPU that is not there": (("defense=normal", "trainer=gpu"), "CUDA"),
     "somebody else's code": (("defense=normal", "model._target_=os.system"), "allow=[os]"),
     "a library's function": (("defense=normal", "model._target_=torch.hub.load"), "torch.hub.load"),
-    "a union of strangers": (("defense=normal", "attack_suite.union=[fog]"), "fog"),
+    "a union of strangers": (("defense=normal", "attack_suite.aggregates.union.members=[fog]"), "fog"),
     "a bound nobody would use": (("defense=normal", "threat_model.bound=0.1"), "threat_model"),
     "a perceptual bound below nothing": (("defense=pat_self", "threat_model.bound=-1"), "negative"),
     "a perceptual attack on another threat": (("defense=pat", "threat_model=linf"), "NeuralPerceptual"),
@@ -258,6 +259,43 @@ REFUSED = {
     "an optimizer's unknown argument": (("defense=normal", "+optimizer.bogus=1"), "bogus"),
     "no epoch": (("defense=normal", "trainer.max_epochs=-1"), "max_epochs"),
     "steps of several batches": (("defense=normal", "+trainer.accumulate_grad_batches=2"), "accumulate"),
+    "a time after which training ends": (("defense=normal", "+trainer.max_time='00:00:01:00'"), "trainer.max_time: tr"),
+    "inference mode": (("defense=normal", "trainer.inference_mode=true"), "attacks in validation need gradients"),
+    "one batch of training": (("defense=normal", "+trainer.fast_dev_run=true"), "trainer.fast_dev_run: training is"),
+    "a few batches of training": (("defense=normal", "+trainer.limit_train_batches=3"), "trainer.limit_train_batches:"),
+    "Lightning's own order": (("defense=normal", "trainer.use_distributed_sampler=true"), "trainer.use_distributed_s"),
+    "a callback in the trainer": (
+        ("defense=normal", "+trainer.callbacks=[]"),
+        "trainer.callbacks: callbacks are callb",
+    ),
+    "steps of several batches by a callback": (
+        (
+            "defense=normal",
+            "+callbacks.x._target_=lightning.pytorch.callbacks.GradientAccumulationScheduler",
+            "+callbacks.x.scheduling={0:2}",
+        ),
+        "callbacks.x is GradientAccumulationScheduler: a step is a batch: change dataset.recipe.batch_size",
+    ),
+    "an average with a schedule of its own": (
+        (
+            "defense=normal",
+            "+callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAveraging",
+            "+callbacks.x.swa_lrs=0.1",
+        ),
+        "callbacks=averaging",
+    ),
+    "a callback that ends training by the clock": (
+        (
+            "defense=normal",
+            "+callbacks.x._target_=lightning.pytorch.callbacks.Timer",
+            "+callbacks.x.duration='00:00:01:00'",
+        ),
+        "callbacks.x is Timer: where training ends may not depend on the machine",
+    ),
+    "a callback that is none": (
+        ("defense=normal", "+callbacks.x._target_=torch.nn.Flatten"),
+        "callbacks.x is a Flatten: expected a Lightning callback",
+    ),
     "a device that is none": (("defense=normal", "evaluation.device=gpu"), "evaluation.device=gpu"),
     "classes in words": (("defense=normal", "dataset.classes=ten"), "dataset.classes is ten: expected how many"),
     "too few classes": (("defense=normal", "dataset.classes=5"), "run up to 9: write 10"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gauntlet.evaluation import read_outcomes
+from gauntlet.evaluation import Kind, read_records
 from tests.conftest import QUICK
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -42,8 +42,8 @@ def finish(process):
 
 
 def records(run):
-    places = sorted(path for path in (run / "outcomes").iterdir() if path.is_dir())
-    return {path.name: read_outcomes(path).drop("seconds") for path in places}
+    places = sorted(path for path in (run / "records").iterdir() if path.is_dir())
+    return {path.name: read_records(path, Kind.ATTACK).drop("seconds") for path in places}
 
 
 def assert_same(one, other):
@@ -52,7 +52,7 @@ def assert_same(one, other):
 
 
 def chunks(run):
-    return list((run / "outcomes").glob("linf-*/*.parquet"))
+    return list((run / "records").glob("linf-*/*.parquet"))
 
 
 def child_of_rank(agent, rank):
@@ -66,8 +66,8 @@ def child_of_rank(agent, rank):
 
 @pytest.fixture
 def bare(run):
-    """A trained run that nobody has evaluated."""
-    for place in ("outcomes", "suites", "pictures"):
+    """A trained run without an evaluation."""
+    for place in ("records", "suites", "pictures"):
         shutil.rmtree(run / place)
     return run
 

@@ -139,3 +139,40 @@ def test_errors_of_jobs_are_one_line():
     assert one_line(FailedJobError("\n".join([*trace, "You can check full logs", "  - /x"]))) == "ValueError: no"
     assert one_line(UserError("say so")) == "say so"
     assert one_line(RuntimeError("why\nmore")) == "RuntimeError: why"
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("MIG-4f1d2d5e-aa2d-5f9a-9b4a-6c8d3b1a0e7f", ["MIG-4f1d2d5e-aa2d-5f9a-9b4a-6c8d3b1a0e7f"]),
+        ("GPU-5ebe9f43, GPU-ac33c7f1", ["GPU-5ebe9f43", "GPU-ac33c7f1"]),
+        ("3,1", ["3", "1"]),
+        ("0,-1,1", ["0"]),
+        ("-1", []),
+    ],
+)
+def test_gpus_by_the_names_that_cuda_has_for_them(monkeypatch, visible, expected):
+    from hydra_plugins.gauntlet_sweeps.launchers import _gpus
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _gpus() == expected
+
+
+def test_a_local_job_sees_the_part_of_a_gpu_that_it_was_given(monkeypatch, tmp_path):
+    from gauntlet.launch.queue import LocalJobs
+
+    started = {}
+    monkeypatch.setattr("submitit.local.local.start_controller", lambda **given: started.update(given) or Process())
+    executor = LocalJobs(tmp_path)
+    executor.update_parameters(gpus_per_node=1, tasks_per_node=1, visible_gpus=["MIG-4f1d"])
+    executor.submit(print)
+    assert started["cuda_devices"] == "MIG-4f1d"
+
+
+class Process:
+    """Of a job that never starts."""
+
+    pid = 7
+
+    def poll(self):
+        return 0

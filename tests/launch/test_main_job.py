@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gauntlet.reports import read_row
+from gauntlet.reports import read_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -35,7 +35,7 @@ def told(outputs):
 
 def row(outputs, defense):
     (card,) = outputs.glob(f"digits/{defense}-*/*/card.json")
-    return read_row(card.parent, "quick")
+    return read_run(card.parent, "quick")
 
 
 def test_one_of_two_runs_fits_the_reference_network_and_both_use_it(outputs, told):

@@ -1,5 +1,6 @@
 """Training that is stopped and started again ends in the very weights of an uninterrupted run."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from lightning import Callback
 from safetensors.torch import load_file
 
+from gauntlet.launch.train import _trainer
 from tests.conftest import QUICK
 
 WORDS = (
@@ -46,6 +48,17 @@ class PullThePlug(Callback):
             raise self.Out
 
 
+def plugged(patched, *callbacks):
+    """Give training callbacks that its config does not know of."""
+
+    def with_callbacks(*given):
+        trainer = _trainer(*given)
+        trainer.callbacks += callbacks
+        return trainer
+
+    patched.setattr("gauntlet.launch.train._trainer", with_callbacks)
+
+
 def final(outputs: Path) -> dict[str, torch.Tensor]:
     (file,) = outputs.glob("digits/*/*/checkpoints/final.safetensors")
     return load_file(file)
@@ -74,11 +87,12 @@ def uninterrupted(fitted, tmp_path_factory):
     ("after", "where"),
     [(3, "start"), (3, "end"), (STEPS, "end"), (STEPS, "validation"), (STEPS, "start"), (2 * STEPS + 5, "end")],
 )
-def test_going_on_after_a_power_cut_gives_the_same_weights(door, outputs, uninterrupted, after, where):
-    plug = f"+callbacks.plug={{_target_: tests.launch.test_resume.PullThePlug, after: {after}, where: {where}}}"
+def test_going_on_after_a_power_cut_gives_the_same_weights(door, outputs, uninterrupted, after, where, monkeypatch):
     folder = f"hydra.run.dir={outputs}/digits/a/b"
-    with pytest.raises(PullThePlug.Out):
-        door("train", *WORDS, f"outputs={outputs}", folder, plug, "allow=[tests]")
+    with monkeypatch.context() as patched:
+        plugged(patched, PullThePlug(after, where))
+        with pytest.raises(PullThePlug.Out):
+            door("train", *WORDS, f"outputs={outputs}", folder)
     assert not list(outputs.glob("digits/*/*/checkpoints/final.safetensors"))
     said = door("train", *WORDS, f"outputs={outputs}", folder)
     assert said.code == 0, said.err
@@ -86,6 +100,52 @@ def test_going_on_after_a_power_cut_gives_the_same_weights(door, outputs, uninte
     assert same(final(outputs), weights)
     again = measured(outputs / "digits/a/b/metrics.csv")
     assert again.equals(metrics, null_equal=True)
+
+
+STOPPING = (
+    *("defense=normal", "dataset.recipe.batch_size=200", "trainer.max_epochs=4", "attack_suite=clean", *QUICK),
+    "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping",
+    *("+callbacks.stop.monitor=val/accuracy", "+callbacks.stop.mode=max", "+callbacks.stop.stopping_threshold=0.01"),
+)
+
+
+def cut(*_):
+    raise PullThePlug.Out
+
+
+def test_training_that_a_callback_has_ended_does_not_go_on_after_a_power_cut(door, outputs, monkeypatch):
+    """The last checkpoint is there, the trained weights are not yet."""
+    with monkeypatch.context() as patched:
+        patched.setattr("gauntlet.launch.train.save_weights", cut)
+        with pytest.raises(PullThePlug.Out):
+            door("train", *STOPPING, f"outputs={outputs}")
+    assert not list(outputs.glob("digits/*/*/checkpoints/final.safetensors"))
+    (last,) = outputs.glob("digits/*/*/checkpoints/last.ckpt")
+    kept = torch.load(last, weights_only=True)
+    assert kept["global_step"] == STEPS
+    assert kept["training_ended"]
+    said = door("train", *STOPPING, f"outputs={outputs}")
+    assert said.code == 0, said.err
+    assert "going on from" in said.out
+    assert "epoch 2/4" not in said.out
+    found = final(outputs)
+    assert all(kept["state_dict"][f"classifier.{name}"].equal(tensor) for name, tensor in found.items())
+
+
+def test_an_early_stopped_run_is_another_than_the_plain_one(door, outputs):
+    """Another folder, another name, other weights; the plain run trains for all of its epochs."""
+    assert door("train", *STOPPING, f"outputs={outputs}").code == 0
+    said = door("train", *STOPPING[:-4], f"outputs={outputs}")
+    assert said.code == 0, said.err
+    assert "epoch 4/4" in said.out
+    cards = [json.loads(file.read_text()) for file in outputs.glob("digits/*/*/card.json")]
+    assert sorted(card["name"] for card in cards) == [
+        "normal+EarlyStopping/small_resnet/seed0",
+        "normal/small_resnet/seed0",
+    ]
+    assert cards[0]["checkpoint"] != cards[1]["checkpoint"]
+    steps = {torch.load(file, weights_only=True)["global_step"] for file in outputs.glob("digits/*/*/*/last.ckpt")}
+    assert steps == {STEPS, 4 * STEPS}
 
 
 @pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])

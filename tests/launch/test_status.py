@@ -51,10 +51,10 @@ def test_a_folder_says_what_became_of_its_run(tmp_path):
 
 
 def test_a_chunk_that_somebody_holds_is_work(tmp_path):
-    from gauntlet.evaluation import OutcomeFolder
+    from gauntlet.evaluation import Kind, RecordFolder
 
     done(tmp_path)
-    with OutcomeFolder(tmp_path / "outcomes", "linf", {}).taking(0):
+    with RecordFolder(tmp_path / "records", "linf", Kind.ATTACK, {}).taking(0):
         assert status.state_of(tmp_path) == "running"
     assert status.state_of(tmp_path) == "done"
 

@@ -5,27 +5,32 @@ import shutil
 import polars as pl
 import pytest
 
-from gauntlet.evaluation import read_outcomes
+from gauntlet.evaluation import read_plan, read_records, read_run
 from gauntlet.evaluation.pairs import mcnemar
-from gauntlet.files import read_json, write_atomically
+from gauntlet.files import write_atomically
 from gauntlet.reports import compare_runs
 from gauntlet.reports.comparison import compare_all, comparisons_markdown, comparisons_table
 
 
 def folder_of(run, attack, suite="quick"):
-    return run / read_json(run / "suites" / f"{suite}.json")["attacks"][attack]["folder"]
+    return run / read_plan(run, suite).entries[attack].folder
 
 
-def fallen(run, attack, count):
-    """Let the first so many standing examples fall under an attack. How many did."""
+def spoil(run, attack, count):
+    """Let an attack break the first so many examples that it leaves correct. How many these are."""
     place = folder_of(run, attack)
-    frame = read_outcomes(place)
-    victims = frame.filter("robust")["example_id"].head(count).to_list()
+    frame = read_records(place, read_plan(run, "quick").entries[attack].kind)
+    broken = frame.filter("correct")["example_id"].head(count).to_list()
     for file in place.glob("*.parquet"):
         part = pl.read_parquet(file)
-        hit = pl.col("example_id").is_in(victims)
-        part.with_columns(robust=pl.col("robust") & ~hit).write_parquet(file)
-    return len(victims)
+        hit = pl.col("example_id").is_in(broken)
+        part.with_columns(correct=pl.col("correct") & ~hit).write_parquet(file)
+    return len(broken)
+
+
+def quick(*folders):
+    """The runs in some folders under the suite `quick`."""
+    return [read_run(folder, "quick") for folder in folders]
 
 
 @pytest.fixture
@@ -38,21 +43,21 @@ def other(run):
 
 
 def test_every_run_is_compared_with_the_one(run, other):
-    count = fallen(other, "clean", 6)
-    (found,) = compare_all([run, other], run, "quick")
+    count = spoil(other, "clean", 6)
+    (found,) = compare_all(quick(run, other), *quick(run))
     assert (found.run, found.against) == ("normal/small_resnet/worse", "normal/small_resnet/seed0")
     clean = found.pairs["clean"]
     assert (clean.only_first, clean.only_second, clean.p_value) == (0, count, mcnemar(0, count))
     assert clean.difference == -count / 40
-    assert [one.run for one in compare_all([run, other], other, "quick")] == ["normal/small_resnet/seed0"]
-    assert compare_all([run], run, "quick") == []
+    assert [one.run for one in compare_all(quick(run, other), *quick(other))] == ["normal/small_resnet/seed0"]
+    assert compare_all(quick(run), *quick(run)) == []
 
 
 def test_what_cannot_be_compared_says_why_and_the_others_are(run, other):
     third = shutil.copytree(run, run.with_name("third"))
     identity = folder_of(third, "l2") / "identity.json"
     write_atomically(identity, identity.read_text().replace('"seed": 0', '"seed": 7'))
-    found = compare_all([run, other, third], run, "quick")
+    found = compare_all(quick(run, other, third), *quick(run))
     assert [bool(one.pairs) for one in found] == [True, False]
     assert "l2 was not measured alike, the two runs differ in seed" in found[1].reason
     assert "is not compared: l2 was not measured alike" in comparisons_markdown(found)
@@ -64,13 +69,13 @@ def test_runs_on_survivors_are_compared_in_the_union_and_where_they_are_whole(do
             "evaluate", f"checkpoint={place}", "mode=survivors", "evaluation.examples=40", "evaluation.chunk=20"
         )
         assert said.code == 0, said.err
-    pairs = compare_runs(run, other, "quick-survivors")
+    pairs = compare_runs(read_run(run, "quick-survivors"), read_run(other, "quick-survivors"))
     assert pairs.keys() == {"clean", "perceptual", "union"}
-    assert pairs["union"] == compare_runs(run, other, "quick")["union"]
+    assert pairs["union"] == compare_runs(*quick(run, other))["union"]
 
 
 def test_the_report_compares_runs_with_one_of_them(door, run, other, tmp_path):
-    count = fallen(other, "clean", 10)
+    count = spoil(other, "clean", 10)
     said = door("report", f"runs=[{run},{other}]", f"against={run}", f"folder={tmp_path / 'report'}")
     assert said.code == 0, said.err
     assert "against normal/small_resnet/seed0, on the same examples" in said.out
@@ -85,7 +90,7 @@ def test_the_report_compares_runs_with_one_of_them(door, run, other, tmp_path):
 
 
 def test_runs_and_attacks_whichever_are_more_are_below_each_other(run, other):
-    found = compare_all([run, other], run, "quick")
+    found = compare_all(quick(run, other), *quick(run))
     attacks = ["clean", "linf", "l2", "perceptual", "union"]
     upright = comparisons_table(found, "pairs")
     assert list(upright.columns[0].cells) == attacks

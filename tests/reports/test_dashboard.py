@@ -37,12 +37,13 @@ def test_an_offline_run_holds_numbers_tables_and_pictures_once(evaluated, tmp_pa
         f"""
         from pathlib import Path
         from gauntlet.loggers import wandb_finished, wandb_logger
+        from gauntlet.reports import read_run
         from gauntlet.reports.dashboard import send_evaluation
         folder = Path({str(evaluated)!r})
         for run_id, job in (("abc", "train"), ("abc", "train")):
             logger = wandb_logger(folder, project="p", name="n", group="g", run_id=run_id, job_type=job)
             with wandb_finished():
-                send_evaluation([logger], folder, "paper")
+                send_evaluation([logger], read_run(folder, "paper"))
         """
     )
     hidden = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k != "NETRC"}
@@ -55,7 +56,7 @@ def test_an_offline_run_holds_numbers_tables_and_pictures_once(evaluated, tmp_pa
     assert (about["run_group"], about["job_type"], about["run_id"]) == ("sweep-1", "train", "abc")
     run = read_run(evaluated, "paper")
     text = json.dumps(records)
-    assert run.card["checkpoint"] in text
+    assert run.card.checkpoint in text
     assert run.digests["linf"] in text
     told = json.loads(inspected(place, hidden, "--summary"))["summary"]
     for name, value in summary(run).items():
@@ -65,7 +66,7 @@ def test_an_offline_run_holds_numbers_tables_and_pictures_once(evaluated, tmp_pa
     assert tables.keys() == {"accuracies", "distances", "overlaps"}
     columns = tables["accuracies"]["columns"]
     rows = {row[0]: dict(zip(columns, row, strict=True)) for row in tables["accuracies"]["data"]}
-    assert rows["linf"]["accuracy"] == 0.5
+    assert rows["linf"]["value"] == 0.5
     assert rows["linf"]["bound"] == pytest.approx(8 / 255)
     assert sum(examples for _, examples in tables["overlaps"]["data"]) == 18
     assert len(list(place.rglob("examples_*.png"))) == 1
@@ -73,7 +74,7 @@ def test_an_offline_run_holds_numbers_tables_and_pictures_once(evaluated, tmp_pa
 
 def test_without_wandb_nothing_is_written(evaluated):
     before = set(evaluated.rglob("*"))
-    send_evaluation([], evaluated, "paper")
+    send_evaluation([], read_run(evaluated, "paper"))
     assert set(evaluated.rglob("*")) == before
 
 

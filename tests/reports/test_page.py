@@ -97,18 +97,18 @@ def test_captions_carry_what_the_numbers_depend_on(one_run, twelve):
     captions = re.findall(r"<figcaption>.*?</figcaption>", text, re.DOTALL)
     assert len(captions) == 1 + 1 + 4 + 1
     for caption in captions:
-        assert run.card["checkpoint"][:12] in caption
-        assert run.card["fingerprint"][:12] in caption
+        assert run.card.checkpoint[:12] in caption
+        assert run.card.fingerprint[:12] in caption
         assert "abc123def456" in caption
         assert "torch 2.11.0" in caption
         assert any(digest in caption for digest in run.digests.values())
-    assert run.card["checkpoint"] in text
-    assert run.card["fingerprint"] in text
+    assert run.card.checkpoint in text
+    assert run.card.fingerprint in text
 
 
 def test_names_are_no_html(tmp_path):
-    robust = answers({"clean": 0.9, "linf": 0.5}, 20)
-    runs = [make_run(tmp_path / name[:2], robust, name=f"{name}/m/seed0") for name in ("<b>&amp;", "at_l2")]
+    correct = answers({"clean": 0.9, "linf": 0.5}, 20)
+    runs = [make_run(tmp_path / name[:2], correct, name=f"{name}/m/seed0") for name in ("<b>&amp;", "at_l2")]
     text = written(runs, tmp_path / "report.html").read_text()
     assert "<b>" not in text
     assert "&lt;b&gt;" in text

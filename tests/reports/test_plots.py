@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 
+from gauntlet.evaluation import read_plan
 from gauntlet.reports import make_sheet, read_run
 from gauntlet.reports.families import families
 from gauntlet.reports.plots import (
@@ -20,7 +21,7 @@ from gauntlet.reports.plots import (
 )
 from gauntlet.reports.plots.build_up import build_up
 from gauntlet.reports.plots.training import curve
-from tests.reports.folders import add_bounds, make_run
+from tests.reports.folders import add_bounds, change_entry, make_run
 
 
 def first(count, right):
@@ -49,7 +50,7 @@ def test_the_union_builds_up_attack_by_attack(run):
         ("clean", 0.9, 0.9), ("linf", 0.5, 0.5), ("l2", 0.5, 0.4)
     ]  # fmt: skip
     assert "clean 90.0 %; linf 50.0 %; l2 40.0 %" in described(build_up_plot(run, "a"))
-    assert build_up(run)[-1].together == run.row.cells["union"].value
+    assert build_up(run)[-1].together == run.cells["union"].value
 
 
 def test_overlaps_are_those_of_the_records(run):
@@ -82,7 +83,7 @@ def test_distances_are_of_images_that_fool_it(run):
 def test_attacks_that_differ_in_the_bound_alone_make_a_curve_across_suites(run, folder):
     add_bounds(folder, "linf", {0.5: first(10, 7), 2: first(10, 1)})
     ((family, points),) = families(read_run(folder, "paper")).items()
-    assert (family.threat_model, family.algorithm) == ("linf", "PGD")
+    assert (family.threat_model, family.algorithm) == ("linf", "pgd")
     assert [(round(255 * point.bound), point.accuracy.value) for point in points] == [
         (0, 0.9), (4, 0.7), (8, 0.5), (16, 0.1)
     ]  # fmt: skip
@@ -95,13 +96,13 @@ def test_other_searches_other_weights_and_other_examples_are_no_point_of_a_curve
     assert families(run) == {}
     add_bounds(folder, "linf", {0.5: first(10, 7)})
     place = next(
-        place for place in (folder / "outcomes").glob("linf-*/identity.json")
-        if json.loads(place.read_text())["attack"]["threat_model"]["bound"] < 0.02
+        place for place in (folder / "records").glob("linf-*/identity.json")
+        if json.loads(place.read_text())["entry"]["threat_model"]["bound"] < 0.02
     )  # fmt: skip
     whole = place.read_text()
     assert len(families(read_run(folder, "paper"))) == 1
     identity = json.loads(whole)
-    identity["attack"]["steps"] = 99
+    identity["entry"]["steps"] = 99
     place.write_text(json.dumps(identity))
     assert families(read_run(folder, "paper")) == {}
     place.write_text(whole)
@@ -115,15 +116,13 @@ def test_other_searches_other_weights_and_other_examples_are_no_point_of_a_curve
 
 def test_a_composition_is_drawn_over_the_bound_of_its_first_part(run, folder):
     for share in (1, 0.5):
-        suite = folder / "suites" / ("paper.json" if share == 1 else "paper@0.5.json")
+        suite = "paper" if share == 1 else "paper@0.5"
         if share != 1:
             add_bounds(folder, "linf", {0.5: first(10, 7)})
-        plan = json.loads(suite.read_text())
-        entry = plan["attacks"]["linf"] | {"bound": 1.0, "threat_model": "a+b"}
-        suite.write_text(json.dumps(plan | {"attacks": plan["attacks"] | {"linf": entry}}))
-        place = folder / entry["folder"] / "identity.json"
+        change_entry(folder, "linf", suite, bound=1.0, threat_model="a+b")
+        place = folder / read_plan(folder, suite).entries["linf"].folder / "identity.json"
         identity = json.loads(place.read_text())
-        identity["attack"]["threat_model"] = {"parts": [{"bound": 0.06 * share}, {"bound": 0.05 * share}]}
+        identity["entry"]["threat_model"] = {"parts": [{"bound": 0.06 * share}, {"bound": 0.05 * share}]}
         place.write_text(json.dumps(identity))
     ((family, points),) = families(read_run(folder, "paper")).items()
     assert family.threat_model == "a+b"

@@ -7,51 +7,58 @@ import pytest
 from PIL import Image
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation import Flag, read_outcomes, wilson, write_flags
-from gauntlet.reports import compare_runs, comparison_table, details, markdown_table, read_row, run_table
-from gauntlet.reports.table import caption, cell
+from gauntlet.evaluation import Flag, read_card, read_plan, read_records, read_run, wilson, write_flags
+from gauntlet.reports import compare_runs, comparison_table, details, run_markdown, run_table
+from gauntlet.reports.table import cell, notes
 
 
 def test_a_row_is_the_mean_of_its_records(trained):
-    row = read_row(trained, "quick")
-    plan = json.loads((trained / "suites" / "quick.json").read_text())
-    for name, entry in plan["attacks"].items():
-        frame = read_outcomes(trained / entry["folder"])
-        assert row.cells[name].value == pytest.approx(frame["robust"].mean())
-    assert row.cells["union"].value <= min(row.cells[name].value for name in plan["union"])
-    expected = sum(row.cells[name].value for name in ("linf", "l2", "perceptual")) / 3
-    assert row.cells["unseen mean"].value == pytest.approx(expected)
-    assert (row.complete, row.violations) == (True, 0)
+    found = read_run(trained, "quick")
+    union = [True] * 40
+    for name, entry in read_plan(trained, "quick").entries.items():
+        frame = read_records(trained / entry.folder, entry.kind)
+        assert found.cells[name].value == pytest.approx(frame["correct"].mean())
+        if name in ("clean", "linf", "l2"):
+            union = [one and other for one, other in zip(union, frame["correct"], strict=True)]
+    assert found.cells["union"].value == pytest.approx(sum(union) / 40)
+    assert found.union == ["clean", "linf", "l2"]
+    expected = sum(found.cells[name].value for name in ("linf", "l2", "perceptual")) / 3
+    assert found.cells["unseen mean"].value == pytest.approx(expected)
+    assert (found.complete, found.violations) == (True, 0)
+
+
+def caption(found):
+    return "\n".join(notes([found]))
 
 
 def test_an_unfinished_evaluation_has_no_union(run):
-    next((run / "outcomes").glob("l2-*/00001.parquet")).unlink()
-    row = read_row(run, "quick")
-    assert not row.complete
-    assert row.cells["union"] is None
-    assert "unfinished" in caption([row])
+    next((run / "records").glob("l2-*/00001.parquet")).unlink()
+    found = read_run(run, "quick")
+    assert not found.complete
+    assert found.cells["union"] is None
+    assert "unfinished" in caption(found)
 
 
 def test_every_cell_has_an_interval(trained):
-    table = markdown_table([read_row(trained, "quick")])
-    assert table.splitlines()[0] == "| run | union | unseen mean | clean | linf | l2 | perceptual |"
-    assert table.count("(") == 6
+    head, _line, row = run_markdown(read_run(trained, "quick")).splitlines()[:3]
+    assert head == "| run | union | unseen mean | clean | linf 0.1 | l2 2 | perceptual 0.5 |"
+    assert row.count("(") == 6
     assert cell(wilson(0.5, 100)) == "50.0 (40.4–59.6)"
     assert cell(None) == "–"
 
 
 def test_what_was_not_evaluated_is_asked_for(run):
     with pytest.raises(UserError, match="attack_suite=strong"):
-        read_row(run, "strong")
-    shutil.rmtree(next((run / "outcomes").glob("l2-*")))
-    with pytest.raises(UserError, match="no outcomes of l2"):
-        read_row(run, "quick")
+        read_run(run, "strong")
+    shutil.rmtree(next((run / "records").glob("l2-*")))
+    with pytest.raises(UserError, match="no records of l2"):
+        read_run(run, "quick")
 
 
 def test_the_report_page_shows_table_picture_and_provenance(trained):
     page = (trained / "report.md").read_text()
     card = json.loads((trained / "card.json").read_text())
-    assert markdown_table([read_row(trained, "quick")]) in page
+    assert run_markdown(read_run(trained, "quick")) in page
     assert "pictures/quick.png" in page
     assert card["checkpoint"] in page
     assert card["fingerprint"] in page
@@ -64,9 +71,12 @@ def test_pictures_show_clean_adversarial_and_difference_of_every_attack(trained)
 
 
 def flagged(run, *flags):
-    checkpoint = json.loads((run / "card.json").read_text())["checkpoint"]
-    write_flags(run, "quick", checkpoint, flags)
-    return read_row(run, "quick")
+    write_flags(run, "quick", read_card(run).checkpoint, flags)
+    return read_run(run, "quick")
+
+
+def table_lines(found):
+    return [line for line in run_markdown(found).splitlines() if line.startswith("|")]
 
 
 def shown(table):
@@ -79,34 +89,35 @@ def shown(table):
 
 
 def test_a_raised_flag_marks_its_cell_and_those_it_goes_into_and_hides_nothing(run):
-    plain = read_row(run, "quick")
-    row = flagged(run, Flag("gradients", "l2", 0.5, 0.05, "no way to go"), Flag("bound", "linf", 0.0, 0.05, "rises"))
-    head, _, line = markdown_table([row]).splitlines()
+    plain = flagged(run)
+    found = flagged(run, Flag("gradients", "l2", 0.5, 0.05, "no way to go"), Flag("bound", "linf", 0.0, 0.05, "rises"))
+    head, _, line = table_lines(found)
     cells = dict(zip(head.split(" | "), line.split(" | "), strict=True))
-    assert {name.strip("| ") for name, text in cells.items() if "†" in text} == {"l2", "union", "unseen mean"}
-    assert markdown_table([row]).replace("†", "") == markdown_table([plain])
-    assert "† normal" in caption([row]).splitlines()[1]
-    assert "gradients: l2 50 %; expected at most 5 %: no way to go." in caption([row])
-    assert "rises" not in caption([row])
-    assert shown(run_table(row, "title")).count("†") == 4
+    assert {name.strip("| ") for name, text in cells.items() if "†" in text} == {"l2 2", "union", "unseen mean"}
+    assert [one.replace("†", "") for one in table_lines(found)] == table_lines(plain)
+    assert "† normal" in caption(found).splitlines()[1]
+    assert "gradients: l2 50 %; expected at most 5 %: no way to go." in caption(found)
+    assert "rises" not in caption(found)
+    assert shown(run_table(found, "title")).count("†") == 4
 
 
 def test_a_flag_of_the_classifier_marks_every_cell(run):
-    row = flagged(run, Flag("deterministic", None, 1.0, 0.0, "asked twice"))
-    assert markdown_table([row]).count("†") == 6
-    assert "deterministic: all 100 %" in caption([row])
+    found = flagged(run, Flag("deterministic", None, 1.0, 0.0, "asked twice"))
+    assert "".join(table_lines(found)).count("†") == 6
+    assert "deterministic: all 100 %" in caption(found)
 
 
 def test_it_is_said_whether_there_were_checks(run):
-    assert "no sanity checks on record" not in caption([flagged(run)])
+    assert "no sanity checks on record" not in caption(flagged(run))
     write_flags(run, "quick", "other weights", [])
-    assert "no sanity checks on record" in caption([read_row(run, "quick")])
+    assert "no sanity checks on record" in caption(read_run(run, "quick"))
 
 
 def test_details_show_distances_overlaps_and_every_check(run):
-    flagged(run, Flag("bound", "linf", 0.5, 0.05, "rises"), Flag("unbounded", None, 0.0, 0.0, "stands"))
-    page = details(run, "quick")
-    right = read_outcomes(next((run / "outcomes").glob("clean-*")))["robust"].sum()
+    flags = [Flag("bound", "linf", 0.5, 0.05, "rises"), Flag("unbounded", None, 0.0, 0.0, "still correct")]
+    found = flagged(run, *flags)
+    page = details(found)
+    right = found.records["clean"]["correct"].sum()
     lines = page.split("right when clean |")[1].split("Sanity checks")[0].splitlines()
     areas = [line.split(" | ") for line in lines if line.endswith("|")]
     assert sum(int(area[1]) for area in areas[1:]) == right
@@ -120,13 +131,13 @@ def test_details_show_distances_overlaps_and_every_check(run):
 def test_two_runs_are_compared_on_the_same_examples(run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(run, other)
-    pairs = compare_runs(run, other, "quick")
+    pairs = compare_runs(read_run(run, "quick"), read_run(other, "quick"))
     assert {name: (pair.difference, pair.p_value) for name, pair in pairs.items()} == dict.fromkeys(
         ("clean", "linf", "l2", "perceptual", "union"), (0.0, 1.0)
     )
     assert "| union | +0.0 (" in comparison_table(pairs, "one", "other")
 
-    identity = next((other / "outcomes").glob("l2-*")) / "identity.json"
+    identity = next((other / "records").glob("l2-*")) / "identity.json"
     identity.write_text(json.dumps(json.loads(identity.read_text()) | {"seed": 5, "checkpoint": "other"}))
     with pytest.raises(UserError, match="l2 was not measured alike, the two runs differ in seed"):
-        compare_runs(run, other, "quick")
+        compare_runs(read_run(run, "quick"), read_run(other, "quick"))

@@ -7,8 +7,8 @@ import pytest
 from gauntlet.errors import UserError
 from gauntlet.launch.config import CONF
 from gauntlet.reports import make_sheet, make_sheets, markdown, read_published, read_run, terminal_table
-from gauntlet.reports.runs import labels_of
-from gauntlet.reports.sheet import bound_text
+from gauntlet.reports.labels import labels_of
+from gauntlet.reports.table import bound_text
 from tests.reports.folders import answers, make_run
 from tests.reports.test_reports import shown
 
@@ -23,8 +23,8 @@ def pat(folder, **changed):
 
 
 def test_columns_are_those_of_table_2_whatever_the_order_of_the_suite(folder):
-    robust = answers(PAPER, 100)
-    mixed = {name: robust[name] for name in ("lpa", "linf", "ppgd", "clean", "l2", "recoloradv", "stadv")}
+    correct = answers(PAPER, 100)
+    mixed = {name: correct[name] for name in ("lpa", "linf", "ppgd", "clean", "l2", "recoloradv", "stadv")}
     sheet = make_sheet([read_run(make_run(folder, mixed), "paper")], None)
     expected = ["union", "unseen mean", "clean", "linf", "l2", "recoloradv", "stadv", "lpa", "ppgd"]
     assert sheet.columns == expected
@@ -43,13 +43,9 @@ def test_published_numbers_stand_beside_ours_with_the_difference(folder):
 
 
 def test_what_was_measured_otherwise_has_no_published_number_nor_has_what_it_goes_into(folder):
-    run = pat(folder)
-    plan = json.loads((folder / "suites" / "paper.json").read_text())
-    plan["attacks"]["l2"]["bound"] = 0.5
-    (folder / "suites" / "paper.json").write_text(json.dumps(plan))
-    (cells,) = make_sheet([read_run(folder, "paper")], TABLE).cells
+    (cells,) = make_sheet([pat(folder, bounds={"l2": 0.5})], TABLE).cells
     assert {name for name, cell in cells.items() if cell.published is None} == {"l2", "union", "unseen mean"}
-    assert make_sheet([run], None).cells[0]["linf"].published is None
+    assert make_sheet([pat(folder / "as published")], None).cells[0]["linf"].published is None
 
 
 @pytest.mark.parametrize("changed", [{"dataset": "digits"}, {"name": "at_fog/resnet50/seed0"}])

@@ -18,10 +18,10 @@ def test_every_number_of_the_table_comes_back_to_the_last_bit(twelve, tmp_path):
     for run, cells in zip(sheet.runs, sheet.cells, strict=True):
         for column in sheet.columns:
             row, cell = next(rows), cells[column]
-            assert (row["run"], row["column"], row["checkpoint"]) == (run.row.name, column, run.card["checkpoint"])
+            assert (row["run"], row["column"], row["checkpoint"]) == (run.name, column, run.card.checkpoint)
             ours = None if cell.ours is None else tuple(cell.ours)
             assert (
-                None if row["accuracy"] is None else tuple(row[k] for k in ("accuracy", "low", "high", "examples"))
+                None if row["value"] is None else tuple(row[k] for k in ("value", "low", "high", "examples", "unit"))
             ) == ours
             assert (row["published"], row["difference"], row["best"]) == (cell.published, cell.difference, cell.best)
             assert row["p_value"] == (cell.verdict.p_value if cell.verdict else None)

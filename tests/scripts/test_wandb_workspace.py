@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import gauntlet
+from gauntlet.evaluation import read_run
 from gauntlet.launch.config import CONF, register_resolvers
-from gauntlet.reports import read_run
 from gauntlet.reports.dashboard import summary
 
 script = pytest.importorskip("scripts.wandb_workspace", reason="no scripts in this installation")
@@ -24,7 +24,7 @@ SMALL = ("trainer=cpu", "trainer.max_epochs=1", "dataset.recipe.batch_size=130",
 @pytest.fixture
 def workspace():
     pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is an extra")
-    return script.build("somebody", "gauntlet", "quick", script.attacks_of("quick"))
+    return script.build("somebody", "gauntlet", "quick", script.attacks_of("quick"), script.aggregates_of("quick"))
 
 
 def keys_of(workspace):
@@ -41,11 +41,12 @@ def sections(workspace):
 
 
 @pytest.mark.parametrize("suite", sorted(file.stem for file in (CONF / "attack_suite").glob("*.yaml")))
-def test_the_attacks_of_a_suite_are_those_it_composes_to(suite):
+def test_the_attacks_and_aggregates_of_a_suite_are_those_it_composes_to(suite):
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["defense=normal", f"attack_suite={suite}"])
     assert script.attacks_of(suite) == list(config.attack_suite.get("attacks", []))  # none: columns come by another key
+    assert script.aggregates_of(suite) == list(config.attack_suite.get("aggregates", []))
 
 
 def test_a_suite_that_is_not_there_is_one_line():
@@ -63,7 +64,7 @@ def test_where_the_package_is_missing_one_line_says_so(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(SystemExit, match="pip install wandb-workspaces"):
-        script.build("somebody", "gauntlet", "quick", ["clean"])
+        script.build("somebody", "gauntlet", "quick", ["clean"], [])
 
 
 def test_runs_are_grouped_by_sweep_and_by_type(workspace):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gauntlet.attacks import PGD, RandomChoice, WorstCase
-from gauntlet.data import Batch
+from gauntlet.data import Batch, unidentified
 from gauntlet.noise import Noise, mix
 from gauntlet.threats import AnyOf, Composition, Linf, Region
 from tests.fixtures import Counting, random_images
@@ -158,6 +158,13 @@ def test_rows_of_a_region_keep_labels_ids_and_codes_in_step(threat, keep):
     assert region.perturb(start).equal(alone.perturb(start))
     assert region.size(start).equal(alone.size(start))
     assert (region.size(start) <= 1).all()
+
+
+def test_a_batch_of_unknown_examples_has_ids_of_minus_1_and_no_codes():
+    batch = unidentified(random_images(2, 1, 3, 3), torch.zeros(2, dtype=torch.long))
+    assert batch.ids.tolist() == [-1, -1]
+    assert batch.ids.dtype == torch.int64
+    assert batch.codes is None
 
 
 def test_an_attack_called_with_images_and_labels_alone_knows_no_ids_and_no_codes():

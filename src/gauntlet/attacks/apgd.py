@@ -18,6 +18,7 @@ from gauntlet.attacks.search import Search
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import CrossEntropy
 from gauntlet.threats.l2 import per_image
+from gauntlet.varied import STEPS
 
 
 class Ascent(NamedTuple):
@@ -64,7 +65,7 @@ class APGD(Search):
 
     identity: ClassVar[str] = "apgd/1"
     goal: Objective = field(default_factory=lambda: Untargeted(CrossEntropy()))
-    steps: int = 100
+    steps: int = field(default=100, metadata=STEPS)
     momentum: float = 0.75
     rising: float = 0.75
 
@@ -91,7 +92,7 @@ class APGD(Search):
 
     def _look(self, quest: Quest, first: bool) -> None:
         gain, _ = quest.look()
-        (slope,) = torch.autograd.grad(gain.sum(), quest.params)
+        slope = quest.slope(gain)
         params, gain = quest.params.detach(), gain.detach()
         if first:
             length = torch.full_like(gain, 2.0)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.attacks.attack import Adversarial, Attack
-from gauntlet.checks import check_answers, check_batch, check_labels
+from gauntlet.checks import at_least_float32, check_answers, check_batch, check_labels
 from gauntlet.data import Batch, unidentified
 from gauntlet.identity import describe, weights_of
 from gauntlet.kinds import Kind
 from gauntlet.losses import margin
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import AnyOf, SearchableThreatModel, ThreatModel
@@ -57,7 +58,7 @@ class Sortie:
         """The margin of the labels and where they are predicted, `[n]` each, by a full-precision forward."""
         labels = self._batch.labels[rows]
         with self._looking():
-            logits = self._classifier(images)
+            logits = logits_of(self._classifier, images)
         check_labels(labels, logits.shape[1])
         check_answers(logits.isnan().any(1))
         return margin(logits, labels), logits.argmax(1) == labels
@@ -112,7 +113,7 @@ class Combination(Attack):
     def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
         """Attack a batch as `__call__` does, with random numbers of its own; each attack is given its part of it."""
         check_batch(batch.images, batch.labels)
-        batch = batch._replace(images=batch.images.detach(), labels=batch.labels.long())
+        batch = batch._replace(images=at_least_float32(batch.images.detach()), labels=batch.labels.long())
         sortie = Sortie(self, classifier, batch, noise)
         found = sortie.unchanged()
         if len(batch.images):

@@ -18,6 +18,7 @@ from gauntlet.goals import Objective, RankedTargets, Untargeted
 from gauntlet.losses import Lead, Margin
 from gauntlet.threats import Region
 from gauntlet.threats.l2 import per_image
+from gauntlet.varied import STEPS
 
 _REFINEMENTS = 3  # of what was found, at the end: §3.3
 _BEYOND = 1.001  # of the way to where a straight gain is 0: on the boundary itself nothing is won
@@ -70,7 +71,7 @@ class FAB(Search):
 
     identity: ClassVar[str] = "fab/1"
     goal: Objective = field(default_factory=lambda: RankedTargets(Lead()))
-    steps: int = 100
+    steps: int = field(default=100, metadata=STEPS)
     pull: float = 0.1
     overshoot: float = 1.05
     backward: float = 0.9
@@ -99,7 +100,7 @@ class FAB(Search):
         self._set_out(quest)
         for _ in range(self.steps):
             gain, reached = quest.roam()
-            (slope,) = torch.autograd.grad(gain.sum(), quest.params)
+            slope = quest.slope(gain)
             _note(quest, gain, reached)
             quest.params = self._onto_boundary(quest, gain.detach(), slope)
             quest.retire()

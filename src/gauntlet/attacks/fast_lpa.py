@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import NoProjection, Projection
 from gauntlet.attacks.quest import Quest
 from gauntlet.threats.perceptual import perceptual
+from gauntlet.varied import STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
     """
 
     identity: ClassVar[str] = "fast_lpa/1"
-    steps: int = 20
+    steps: int = field(default=20, metadata=STEPS)
     multiplier: float = 10.0
     probe: float = 0.1
     projection: Projection = field(default_factory=NoProjection)
@@ -57,7 +56,7 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
             gain, look = quest.look()
             assert look.distance is not None
             climbed = gain - multiplier * (look.distance - region.bound).relu()
-            (gradient,) = torch.autograd.grad(climbed.sum(), quest.params)
+            gradient = quest.slope(climbed)
             embedding = tuple(layer.detach() for layer in look.embedding)
             quest.params = region.advance(quest.params.detach(), gradient, embedding, length, self.probe)
             quest.retire()

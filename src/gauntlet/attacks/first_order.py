@@ -16,10 +16,12 @@ from gauntlet.attacks.jacobian import DoubleBackward, Jacobian, pulled_back
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
 from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.slope import slope
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import Margin
 from gauntlet.threats.l2 import norm, per_image
 from gauntlet.threats.perceptual import PerceptualRegion, perceptual
+from gauntlet.varied import COST
 
 _SLOWEST = 1e-4  # φ per pixel unit: where φ hardly moves a step ends at the box, not beyond all bounds
 
@@ -46,7 +48,7 @@ class FirstOrderStep(PerceptualSearch):
     identity: ClassVar[str] = "first_order_step/1"
     goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
     step_size: float = 1.0
-    iterations: int = 5
+    iterations: int = field(default=5, metadata=COST)
     tolerance: float = 1e-3
     jacobian: Jacobian = field(default_factory=DoubleBackward)
     projection: Projection = field(default_factory=Newton)
@@ -66,7 +68,7 @@ class FirstOrderStep(PerceptualSearch):
     def step(self, quest: Quest, share: float) -> None:
         """Look, let go who is done, and move the others by `share` bounds in perceptual distance."""
         gain, look = quest.look()
-        (gradient,) = torch.autograd.grad(gain.sum(), quest.params, retain_graph=True)
+        gradient = slope(gain, quest.params, keep_graph=True)
         at, embedding, before = quest.params, look.embedding, len(quest)
         del gain, look  # and the classifier's activations, where φ has a network of its own
         quest.carried = (gradient,)

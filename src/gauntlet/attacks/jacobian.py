@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from gauntlet.attacks.slope import defined
 from gauntlet.distances import Embedding
 from gauntlet.scopes import exact
 from gauntlet.threats.l2 import direction, norm, per_image
@@ -48,7 +49,8 @@ class DoubleBackward:
             (pulled,) = torch.autograd.grad(embedding, params, weights, create_graph=True)
 
         def product(along: Tensor) -> Embedding:
-            return torch.autograd.grad(pulled, weights, along, retain_graph=True, materialize_grads=True)
+            pushed = torch.autograd.grad(pulled, weights, along, retain_graph=True, materialize_grads=True)
+            return tuple(defined(layer) for layer in pushed)
 
         return product
 
@@ -87,6 +89,6 @@ class CentralDifference:
 
 
 def pulled_back(embedding: Embedding, params: Tensor, weights: Embedding) -> Tensor:
-    """Jᵀ w, `[n, C, H, W]`: one backward through the graph of an embedding, which is kept."""
+    """Jᵀ w, `[n, C, H, W]`: one backward through the graph of an embedding, which is kept. 0 where it is undefined."""
     (gradient,) = torch.autograd.grad(embedding, params, weights, retain_graph=True)
-    return gradient
+    return defined(gradient)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-
 from gauntlet.attacks.multipliers import Multipliers, Tenfold
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
@@ -19,6 +17,7 @@ from gauntlet.attacks.steps import Geometric, Schedule
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import Margin
 from gauntlet.threats.perceptual import perceptual
+from gauntlet.varied import COST, STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +43,8 @@ class LagrangianPerceptualAttack(PerceptualSearch):
 
     identity: ClassVar[str] = "lpa/1"
     goal: Objective = field(default_factory=lambda: Untargeted(Margin(kappa=1.0)))
-    searches: int = 5
-    steps: int = 40
+    searches: int = field(default=5, metadata=COST)
+    steps: int = field(default=40, metadata=STEPS)
     step_size: float = 1.0
     schedule: Schedule = field(default_factory=Geometric)
     multipliers: Multipliers = field(default_factory=Tenfold)
@@ -81,7 +80,7 @@ class LagrangianPerceptualAttack(PerceptualSearch):
         assert look.distance is not None
         _, multiplier, *state = quest.carried
         climbed = gain - multiplier * (look.distance - quest.region.bound).relu()
-        (gradient,) = torch.autograd.grad(climbed.sum(), quest.params)
+        gradient = quest.slope(climbed)
         embedding = tuple(layer.detach() for layer in look.embedding)
         kept = (look.distance.detach(), multiplier, *state)
         quest.carried = (*kept, gradient, *embedding)

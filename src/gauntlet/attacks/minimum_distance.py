@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.attacks.attack import Adversarial, Attack, Verified, reproduced
-from gauntlet.checks import check_batch, guard
+from gauntlet.checks import at_least_float32, check_batch, guard
 from gauntlet.data import Batch, unidentified
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, fresh_seeds
@@ -57,7 +57,7 @@ class MinimumDistanceAttack(Attack):
         `size` is the distance as a share of the bound; at a bound of 0 the distance itself.
         """
         check_batch(batch.images, batch.labels)
-        batch = batch._replace(images=batch.images.detach(), labels=batch.labels.long())
+        batch = batch._replace(images=at_least_float32(batch.images.detach()), labels=batch.labels.long())
         with frozen(classifier), evaluating(classifier), torch.enable_grad(), exact():
             region = self.threat_model.around(batch, classifier)
             params = region.identity()

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
 from gauntlet.attacks.steps import Constant, Schedule, Steepest, Step
+from gauntlet.varied import STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,7 @@ class PGD(Search):
     """
 
     identity: ClassVar[str] = "pgd/1"
-    steps: int = 40
+    steps: int = field(default=40, metadata=STEPS)
     step_size: float = 0.1
     step: Step = field(default_factory=Steepest)
     schedule: Schedule = field(default_factory=Constant)
@@ -51,7 +50,7 @@ class PGD(Search):
         quest.params = quest.region.project(quest.params)
         for i in range(self.steps):
             gain, _look = quest.look()
-            (gradient,) = torch.autograd.grad(gain.sum(), quest.params)
+            gradient = quest.slope(gain)
             length = self.step_size * self.schedule(i, self.steps)
             quest.params = quest.region.project(self.step(quest, gradient, length, i))
             quest.retire()

@@ -11,6 +11,7 @@ from typing import ClassVar
 from gauntlet.attacks.first_order import FirstOrderStep
 from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.steps import Geometric, Schedule
+from gauntlet.varied import STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class PerceptualPGD(FirstOrderStep):
     """
 
     identity: ClassVar[str] = "perceptual_pgd/1"
-    steps: int = 40
+    steps: int = field(default=40, metadata=STEPS)
     step_size: float = 1.0
     schedule: Schedule = field(default_factory=Geometric)
 

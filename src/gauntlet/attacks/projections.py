@@ -6,15 +6,17 @@ on examples one by one, and up to the surface of the ball: of the bound they lea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from gauntlet.attacks.slope import slope
 from gauntlet.threats import Region
 from gauntlet.threats.l2 import per_image
 from gauntlet.threats.perceptual import PROBES, WASTE, PerceptualRegion, perceptual
+from gauntlet.varied import STEPS
 
 
 class Projection(Protocol):
@@ -92,7 +94,7 @@ class Newton:
 
     identity: ClassVar[str] = "newton/1"
     waste: float = WASTE
-    steps: int = 10
+    steps: int = field(default=10, metadata=STEPS)
     promises: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -129,7 +131,7 @@ class OvershootingNewton:
     identity: ClassVar[str] = "overshooting_newton/1"
     overshoot: float = 0.1
     factor: float = 1.1
-    steps: int = 10
+    steps: int = field(default=10, metadata=STEPS)
     promises: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -171,7 +173,7 @@ def _descended(ball: PerceptualRegion, params: Tensor, aim: float, factor: float
     """Newton's method on d = aim for those outside: δ ← clip(δ − factor·(d − aim)·∇d/‖∇d‖²) until d ≤ bound."""
     here = ball.clip(params)
     rows = torch.arange(len(here), device=here.device)
-    size, slope = _slope(ball, here)
+    size, downhill = _slope(ball, here)
     outside = size > ball.bound
     near = torch.where(per_image(outside, here), 0, here)
     way = _Way(near, torch.where(outside, 0, size), here.clone(), size.clone(), rows[outside], rows[outside])
@@ -179,12 +181,12 @@ def _descended(ball: PerceptualRegion, params: Tensor, aim: float, factor: float
         if not outside.any():
             break
         if not outside.all():
-            here, size, slope = here[outside], size[outside], slope[outside]
+            here, size, downhill = here[outside], size[outside], downhill[outside]
             rows, ball = rows[outside], ball.rows(outside)
-        steepness = slope.flatten(1).square().sum(1)
+        steepness = downhill.flatten(1).square().sum(1)
         move = torch.where(steepness > 0, factor * (size - aim) / steepness.clamp(min=1e-30), 0)
-        here = ball.clip(here - per_image(move, here) * slope)
-        size, slope = _slope(ball, here)
+        here = ball.clip(here - per_image(move, here) * downhill)
+        size, downhill = _slope(ball, here)
         outside = size > ball.bound
         way.near[rows[~outside]], way.near_size[rows[~outside]] = here[~outside], size[~outside]
         way.far[rows[outside]], way.far_size[rows[outside]] = here[outside], size[outside]
@@ -199,5 +201,4 @@ def _slope(ball: PerceptualRegion, params: Tensor) -> tuple[Tensor, Tensor]:
     distance = ball.feature_distance(params)
     if not (distance > ball.bound).any():
         return distance.detach(), torch.zeros_like(params)
-    (slope,) = torch.autograd.grad(distance.sum(), params)
-    return distance.detach(), slope
+    return distance.detach(), slope(distance, params)

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from gauntlet.attacks.slope import slope
 from gauntlet.checks import check_answers, check_labels
 from gauntlet.folding import Folding
 from gauntlet.goals import Goal
@@ -80,6 +81,10 @@ class Quest:
         self._remember(gain.detach(), reached, inside)
         return gain, reached
 
+    def slope(self, climbed: Tensor) -> Tensor:
+        """The gradient at the params of what the last look gave to climb, `[n]`; 0 where it is not finite."""
+        return slope(climbed, self.params)
+
     def retire(self) -> None:
         """Let the examples go whose goal was reached at the last look."""
         if not self._iterate.retires or not self._done.any():
@@ -106,24 +111,22 @@ class Quest:
 
     @torch.no_grad()
     def _clean(self) -> Tensor:
-        """The logits of the images as they are, `[n, K]`."""
-        logits = self.region.look(self.classifier, self.region.identity()).logits
-        self._check(logits.shape[1])
-        self._nan[self._rows] |= logits.isnan().any(1)
-        return logits
+        """What is climbed at the images as they are, `[n, K]` logits."""
+        look = self.region.look(self.classifier, self.region.identity())
+        self._check(look.logits)
+        return look.climbed
 
-    def _check(self, classes: int) -> None:
+    def _check(self, logits: Tensor) -> None:
         if not self._checked:
-            check_labels(self.goal.labels, classes)
+            check_labels(self.goal.labels, logits.shape[1])
             self._checked = True
+        self._nan[self._rows] |= logits.detach().isnan().any(1)
 
     def _seen(self) -> tuple[Tensor, Look]:
         self.params = self.params.detach().requires_grad_()
         look = self.region.look(self.classifier, self.params)
-        self._check(look.logits.shape[1])
-        gain = self.goal.gain(look.logits.to(torch.promote_types(look.logits.dtype, torch.float32)))
-        self._nan[self._rows] |= gain.detach().isnan()
-        return gain, look
+        self._check(look.logits)
+        return self.goal.gain(look.climbed), look
 
     @torch.no_grad()
     def _judged(self, look: Look, counts: Tensor | bool = True) -> tuple[Tensor, Tensor]:
@@ -136,7 +139,7 @@ class Quest:
         if not self._folding:
             return reached, inside
         doubtful = reached & inside
-        if doubtful.any():
+        if doubtful.any() and look.surrogate is None:  # how near a vote is to another, its counts do not tell
             doubtful &= self._folding.doubtful(look.logits)
         if doubtful.any():
             with self._folding.undone():

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.attacks.iterates import Best
 from gauntlet.attacks.quest import Iterate, Quest
-from gauntlet.checks import check_batch, guard
+from gauntlet.checks import at_least_float32, check_batch, guard
 from gauntlet.data import Batch, unidentified
 from gauntlet.folding import Glance, folded
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Region, SearchableThreatModel
+from gauntlet.varied import COST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Search(Attack):
     threat_model: SearchableThreatModel
     goal: Objective = field(default_factory=Untargeted)
     iterate: Iterate = field(default_factory=Best)
-    restarts: int = 1
+    restarts: int = field(default=1, metadata=COST)
 
     def __post_init__(self) -> None:
         if self.restarts < 1 or (self.restarts > 1 and not self.iterate.retires):
@@ -56,7 +57,8 @@ class Search(Attack):
 
         Args:
             classifier: images to logits; left as it was found (mode, parameters, buffers, gradients).
-            images: `[N, C, H, W]`, values in [0, 1]. N may be 0.
+            images: `[N, C, H, W]`, values in [0, 1]. N may be 0. Half precision is too coarse for most bounds: what
+                comes back for such images is float32.
             labels: `[N]`, the true classes.
             seeds: `[N]`, one integer per example. None draws them from the global generator.
 
@@ -72,7 +74,7 @@ class Search(Attack):
     def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
         """Attack a batch as `__call__` does, with random numbers of its own."""
         check_batch(batch.images, batch.labels)
-        images, labels = batch.images.detach(), batch.labels.long()
+        images, labels = at_least_float32(batch.images.detach()), batch.labels.long()
         batch = batch._replace(images=images, labels=labels)
         # Whoever may leave early does so on a full-precision forward of the very image that is returned.
         precision = exact() if self.iterate.retires else nullcontext()
@@ -116,7 +118,7 @@ class Search(Attack):
             region = self.threat_model.around(example, classifier)
             start = region.start(Noise(noise.seeds[:1])).detach().requires_grad_()
             look = region.look(classifier, start)
-            return [tensor.detach() for tensor in (look.logits, *look.embedding)]
+            return [tensor.detach() for tensor in (look.logits, look.climbed, *look.embedding)]
 
         return glance
 

@@ -19,6 +19,7 @@ from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import CrossEntropy
 from gauntlet.threats import L1, Region
 from gauntlet.threats.l2 import per_image
+from gauntlet.varied import STEPS
 
 _SHORTEST = 0.1  # step, of the radius
 _SHORTENED = 1.5  # how much shorter a step becomes
@@ -70,7 +71,7 @@ class SparseAPGD(Search):
     identity: ClassVar[str] = "sparse_apgd/1"
     threat_model: L1
     goal: Objective = field(default_factory=lambda: Untargeted(CrossEntropy()))
-    steps: int = 100
+    steps: int = field(default=100, metadata=STEPS)
     radii: Sequence[float] = (3.0, 2.0, 1.0)
     shares: Sequence[float] = (0.3, 0.3, 0.4)
 
@@ -123,7 +124,7 @@ class SparseAPGD(Search):
 
     def _look(self, quest: Quest, radius: float) -> None:
         gain, _ = quest.look() if radius == 1 else quest.roam()
-        (slope,) = torch.autograd.grad(gain.sum(), quest.params)
+        slope = quest.slope(gain)
         params, gain = quest.params.detach(), gain.detach()
         if not quest.carried:
             support = _support(params)

@@ -5,7 +5,7 @@ Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
 from gauntlet.attacks.squares import proposals
 from gauntlet.threats.l2 import per_image
+from gauntlet.varied import COST
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the windows, in ten-thousandths of the queries
 
@@ -34,7 +35,7 @@ class Square(Search):
     """
 
     identity: ClassVar[str] = "square/1"
-    queries: int = 5000
+    queries: int = field(default=5000, metadata=COST)
     share: float = 0.8
 
     def __post_init__(self) -> None:

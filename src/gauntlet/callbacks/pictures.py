@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from gauntlet.defenses import AdversarialDefense
 from gauntlet.defenses.adversarial import MONITOR
 from gauntlet.files import write_atomically
+from gauntlet.models import logits_of
 from gauntlet.reports.pictures import attacked_rows, captions_of, sheet
 from gauntlet.scopes import evaluating
 
@@ -48,6 +49,6 @@ class TrainingPictures(Callback):
         for name, attack in defense.attacks.items():
             found = defense.attacked(attack, batch, defense.attack_seeds(name, batch, MONITOR)).images
             with torch.no_grad(), evaluating(defense.classifier):
-                predictions = defense.classifier(found).argmax(1).cpu()
+                predictions = logits_of(defense.classifier, found).argmax(1).cpu()
             rows += attacked_rows(name, batch.images.cpu(), found.cpu(), captions_of(some.labels, predictions))
         return sheet(rows)

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from gauntlet.callbacks.stopping import StopSignals
 from gauntlet.loggers import MetricsCSV
 
 _SAVE = 1
+_ENDED = "training_ended"  # key of the checkpoint
 
 
 class KeepResumable(Callback):
@@ -45,7 +47,8 @@ class KeepResumable(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Come last, wherever the config put it: what other callbacks do after a step belongs to the step."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        trainer.callbacks = [*(other for other in callbacks if other is not self), self]  # type: ignore[attr-defined]
+        others = [other for other in callbacks if other is not self and not isinstance(other, _EpochSaves)]
+        trainer.callbacks = [*others, self, _EpochSaves(self)]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After Lightning has set its own handlers."""
@@ -59,6 +62,14 @@ class KeepResumable(Callback):
         """As `on_train_end`."""
         self._signals.forget()
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep that another callback has ended training, such as `EarlyStopping`."""
+        checkpoint[_ENDED] = bool(trainer.should_stop)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What had ended does not go on."""
+        trainer.should_stop = checkpoint.get(_ENDED, False)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -69,8 +80,8 @@ class KeepResumable(Callback):
             self._save(trainer)
             self._obey(trainer, agreed)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After validation."""
+    def epoch_ended(self, trainer: Trainer) -> None:
+        """After validation, and after all other callbacks."""
         self._save(trainer)
         self._obey(trainer, self._agreed(trainer, self._signals.asked or 0))
 
@@ -101,3 +112,14 @@ class KeepResumable(Callback):
                 os.fsync(stream.fileno())
             temporary.replace(file)
         self._saved = time.monotonic()
+
+
+class _EpochSaves(Checkpoint):
+    """The save after an epoch: of all callbacks Lightning runs checkpoints and early stopping last there."""
+
+    def __init__(self, keeper: KeepResumable) -> None:
+        self.keeper = keeper
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What stops early has decided."""
+        self.keeper.epoch_ended(trainer)

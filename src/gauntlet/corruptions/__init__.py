@@ -2,12 +2,12 @@
 
 from gauntlet.corruptions.aggregate import CorruptionError
 from gauntlet.corruptions.blurs import DefocusBlur, GlassBlur, MotionBlur, ZoomBlur
-from gauntlet.corruptions.cifar10_c import CIFAR10C
+from gauntlet.corruptions.cifar10_c_files import CIFAR10C
 from gauntlet.corruptions.common import SEVERITIES, TYPES, GeneratedCorruption
 from gauntlet.corruptions.digital import Contrast, ElasticTransform, JPEGCompression, Pixelate
 from gauntlet.corruptions.errors import Errors, Relative, errors_of, read_errors, relative_to
 from gauntlet.corruptions.frost import Frost
-from gauntlet.corruptions.imagenet_c import ImageNetC
+from gauntlet.corruptions.imagenet_c_files import ImageNetC
 from gauntlet.corruptions.noises import GaussianNoise, ImpulseNoise, ShotNoise
 from gauntlet.corruptions.operation import Operation
 from gauntlet.corruptions.stored import Collection, StoredCorruption

@@ -18,6 +18,7 @@ from gauntlet.evaluation.measures import mean_share
 from gauntlet.evaluation.run import Measured, Run
 from gauntlet.evaluation.suite import Entry
 from gauntlet.identity import PLACE
+from gauntlet.kinds import Kind
 
 MEAN = "corruption mean"
 
@@ -40,10 +41,13 @@ class CorruptionError:
     baseline: Errors | None = field(default=None, metadata=PLACE)
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
-        """Raise ValueError for entries that are not there."""
+        """Raise ValueError for entries that are not there, or are no transforms."""
         wanted = {self.clean, *(member for members in self.types.values() for member in members)}
         if unknown := sorted(wanted - entries.keys()):
             raise ValueError(f"{name} names {unknown}, the suite has {sorted(entries)}: name entries of the suite")
+        for member in sorted(wanted):
+            if entries[member].kind is not Kind.TRANSFORM:
+                raise ValueError(f"{name} names {member}, which is a {entries[member].kind}: expected a transform")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
         """None: it is no union."""

@@ -120,7 +120,7 @@ def read_errors(file: Path) -> Errors:
         UserError: it is no such file.
     """
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_bytes())
         name, clean, types = str(content["name"]), float(content["clean"]), dict(content["errors"])
         errors = {kind: [float(value) / 100 for value in cells] for kind, cells in types.items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gauntlet.corruptions.aggregate import CorruptionError
-from gauntlet.corruptions.cifar10_c import CIFAR10C
+from gauntlet.corruptions.cifar10_c_files import CIFAR10C
 from gauntlet.corruptions.common import SEVERITIES, TYPES, GeneratedCorruption
 from gauntlet.corruptions.frost import Frost
-from gauntlet.corruptions.imagenet_c import ImageNetC
+from gauntlet.corruptions.imagenet_c_files import ImageNetC
 from gauntlet.corruptions.operation import Operation
 from gauntlet.corruptions.stored import Collection, StoredCorruption
 from gauntlet.errors import UserError

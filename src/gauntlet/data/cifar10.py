@@ -6,8 +6,8 @@ Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -102,7 +102,8 @@ def _kept(root: Path, found: Found) -> Found:
 
 
 def _write(folder: Path, found: Found) -> None:
-    own = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    own = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    own.mkdir()
     try:
         parts = [*np.split(found.train, 5), found.test]
         for batch, records in zip(BATCHES, parts, strict=True):
@@ -110,7 +111,6 @@ def _write(folder: Path, found: Found) -> None:
                 stream.write(records.tobytes())
                 stream.flush()
                 os.fsync(stream.fileno())
-        own.chmod(0o755)
         own.replace(folder)
     finally:
         shutil.rmtree(own, ignore_errors=True)

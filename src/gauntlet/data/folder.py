@@ -1,31 +1,33 @@
-"""Any images in class folders: `train/<class>/*` and `test/<class>/*` (or `val/<class>/*`)."""
+"""Any images in class folders: `train/<class>/**` and `test/<class>/**` (or `val/<class>/**`)."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from gauntlet.data.augmentation import Augmentation
 from gauntlet.data.examples import held_out
 from gauntlet.data.files import ImageFiles
+from gauntlet.data.listing import listed
 from gauntlet.data.module import ImageData, Splits
-from gauntlet.data.pictures import look_at
+from gauntlet.data.pictures import is_picture, look_at
 from gauntlet.data.views import View
 from gauntlet.errors import UserError
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-
 
 class ImageFolder(ImageData):
-    """Pictures of any size, read from disk as they are needed.
+    """Pictures of any size and of any format that Pillow decodes, read from disk as they are needed.
 
-    `test` is the folder of that name, or `val` where there is none. Validation is held out from `train` by a hash of
-    each path; a `val` beside a `test` is left alone. In every split examples stand in the order of their ids, so that
-    the first n are a sample of all classes.
+    A class is its folder with all folders inside. Files that are no pictures, and hidden ones, are counted in a line of
+    warning and left out. `test` is the folder of that name, or `val` where there is none. Validation is held out from
+    `train` by a hash of each path; a `val` beside a `test` is left alone. In every split examples stand in the order of
+    their ids, so that the first n are a sample of all classes.
 
     Args:
         root: the folder with `train` and `test` or `val`.
@@ -101,7 +103,9 @@ class ImageFolder(ImageData):
 def pictures_in(
     folder: Path, names: Sequence[str], root: Path, view: View, training_view: View, channels: int
 ) -> ImageFiles:
-    """Every picture of the class folders, in the order of the ids.
+    """Every picture of the class folders and of the folders inside them, in the order of the ids.
+
+    What is left out, because it is hidden or no picture, is counted in one line of warning.
 
     Args:
         folder: that holds the class folders.
@@ -114,18 +118,45 @@ def pictures_in(
     Raises:
         UserError: a class folder holds no pictures, or one of those looked at is none.
     """
-    found = []
+    found, left_out = [], _beside(folder)
     for label, name in enumerate(names):
-        with os.scandir(folder / name) as entries:
-            files = [(entry.name, entry.stat().st_size) for entry in entries if _is_picture(entry)]
-        if not files:
-            raise UserError(f"{folder / name} holds no pictures: fill the class, or remove its folder everywhere")
-        place = (folder / name).relative_to(root).as_posix()
-        found += [(id_of(f"{place}/{file}"), f"{place}/{file}", size, label) for file, size in files]
-    ids, paths, sizes, labels = zip(*sorted(found), strict=True)
+        listing = listed(folder / name)
+        if not listing.pictures:
+            more = f" (of its {len(listing.others)} other files Pillow reads none)" if listing.others else ""
+            raise UserError(f"{folder / name} holds no pictures{more}: fill the class, or remove its folder everywhere")
+        left_out += listing.others
+        for file in listing.pictures:
+            path = file.relative_to(root).as_posix()
+            found.append((id_of(path), path, label))
+    _warn_of(folder, left_out)
+    ids, paths, labels = zip(*sorted(found), strict=True)
     look_at(root / path for path in paths)
-    columns = torch.tensor(sizes), torch.tensor(labels), torch.tensor(ids)
-    return ImageFiles(root, paths, *columns, view, training_view, channels)
+    return ImageFiles(root, paths, torch.tensor(labels), torch.tensor(ids), view, training_view, channels)
+
+
+def _beside(folder: Path) -> list[Path]:
+    """What lies beside the class folders, and belongs to no class."""
+    with os.scandir(folder) as entries:
+        return [folder / entry.name for entry in entries if entry.name.startswith(".") or not entry.is_dir()]
+
+
+@rank_zero_only
+def _warn_of(folder: Path, left_out: Sequence[Path]) -> None:
+    """One line about what is no example."""
+    if not left_out:
+        return
+    hidden = sum(file.name.startswith(".") for file in left_out)
+    kinds = Counter(file.suffix.lower() or "without an extension" for file in left_out if file.name[0] != ".")
+    parts = [f"{count:,} {kind}" for kind, count in kinds.most_common(3)]
+    rest = len(left_out) - hidden - sum(count for _, count in kinds.most_common(3))
+    parts += [f"{rest:,} others"] if rest else []
+    parts += [f"{hidden:,} hidden"] if hidden else []
+    shown = str(min(left_out).relative_to(folder)).encode(errors="backslashreplace").decode()
+    print(
+        f"warning: {folder}: {len(left_out):,} files or folders are left out, for they are no picture in a class"
+        f" ({', '.join(parts)}), such as {shown}",
+        flush=True,
+    )
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -138,7 +169,7 @@ def folders_in(folder: Path) -> list[str]:
         inside = [entry for entry in entries if not entry.name.startswith(".")]
     names = sorted(entry.name for entry in inside if entry.is_dir())
     if not names:
-        flat = sum(_is_picture(entry) for entry in inside)
+        flat = sum(entry.is_file() and is_picture(Path(entry)) for entry in inside)
         raise UserError(
             f"{folder} holds {flat:,} pictures and no class folders: move each picture into {folder}/<class>/"
             + (" (of ILSVRC's val the validation ground truth of the devkit says which)" if flat else "")
@@ -162,10 +193,6 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(_PICTURES) and not entry.name.startswith(".") and entry.is_file()
-
-
 def id_of(path: str) -> int:
     """63 bits of a hash of the path below the root: the same on every machine."""
-    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], "big") >> 1

@@ -11,7 +11,7 @@ from gauntlet.data.folder import ImageFolder, difference, folders_in
 from gauntlet.data.views import View
 from gauntlet.errors import UserError
 
-WNIDS = tuple(files("gauntlet.data").joinpath("imagenet100.txt").read_text().split())
+WNIDS = tuple(files("gauntlet.data").joinpath("imagenet100.txt").read_text(encoding="utf-8").split())
 """The hundred classes: class i is class 10 i of ILSVRC-2012."""
 
 

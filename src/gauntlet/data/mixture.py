@@ -25,8 +25,9 @@ _OTHERS = 0x6F7468  # keeps the order of the second source apart from that of th
 class Mixed(ImageData):
     """A dataset and a second source for its training batches.
 
-    An epoch shows every training example of the dataset once, and is as much longer as the batches leave it room; the
-    second source goes on where the epoch before it stopped, and begins anew in another order when all of it was seen.
+    An epoch shows every training example of the dataset once, but for a last batch that is too small (`EpochBatches`),
+    and is as much longer as the batches leave it room; the second source goes on where the epoch before it stopped, and
+    begins anew in another order when all of it was seen.
 
     Args:
         data: the dataset; batch size, seed and augmentation are its own.
@@ -175,9 +176,9 @@ class MixedBatches(EpochBatches):
             )
 
     def __len__(self) -> int:
-        """Steps of a whole epoch. A last batch too small to give every process an example is left out."""
+        """Steps of a whole epoch; a last batch that is too small is left out, as in `EpochBatches`."""
         whole, rest = divmod(self.examples, self._own)
-        return whole + (rest > 0 and self._room_for(rest) >= self.world)
+        return whole + (rest > 0 and self._is_kept(self._room_for(rest), whole))
 
     def steps(self, epoch: int) -> Sequence[Tensor]:
         """The rows of every step of an epoch, those of all processes together."""

@@ -62,7 +62,8 @@ class ImageData(LightningDataModule):
     def fingerprint(self) -> str:
         """SHA-256 over every split: what the examples are, not where they lie.
 
-        Of sets in memory every pixel; of streamed ones the relative paths, labels, file sizes and the view.
+        Of sets in memory every pixel; of streamed ones the relative paths, labels, every byte of the files, read once a
+        run, and the view.
         """
         return hashlib.sha256("".join(split.digest() for split in self.splits).encode()).hexdigest()
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import StubImageFile
 
 from gauntlet.errors import UserError, first_line
 from gauntlet.files import beginning
 
 LOOKED_AT = 10_000
 """How many pictures of a folder are looked at: a second or two. The others are when they are read."""
+
+_NAMED = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
+)
+"""Names that promise a picture: a file of such a name that is none is refused. Of all others the content decides."""
+
+_NO_IMAGES = ("MPEG", "WMF", "EMF", "EPS")  # formats that Pillow recognises and cannot decode, or not everywhere
+
+_READERS = 8  # threads that hash files: disks and networks answer several at once
+_CHUNK = 256  # files a thread takes at once
 
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 1024  # bytes in which a whole file has its end; some programs write a little behind it
@@ -48,6 +62,54 @@ def opened(file: Path) -> Iterator[Image.Image]:
         what = f"cannot be {'read' if refused else 'used'} ({refused or first_line(error)[:100]})"
         what = f"is damaged or cut off ({first_line(error)[:100]})" if damaged and not refused else what
         raise UnreadablePicture(f"{file} {what}: fetch it again, or remove it") from None
+
+
+def promises_picture(name: str) -> bool:
+    """Whether a file is called as pictures are."""
+    return name.lower().endswith(_NAMED)
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file is a picture by its name, or, where the name says nothing, by its content.
+
+    Any format counts that Pillow decodes. Only the head of a file is read.
+    """
+    if promises_picture(file.name):
+        return True
+    try:
+        with Image.open(file) as picture:
+            stub, kind = isinstance(picture, StubImageFile), picture.format or ""
+    except Exception:  # a file of anything, of which a decoder may make anything
+        return False
+    signed = Image.OPEN[kind][1] is not None  # Targa and a few others have no signature, so that noise may pass for one
+    named = Image.registered_extensions().get(file.suffix.lower()) == kind
+    return not stub and kind not in _NO_IMAGES and (signed or named)
+
+
+def digests_of(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of the bytes of every file, in their order.
+
+    Every byte is read once, by several threads: a second a gigabyte from memory or a fast disk, and as long as the
+    disk takes from a slow one.
+
+    Raises:
+        UnreadablePicture: a file cannot be read.
+    """
+    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+    with ThreadPoolExecutor(_READERS) as threads:
+        return [digest for chunk in threads.map(_digests, chunks) for digest in chunk]
+
+
+def _digests(files: Sequence[Path]) -> list[str]:
+    return [_digest(file) for file in files]
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UnreadablePicture(f"{file} cannot be read ({error.strerror}): fetch it again, or remove it") from None
 
 
 def look_at(files: Iterable[Path]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.data import Batch
 from gauntlet.defenses.defense import Defense
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, frozen
 
@@ -136,8 +137,7 @@ class AdversarialDefense(Defense):
     @torch.no_grad()
     def _predictions(self, images: Tensor) -> Tensor:
         with evaluating(self.classifier):
-            predictions: Tensor = self.classifier(images).argmax(1)
-        return predictions
+            return logits_of(self.classifier, images).argmax(1)
 
 
 class AdversarialTraining(AdversarialDefense):
@@ -164,9 +164,9 @@ class AdversarialTraining(AdversarialDefense):
     def losses(self, batch: Batch) -> Tensor:
         """Of the adversarial images, `[N]`."""
         right = self.right(batch)
-        logits = self.classifier(self.training_images(batch, right))
-        self.note_attacked(self.attack_name, logits, batch.labels, right)
-        return self.cross_entropy(logits, batch.labels)
+        outputs = self.outputs(self.training_images(batch, right))
+        self.note_attacked(self.attack_name, outputs.logits, batch.labels, right)
+        return self.classification(outputs, batch.labels)
 
 
 class RandomAttackTraining(AdversarialDefense):
@@ -175,9 +175,9 @@ class RandomAttackTraining(AdversarialDefense):
     def losses(self, batch: Batch) -> Tensor:
         """Of the images of the step's attack, `[N]`."""
         name, right = self.drawn(self.global_step), self.right(batch)
-        logits = self.classifier(self.perturbed(name, batch, self.to_attack(right)))
-        self.note_attacked(name, logits, batch.labels, right)
-        return self.cross_entropy(logits, batch.labels)
+        outputs = self.outputs(self.perturbed(name, batch, self.to_attack(right)))
+        self.note_attacked(name, outputs.logits, batch.labels, right)
+        return self.classification(outputs, batch.labels)
 
     def drawn(self, step: int) -> str:
         """The attack of a step: of (seed, step) alone, so that it needs no word between processes."""
@@ -192,10 +192,10 @@ class AverageAttackTraining(AdversarialDefense):
         """Of the images of all attacks, `[K·N]`."""
         right = self.right(batch)
         images = torch.cat([self.perturbed(name, batch, self.to_attack(right)) for name in self.attacks])
-        logits = self.classifier(images)
-        for name, part in zip(self.attacks, logits.chunk(len(self.attacks)), strict=True):
+        outputs = self.outputs(images)
+        for name, part in zip(self.attacks, outputs.logits.chunk(len(self.attacks)), strict=True):
             self.note_attacked(name, part, batch.labels, right)
-        return self.cross_entropy(logits, batch.labels.repeat(len(self.attacks)))
+        return self.classification(outputs, batch.labels.repeat(len(self.attacks)))
 
 
 class MaximumAttackTraining(AverageAttackTraining):

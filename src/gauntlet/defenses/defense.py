@@ -14,7 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from gauntlet.data import Batch
+from gauntlet.defenses.outputs import Outputs, outputs_of
 from gauntlet.errors import NotFiniteError
+from gauntlet.models import logits_of
+from gauntlet.models.border import answer_of
 from gauntlet.noise import mix
 
 OptimizerOf = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -48,6 +51,17 @@ class Defense(LightningModule):
         One train-mode forward, so that BatchNorm sees what the regime shows and nothing else.
         """
 
+    def outputs(self, images: Tensor) -> Outputs:
+        """What the classifier answers in train mode, with the logits of its auxiliary classifiers if it has some."""
+        return outputs_of(answer_of(self.classifier, images))
+
+    def classification(self, outputs: Outputs, labels: Tensor) -> Tensor:
+        """`[N]`: the cross-entropy of the logits, and the weighted ones of auxiliary classifiers."""
+        loss = self.cross_entropy(outputs.logits, labels)
+        for logits in outputs.auxiliary:
+            loss = loss + outputs.weight * self.cross_entropy(logits, labels)
+        return loss
+
     def forward(self, images: Tensor) -> Tensor:
         """The classifier's logits."""
         logits: Tensor = self.classifier(images)
@@ -67,7 +81,7 @@ class Defense(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy on held-out training data; regimes with an attack add theirs."""
-        right = (self.classifier(batch.images).argmax(1) == batch.labels).float().mean()
+        right = (logits_of(self.classifier, batch.images).argmax(1) == batch.labels).float().mean()
         self.note("val", len(batch.labels), accuracy=right)
 
     def configure_optimizers(self) -> Any:

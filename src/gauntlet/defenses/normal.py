@@ -18,7 +18,7 @@ class NormalTraining(Defense):
 
     def losses(self, batch: Batch) -> Tensor:
         """Of the clean images, `[N]`."""
-        logits = self.classifier(batch.images)
-        right = (logits.detach().argmax(1) == batch.labels).float()
+        outputs = self.outputs(batch.images)
+        right = (outputs.logits.detach().argmax(1) == batch.labels).float()
         self.note("train", len(right), clean_accuracy=right.mean())
-        return self.cross_entropy(logits, batch.labels)
+        return self.classification(outputs, batch.labels)

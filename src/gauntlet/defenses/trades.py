@@ -29,7 +29,8 @@ def divergence(logits: Tensor, others: Tensor) -> Tensor:
     """KL(p ‖ q) of the class probabilities p and q of two `[N, K]` logits, `[N]`, in nats; in float32 at least."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     given, other = logits.to(dtype).log_softmax(1), others.to(dtype).log_softmax(1)
-    return (given.exp() * (given - other)).sum(1)
+    lead = torch.where(given == -torch.inf, 0, given - other)  # 0 log 0 of a class that does not exist is 0
+    return (given.exp() * lead).sum(1)
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,9 @@ class TRADES(AdversarialDefense):
         """Both terms, `[N]`, of one train-mode forward of clean and adversarial images."""
         (name,), right = self.attacks, self.right(batch)
         images = self.perturbed(name, batch, self.to_attack(right))
-        clean, attacked = self.classifier(torch.cat((batch.images, images))).chunk(2)
+        outputs, count = self.outputs(torch.cat((batch.images, images))), len(batch.labels)
+        clean, attacked = outputs.logits.chunk(2)
         self.note_attacked(name, attacked, batch.labels, right)
         apart = divergence(clean, attacked)
         self.note("train", len(apart), divergence=apart.detach().mean())
-        return self.cross_entropy(clean, batch.labels) + self.beta * apart
+        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.beta * apart

@@ -16,6 +16,7 @@ from gauntlet.attacks import Attack, Last, Search
 from gauntlet.data import Batch
 from gauntlet.defenses.adversarial import AdversarialTraining, Rehearsal
 from gauntlet.goals import Goal
+from gauntlet.losses import difference
 from gauntlet.noise import Noise
 
 
@@ -25,7 +26,7 @@ def variation(logits: Tensor) -> Tensor:
     In float32 at least: the squares of half-precision logits are worth nothing.
     """
     first, second = logits.to(torch.promote_types(logits.dtype, torch.float32)).chunk(2)
-    return torch.linalg.vector_norm(first - second, dim=1)
+    return torch.linalg.vector_norm(difference(first, second), dim=1)
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ class VariationRegularised(AdversarialTraining):
         """Cross-entropy of the adversarial images plus the weighted variation, `[N]`."""
         count, right = len(batch.labels), self.right(batch)
         images = torch.cat((self.training_images(batch, right), self.pairs(batch)))
-        logits = self.classifier(images)
+        outputs = self.outputs(images)
+        logits = outputs.logits
         apart = variation(logits[count:])
         self.note("train", count, variation=apart.detach().mean())
         self.note_attacked(self.attack_name, logits[:count], batch.labels, right)
-        return self.cross_entropy(logits[:count], batch.labels) + self.weight * apart
+        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.weight * apart
 
     def pairs(self, batch: Batch) -> Tensor:
         """Both points of every example, `[2N, C, H, W]`, each from a start of its own."""

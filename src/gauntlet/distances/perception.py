@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from gauntlet.models import Tapped
+from gauntlet.models import Tapped, features_of, tap_of
 
 Embedding = tuple[Tensor, ...]
 
@@ -55,11 +55,11 @@ class Perception:
 
     def embed(self, images: Tensor) -> Embedding:
         """φ of `[N, C, H, W]` images in [0, 1]: one float32 map per layer."""
-        return unit_features(self._tapped(images).features(images))
+        return unit_features(features_of(self._tapped(images), images))
 
     def tap(self, images: Tensor) -> tuple[Embedding, Tensor]:
         """φ and the network's logits `[N, K]` from one forward."""
-        features, logits = self._tapped(images).tap(images)
+        features, logits = tap_of(self._tapped(images), images)
         return unit_features(features), logits
 
     def __call__(self, images: Tensor, others: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class Union:
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
         """Raise ValueError for members that are not there, prove something, or promise nothing."""
+        if not self.members:
+            raise ValueError(f"{name} has no members: name some of {sorted(entries)}, or leave {name} out")
         _check_names(name, self.members, entries)
         for member in self.members:
             kind = entries[member].kind
@@ -49,11 +51,18 @@ class Union:
                     f"{name} names {member}, which does not promise to stay inside its threat model: give it a"
                     f" projection"
                 )
-            if (kind is Kind.MINIMUM_DISTANCE) != (member in self.bounds):
-                what = "needs its bound" if kind is Kind.MINIMUM_DISTANCE else "has a bound of its own"
-                raise ValueError(f"{name}: {member} {what}: bounds={{{member}: <bound>}} is for minimum distances")
+            if kind is Kind.MINIMUM_DISTANCE and member not in self.bounds:
+                raise ValueError(f"{name}: {member} is a minimum-distance attack: add bounds={{{member}: <its bound>}}")
+        self._check_bounds(name, entries)
+
+    def _check_bounds(self, name: str, entries: Mapping[str, Entry]) -> None:
         if strange := sorted(self.bounds.keys() - set(self.members)):
-            raise ValueError(f"{name} has bounds of {strange}, which are no members of it: expected {self.members}")
+            raise ValueError(f"{name} has bounds of {strange}, which are not among its members {list(self.members)}")
+        for member, bound in self.bounds.items():
+            if entries[member].kind is not Kind.MINIMUM_DISTANCE:
+                raise ValueError(f"{name}: {member} is no minimum-distance attack: leave it out of bounds")
+            if not 0 <= bound < float("inf"):
+                raise ValueError(f"{name}: bound {bound} of {member}: expected a finite number, at least 0")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
         """The members at their bounds."""

@@ -17,7 +17,8 @@ from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.store import as_parquet
 from gauntlet.evaluation.suite import Entry
 from gauntlet.evaluation.verification import Subject, device_of, measure_chunk
-from gauntlet.models import Tapped
+from gauntlet.kinds import Kind
+from gauntlet.models import Tapped, features_of, logits_of
 from gauntlet.scopes import evaluating, exact
 
 _PROBE, _TIMES = 2, 2  # examples of a probe; how many times as many the second probe has
@@ -59,7 +60,8 @@ def cost_of(subject: Subject, entry: Entry, grid: Grid) -> Cost:
     per = len(few.labels)
     foreign = sum(other.forwards for other in others) / per
     disk = empty + frame.estimated_size() / len(frame) * size
-    return Cost(own.forwards / per - 2, own.backwards / per, foreign, seconds, disk)
+    checks = 1 if entry.kind is Kind.CERTIFICATE else 2  # the clean image, and the one that came back
+    return Cost(own.forwards / per - checks, own.backwards / per, foreign, seconds, disk)
 
 
 def _timed(subject: Subject, entry: Entry, batch: Batch, grid: Grid) -> tuple[pl.DataFrame, float]:
@@ -136,7 +138,7 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     ]
     try:
         with evaluating(network):
-            network.features(images) if isinstance(network, Tapped) else network(images)
+            features_of(network, images) if isinstance(network, Tapped) else logits_of(network, images)
     finally:
         for handle in handles:
             handle.remove()

@@ -36,10 +36,11 @@ SCHEMAS: Mapping[Kind, Mapping[str, type[pl.DataType]]] = {
 
 `correct`: of an attack, right on the clean image and on the one found; of a transform, right on its image; of a
 certificate, right and no abstention. `clean_prediction` is of the clean image. `inside`: the image is the threat
-model's. `size`: share of the bound used, null of a transform. `linf`, `l2`, `perceptual` (the dataset's reference
-distance) and `lpips` are measured from the two images alone. `margin`: the label's logit minus the best other one, on
-the image that came back. `distance`: to the nearest image found that is classified wrongly, in the threat model's unit;
-0 where the clean image is wrong, inf where nothing was found. `radius`: certified, in the threat model's unit.
+model's. `size`: share of the bound used; null of a minimum distance and of a transform, which depend on no bound.
+`linf`, `l2`, `perceptual` (the dataset's reference distance) and `lpips` are measured from the two images alone.
+`margin`: the label's logit minus the best other one, on the image that came back. `distance`: to the nearest image
+found that is classified wrongly, in the threat model's unit; 0 where the clean image is wrong, inf where nothing was
+found. `radius`: certified, in the threat model's unit.
 `seconds`: the chunk's time shared out evenly, the one column that differs between runs.
 """
 

@@ -8,6 +8,7 @@ import torch
 
 from gauntlet.errors import NotFiniteError, UserError
 from gauntlet.evaluation.verification import Subject, device_of
+from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating, exact
 
 
@@ -64,7 +65,7 @@ def first_look(subject: Subject, chunk: slice) -> FirstLook:
         raise UserError(f"images run from {low:.4g} to {high:.4g}: expected [0, 1]; normalisation is the classifier's")
     device = device_of(subject.classifier)
     with exact(), evaluating(subject.classifier):
-        logits = subject.classifier(batch.images.to(device)).cpu()
+        logits = logits_of(subject.classifier, batch.images.to(device)).cpu()
     if logits.isnan().any():
         raise NotFiniteError("the classifier answered NaN on clean images: such examples are neither right nor robust")
     classes = logits.shape[1]

@@ -76,6 +76,8 @@ class Grid:
             "seed": self.seed,
             "chunk": self.chunk,
         }
+        if subject.measurement:
+            common["measurement"] = subject.measurement
         if subject.calibrated.digest:
             common["calibrated"] = subject.calibrated.digest
         return {

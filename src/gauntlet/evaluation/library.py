@@ -13,6 +13,7 @@ from gauntlet.data import ImageData, Split
 from gauntlet.distances import LPIPS
 from gauntlet.evaluation.first_look import first_look
 from gauntlet.evaluation.grid import Grid
+from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.runner import Progress
 from gauntlet.evaluation.store import read_records
 from gauntlet.evaluation.suite import AttackSuite
@@ -58,6 +59,7 @@ def evaluate(
         print(line, flush=True)
     with tempfile.TemporaryDirectory(prefix="gauntlet-") as scratch:
         root = Path(scratch if folder is None else folder)
+        subject = recognised(subject, root)
         folders = grid.run(subject, suite, root, done or _silent)
         return {name: read_records(place.path, place.kind) for name, place in folders.items()}
 

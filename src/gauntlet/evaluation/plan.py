@@ -104,12 +104,16 @@ class Plan:
 
     @property
     def threats(self) -> dict[str, str]:
-        """Names of threat models by entry, of everything that bounds robustness from above; and the clean images."""
-        shown = (Kind.ATTACK, Kind.MINIMUM_DISTANCE)
+        """Names of threat models by entry, of everything that bounds robustness from above; and the clean images.
+
+        Attacks at a bound come last, so that of several entries with one threat model such an attack stands for it.
+        """
+        order = (Kind.TRANSFORM, Kind.MINIMUM_DISTANCE, Kind.ATTACK)
+        found = [(name, entry) for kind in order for name, entry in self.entries.items() if entry.kind is kind]
         return {
             name: entry.threat_model
-            for name, entry in self.entries.items()
-            if entry.kind in shown or entry.threat_model == "clean"
+            for name, entry in found
+            if entry.kind is not Kind.TRANSFORM or entry.threat_model == "clean"
         }
 
     def same_measurement(self, other: Plan) -> bool:

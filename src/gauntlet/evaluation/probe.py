@@ -5,9 +5,7 @@ After Carlini et al., "On evaluating adversarial robustness", 2019, §5, and Cro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +19,11 @@ from gauntlet.evaluation.verification import device_of
 from gauntlet.goals import Untargeted
 from gauntlet.identity import stream_of
 from gauntlet.losses import margin
+from gauntlet.models import answers_of, climbed_of, logits_of
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.threats import Linf
+from gauntlet.varied import BOUND, SPREAD, STEPS, altered, scaled
 
 _NOISES = 10  # random images per example
 
@@ -39,21 +39,19 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
     """
     device = device_of(classifier)
     batch = batch.to(device)
-    images, labels, ids, _ = batch
     with exact(), evaluating(classifier):
-        found = [_same_twice(classifier, images), _logits(classifier, images)]
+        found = [_same_twice(classifier, batch.images), _logits(classifier, batch.images)]
         if not found[0].raised:
-            found += [_same_alone(classifier, images)]
+            found += [_same_alone(classifier, batch.images)]
         with torch.no_grad():
-            right = classifier(images).argmax(1) == labels
+            right = logits_of(classifier, batch.images).argmax(1) == batch.labels
         batch = batch.rows(right)
-        images, labels, ids, _ = batch
-        if not len(images):
+        if not len(batch.labels):
             return found
-        found += _tried(lambda: _unbounded(classifier, images, labels, mix(seed, ids)), "unbounded", None)
+        found += _tried(lambda: _unbounded(classifier, batch, mix(seed, batch.ids)), "unbounded", None)
         for name, attack in suite.bounded.items():
             if attack.threat_model.bound:
-                seeds = mix(seed, stream_of(attack), ids)
+                seeds = mix(seed, stream_of(attack), batch.ids)
                 checks = _Checks(classifier, name, attack, batch, seeds)
                 for check in (checks.gradients, checks.noise, checks.bound, checks.converged):
                     found += _tried(check, check.__name__, name)
@@ -71,31 +69,34 @@ def _tried(check: Callable[[], Iterator[Flag]], name: str, attack: str | None) -
 @torch.no_grad()
 def _same_twice(classifier: nn.Module, images: Tensor) -> Flag:
     why = "share of examples whose logits differ when asked twice: attacks on a random classifier need averaging"
-    differ = (classifier(images) != classifier(images)).flatten(1).any(1)
+    differ = (logits_of(classifier, images) != logits_of(classifier, images)).any(1)
     return Flag("deterministic", None, share(differ), 0.0, why)
 
 
 @torch.no_grad()
 def _same_alone(classifier: nn.Module, images: Tensor) -> Flag:
     why = "share of examples whose logits differ in half the batch: they depend on what else is in the batch"
-    whole = classifier(images)
-    halves = torch.cat([classifier(half) for half in images.split(max(1, (len(images) + 1) // 2))])
-    differ = ((whole - halves).abs() > 1e-3 * whole.abs().amax(1, keepdim=True).clamp(min=1)).any(1)
+    whole = logits_of(classifier, images)
+    halves = torch.cat([logits_of(classifier, half) for half in images.split(max(1, (len(images) + 1) // 2))])
+    largest = torch.where(whole.isinf(), 0, whole).abs().amax(1, keepdim=True)
+    differ = ((whole != halves) & ~((whole - halves).abs() <= 1e-3 * largest.clamp(min=1))).any(1)
     return Flag("batch", None, share(differ), 0.0, why)
 
 
 @torch.no_grad()
 def _logits(classifier: nn.Module, images: Tensor) -> Flag:
-    why = "share of examples whose logits are probabilities: a softmax inside the classifier flattens every loss"
-    answers = classifier(images).double()
-    probabilities = (answers >= 0).all(1) & ((answers.sum(1) - 1).abs() < 1e-4)
-    return Flag("logits", None, share(probabilities), 0.5, why)
+    """Of what is climbed: the votes of a classifier with a surrogate may well be shares."""
+    why = "share of examples whose logits all lie in [0, 1]: a softmax or sigmoid in the classifier flattens every loss"
+    answers = climbed_of(classifier, images)
+    exist = answers != -torch.inf
+    bounded = ((answers >= 0) & (answers <= 1) | ~exist).all(1) & exist.any(1)
+    return Flag("logits", None, share(bounded), 0.5, why)
 
 
-def _unbounded(classifier: nn.Module, images: Tensor, labels: Tensor, seeds: Tensor) -> Iterator[Flag]:
+def _unbounded(classifier: nn.Module, batch: Batch, seeds: Tensor) -> Iterator[Flag]:
     why = "share of examples still right under PGD that may show any image at all: attacks cannot climb this classifier"
     anything = PGD(threat_model=Linf(1.0), steps=100, step_size=0.05, restarts=3)
-    yield Flag("unbounded", None, share(_lead(classifier, anything, images, labels, seeds) > 0), 0.0, why)
+    yield Flag("unbounded", None, share(_lead(classifier, anything, batch, seeds) > 0), 0.0, why)
 
 
 class _Checks:
@@ -124,7 +125,7 @@ class _Checks:
         if self.attack.gradient_free:
             return
         why = f"share of examples that {_NOISES} random images break and the attack does not: gradients mislead"
-        random = PGD(threat_model=altered(self.attack.threat_model, "spread", lambda _: 1.0), steps=0, restarts=_NOISES)
+        random = PGD(threat_model=altered(self.attack.threat_model, SPREAD, lambda _: 1.0), steps=0, restarts=_NOISES)
         missed = (self._lead(self.attack) > 0) & (self._lead(random) <= 0)
         yield Flag("black box", self.name, share(missed), 0.002, why)
 
@@ -132,7 +133,7 @@ class _Checks:
         """With twice the bound, accuracy must not rise."""
         why = "how much accuracy rises when the bound is doubled: the attack fails in a larger threat model"
         try:
-            wider = scaled(self.attack, "bound", 2)
+            wider = scaled(self.attack, BOUND, 2)
             wider.threat_model.around(self.batch.rows(slice(1)), self.classifier)
         except ValueError:  # there is no such bound: everything is inside already
             return
@@ -142,14 +143,14 @@ class _Checks:
 
     def converged(self) -> Iterator[Flag]:
         """With twice the steps, the examples that stand must lead by nearly as much as before."""
-        longer = scaled(self.attack, "steps", 2)
+        longer = scaled(self.attack, STEPS, 2)
         if longer is self.attack or self.attack.gradient_free:
             return
         why = "what twice the steps add to the fall of the lead of standing examples, as a share: it has not converged"
         before, after = self._lead(self.attack), self._lead(longer)
         stood = before > 0
         with torch.no_grad():
-            fall = (margin(self.classifier(self.images), self.labels) - before)[stood].sum()
+            fall = (margin(logits_of(self.classifier, self.images), self.labels) - before)[stood].sum()
         more = (before - after.clamp(min=0))[stood].sum()
         value = float((more / fall).clamp(0, 1)) if more > 0 and fall > 0 else float(more > 0)
         yield Flag("converged", self.name, value, 0.1, why)
@@ -163,57 +164,29 @@ class _Checks:
         images = perturb(params)
         if not images.requires_grad:
             return None
-        logits = self.classifier(images).float()
+        answers = answers_of(self.classifier, images)
+        climbed = answers.logits if answers.surrogate is None else answers.surrogate
         aims = getattr(self.attack, "goal", Untargeted()).of(self.labels, Noise(self.seeds).stream(1))
-        goal = aims.aimed(lambda: self.classifier(self.images).detach()).turned(0)
-        gain = goal.gain(logits).sum()
+        goal = aims.aimed(lambda: climbed_of(self.classifier, self.images).detach()).turned(0)
+        gain = goal.gain(climbed).sum()
         gradient = torch.autograd.grad(gain, params, allow_unused=True)[0] if gain.requires_grad else None
         slope = (torch.zeros_like(params) if gradient is None else gradient).flatten(1)
-        reached: Tensor = goal.reached(logits)
+        reached: Tensor = goal.reached(answers.logits)
         return slope.isfinite().all(1) & ((slope != 0).any(1) | reached)
 
     def _lead(self, attack: Attack) -> Tensor:
         """The label's lead on what comes back, `[n]`; that of the attack as it is, is computed once."""
         if attack is not self.attack:
-            return _lead(self.classifier, attack, self.images, self.labels, self.seeds)
+            return _lead(self.classifier, attack, self.batch, self.seeds)
         if self._found is None:
-            self._found = _lead(self.classifier, attack, self.images, self.labels, self.seeds)
+            self._found = _lead(self.classifier, attack, self.batch, self.seeds)
         return self._found
 
 
-def _lead(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
+def _lead(classifier: nn.Module, attack: Attack, batch: Batch, seeds: Tensor) -> Tensor:
     def measure(rows: slice) -> Tensor:
-        found = attack(classifier, images[rows], labels[rows], seeds=seeds[rows]).images
+        found = attack.run(classifier, batch.rows(rows), Noise(seeds[rows])).images
         with torch.no_grad():
-            return margin(classifier(found).float(), labels[rows])
+            return margin(logits_of(classifier, found), batch.labels[rows])
 
-    return torch.cat(Room().fitted("the attack", len(labels), measure))
-
-
-def scaled(thing: Any, field: str, factor: int) -> Any:
-    """The same tree of dataclasses with every number called `field` multiplied, as `altered` does it."""
-    return altered(thing, field, lambda value: value * factor if value else value)
-
-
-def altered(thing: Any, field: str, change: Callable[[Any], Any]) -> Any:
-    """The same tree of dataclasses with every number called `field` changed; the very same object if none is.
-
-    Raises:
-        ValueError: the thing refuses the new number.
-    """
-    if isinstance(thing, Mapping):
-        changed: Any = {key: altered(value, field, change) for key, value in thing.items()}
-        return changed if any(changed[key] is not value for key, value in thing.items()) else thing
-    if isinstance(thing, list | tuple):
-        items = [altered(value, field, change) for value in thing]
-        return type(thing)(items) if any(a is not b for a, b in zip(items, thing, strict=True)) else thing
-    if not is_dataclass(thing) or isinstance(thing, type):
-        return thing
-    changes = {}
-    for part in (part for part in fields(thing) if part.init):
-        value = getattr(thing, part.name)
-        number = part.name == field and isinstance(value, int | float) and not isinstance(value, bool)
-        new = change(value) if number else altered(value, field, change)
-        if new is not value and not (number and new == value):
-            changes[part.name] = new
-    return replace(thing, **changes) if changes else thing
+    return torch.cat(Room().fitted("the attack", len(batch.labels), measure))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gauntlet.files import read_json
 from gauntlet.identity import digest
 from gauntlet.kinds import Kind
 
-OF_THE_CHECKPOINT = {"checkpoint", "classifier", "survivors_of"}
+OF_THE_CHECKPOINT = {"checkpoint", "classifier", "measurement", "survivors_of"}
 """Keys of a record's identity that say on which weights it was measured; all the rest is what was measured."""
 MARK = "†"
 
@@ -140,6 +140,25 @@ class Run(Measured):
     def raised(self) -> list[Flag]:
         """The flags that mark a cell."""
         return [flag for flag in self.flags or () if flag.raised]
+
+    @property
+    def flags_by_column(self) -> list[Flag]:
+        """The flags; those of entries without a column stand under the first column that is made of them.
+
+        Of each check the one that measured most stands for a column.
+        """
+        columns: dict[str | None, str] = {}
+        for result in self.plan.results.values():
+            for name, column in result.columns.items():
+                for member in column.members:
+                    if member in result.replaces:
+                        columns.setdefault(member, name)
+        found: dict[tuple[str, str | None], Flag] = {}
+        for flag in (replace(flag, attack=columns.get(flag.attack, flag.attack)) for flag in self.flags or ()):
+            known = found.get((flag.name, flag.attack))
+            if known is None or flag.value > known.value:
+                found[flag.name, flag.attack] = flag
+        return list(found.values())
 
     def members(self, column: str) -> Sequence[str]:
         """The entries that an aggregate is made of; of any other column itself."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
+import torch
 
 from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
@@ -92,7 +93,7 @@ class GridRunner:
             waiting = left
         if self._failed:
             failed = "; ".join(f"{name} ({why})" for name, why in self._failed.items())
-            raise UserError(f"these attacks failed: {failed}. Without them the evaluation is not finished")
+            raise UserError(f"failed: {failed}. Without these entries the evaluation is not finished")
 
     def _try_chunk(self, name: str, index: int) -> bool:
         """Do a chunk, unless it is there, another process is at it, or the entry fails. Whether nothing is left."""
@@ -130,21 +131,33 @@ class GridRunner:
         if self._earlier[name]:
             frames = [self.folders[other].read(index) for other in self._earlier[name]]
             correct = set.intersection(*(set(frame.filter("correct")["example_id"]) for frame in frames))
-            if self._full[name].has(index) and not self.grid.keep_images:
-                full = self._full[name].read(index)
-                return Chunk(full.filter(pl.col("example_id").is_in(list(correct))), None)
             keep = [row for row, example in enumerate(batch.ids.tolist()) if example in correct]
+            if self._full[name].has(index):
+                return self._part_of_full(name, index, keep)
             if not keep:
-                return Chunk(pl.DataFrame(schema=SCHEMAS[entry.kind]), None)
+                return Chunk(pl.DataFrame(schema=SCHEMAS[entry.kind]), batch.images[:0])
             batch = batch.rows(keep)
         return measure_chunk(self.subject, entry, batch, self.grid.noise(entry, batch))
+
+    def _part_of_full(self, name: str, index: int, keep: list[int]) -> Chunk:
+        """Some rows of a chunk whose full records are there; images that were not kept with these are made again."""
+        entry, full, batch = self.entries[name], self._full[name], self.subject.examples[self._chunks[index]]
+        ids = batch.ids[keep].tolist()
+        records, images = full.read(index), None
+        if self.grid.keep_images and full.has_images(index):
+            kept = full.read_images(index)
+            images = torch.stack([kept[one] for one in ids]) if ids else batch.images[:0]
+        elif self.grid.keep_images:
+            records, every = measure_chunk(self.subject, entry, batch, self.grid.noise(entry, batch))
+            images = None if every is None else every[keep]
+        return Chunk(records.filter(pl.col("example_id").is_in(ids)), images)
 
     def _give_up(self, name: str, index: int, failure: AttackFailed) -> None:
         chunk = self._chunks[index]
         self._failed[name] = f"{failure}, in chunk {index}"
         print(
             f"{name} failed in chunk {index} (examples {chunk.start} to {chunk.stop - 1}): {failure};"
-            f" nothing of this chunk is kept, the other attacks go on",
+            f" nothing of this chunk is kept, the other entries go on",
             flush=True,
         )
 

@@ -37,7 +37,7 @@ class Soundness:
     allowed: float = 0.0
     """How many wrong radii the confidence allows in expectation."""
     multiple: float | None = None
-    """Of the radius, at which attacks were run to show that the check can fail; None where none could be."""
+    """Of the radius, within which attacks were run to show that the check can fail; None where none could be."""
     broken: float = 0.0
     """The share of examples that they broke there."""
     tried: int = 0
@@ -55,7 +55,7 @@ class Soundness:
         found = [Flag("soundness", self.certificate, len(self.wrong) / self.examples, self._threshold, self.words())]
         if self.multiple is not None:
             why = (
-                f"share of examples that {', '.join(self.attacks)} leave correct at {self.multiple:g} times the"
+                f"share of examples that {', '.join(self.attacks)} leave correct within {self.multiple:g} times the"
                 f" certified radius: attacks this weak cannot contradict a certificate, or the radius is far too large"
             )
             found.append(Flag("soundness power", self.certificate, 1 - self.broken, 1 - _POWER, why))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,21 +12,20 @@ from torch import Tensor
 
 from gauntlet.certificates import Certificate
 from gauntlet.data import Batch
-from gauntlet.errors import AttackFailed
+from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation.grid import Grid
-from gauntlet.evaluation.probe import altered
 from gauntlet.evaluation.run import Measured
 from gauntlet.evaluation.soundness import Soundness, disagreements, within_radius
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.evaluation.verification import Subject, device_of, images_of, measure_chunk
+from gauntlet.evaluation.verification import Subject, device_of, failures_of_an_entry, measure_chunk
 from gauntlet.identity import stream_of
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact
+from gauntlet.varied import BOUND, altered
 
 _FRESH = 0x736F756E64  # keeps the draws of this check apart from those of searches and certificates
-_GROUPS = 4  # of examples with radii alike, each attacked at one bound
 _CLEAN = "the clean images"
 
 
@@ -81,14 +81,15 @@ class _Check:
             if ids := self._contradicted(rival):
                 contradicted[rival] = ids
         confidence = self.certificate.confidence
+        wrong = {one for ids in contradicted.values() for one in ids}
         tried, broken = self._power()
         return Soundness(
             certificate=self.name,
             attacks=list(self.rivals),
             examples=len(stated),
             contradicted=contradicted,
-            vote_only=len(self._vote_only),
-            abstained=len(self._abstained),
+            vote_only=len(self._vote_only - wrong),
+            abstained=len(self._abstained - wrong - self._vote_only),
             allowed=0.0 if confidence is None else (1 - confidence) * len(stated),
             multiple=self.grid.multiple if tried else None,
             broken=broken / tried if tried else 0.0,
@@ -110,8 +111,11 @@ class _Check:
         images = self._images(rival, ids)
         stated = dict(self.records.select("example_id", "prediction").iter_rows())
         noise = Noise(mix(_FRESH, self.grid.seed, torch.tensor(ids, device=images.device)))
-        with exact(), evaluating(self.subject.classifier), torch.no_grad():
-            predictions, abstained = self.certificate.predict(self.subject.classifier, images, noise)
+        try:
+            with exact(), evaluating(self.subject.classifier), torch.no_grad(), failures_of_an_entry():
+                predictions, abstained = self.certificate.predict(self.subject.classifier, images, noise)
+        except AttackFailed as failure:
+            raise UserError(f"{self.name} failed in the soundness check: {failure}: mend its predict") from None
         confirmed = []
         for example, prediction, nothing in zip(ids, predictions.tolist(), abstained.tolist(), strict=True):
             if nothing:
@@ -148,45 +152,44 @@ class _Check:
         return self.subject.examples[torch.tensor([rows[one] for one in ids])]
 
     def _power(self) -> tuple[int, int]:
-        """How many certified examples were attacked at the multiple of their radius, and how many of them broke."""
+        """How many certified examples were attacked within the multiple of their radius, and how many of them broke.
+
+        An attack at a bound runs once for examples whose radii differ by less than a factor of two, at the multiple of
+        the smallest.
+        """
         own = (pl.col("clean_prediction") == pl.col("label")) & pl.col("correct")
         finite = (pl.col("radius") > 0) & pl.col("radius").is_finite()
-        chosen = self.records.filter(own & finite).head(self.grid.probed).sort("radius")
-        ids, radii = chosen["example_id"].to_list(), chosen["radius"].to_list()
+        chosen = self.records.filter(own & finite).head(self.grid.probed)
+        radii: dict[int, float] = dict(chosen.select("example_id", "radius").iter_rows())
+        octaves: dict[int, list[int]] = {}
+        for one, radius in radii.items():
+            octaves.setdefault(math.frexp(radius)[1], []).append(one)
         tried: set[int] = set()
         broken: set[int] = set()
         for rival in self.rivals:
             if self.measured.plan.entries[rival].kind is Kind.MINIMUM_DISTANCE:
                 distance = dict(self.measured.records[rival].select("example_id", "distance").iter_rows())
-                near = {one for one, radius in zip(ids, radii, strict=True) if distance[one] <= self._far(radius)}
-                tried, broken = tried | set(ids), broken | near
-            else:
-                for group in range(_GROUPS):
-                    some = slice(group * len(ids) // _GROUPS, (group + 1) * len(ids) // _GROUPS)
-                    if ids[some]:
-                        reached = self._broken_at(rival, ids[some], self._far(max(radii[some])))
-                        if reached is not None:
-                            tried, broken = tried | set(ids[some]), broken | reached
+                near = {one for one, radius in radii.items() if distance[one] <= self.grid.multiple * radius}
+                tried, broken = tried | radii.keys(), broken | near
+                continue
+            for ids in octaves.values():
+                reached = self._broken_at(rival, ids, self.grid.multiple * min(radii[one] for one in ids))
+                if reached is not None:
+                    tried, broken = tried | set(ids), broken | reached
         return len(tried), len(broken)
-
-    def _far(self, radius: float) -> float:
-        return self.grid.multiple * radius
 
     def _broken_at(self, rival: str, ids: list[int], bound: float) -> set[int] | None:
         """Which examples an attack breaks at a bound; None where its threat model has no such bound."""
         try:
-            attack: Any = altered(self.suite.attacks[rival], "bound", lambda _: bound)
+            attack: Any = altered(self.suite.attacks[rival], BOUND, lambda _: bound)
             if attack.threat_model.bound != bound:
                 return None
         except ValueError:
             return None
-        batch = self._examples(ids).to(device_of(self.subject.classifier))
+        batch = self._examples(ids)
         noise = Noise(mix(_FRESH, self.grid.seed, stream_of(attack), batch.ids))
         try:
-            images = images_of(attack, self.subject.classifier, batch, noise)
+            records = measure_chunk(self.subject, attack, batch, noise).records
         except AttackFailed:
             return None
-        assert images is not None
-        with exact(), evaluating(self.subject.classifier), torch.no_grad():
-            wrong = self.subject.classifier(images).argmax(1) != batch.labels
-        return {one for one, hit in zip(ids, wrong.tolist(), strict=True) if hit}
+        return set(records.filter(~pl.col("correct"))["example_id"])

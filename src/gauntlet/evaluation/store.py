@@ -73,8 +73,9 @@ class RecordFolder:
             yield False
             return
         try:
-            for scrap in self.path.glob(f".{self._file(chunk).name}.*"):  # of one that died while writing
-                scrap.unlink(missing_ok=True)
+            for file in (self._file(chunk), self._images(chunk)):
+                for scrap in self.path.glob(f".{file.name}.*"):  # of one that died while writing
+                    scrap.unlink(missing_ok=True)
             yield True
         finally:
             if self.has(chunk):  # whoever still waits for this lock looks first whether the chunk is done
@@ -160,4 +161,4 @@ def _read(file: Path) -> pl.DataFrame:
 
 @lru_cache(maxsize=1 << 14)  # files of a chunk each: a few kilobytes
 def _opened(file: Path, _modified: int, _size: int) -> pl.DataFrame:
-    return pl.read_parquet(file)
+    return pl.read_parquet(io.BytesIO(file.read_bytes()))  # polars itself opens no name that is not UTF-8

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.attacks import Adversarial, Attack
-from gauntlet.certificates import Certificate
+from gauntlet.certificates import Certificate, Certified
 from gauntlet.data import Batch, Split
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
@@ -24,6 +25,7 @@ from gauntlet.evaluation.suite import Entry
 from gauntlet.identity import describe, digest
 from gauntlet.kinds import Kind
 from gauntlet.losses import margin
+from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating, exact
 from gauntlet.threats.l2 import norm
@@ -42,6 +44,7 @@ class Subject:
         reference: the dataset's own perceptual distance, for the column `perceptual`; None leaves it empty.
         calibrated: the distance of the column `lpips`, which stays empty where its weights are missing.
         room: how many examples each entry has memory for.
+        measurement: number of the classifier among those with the same identity; from `recognised`.
     """
 
     classifier: nn.Module
@@ -51,6 +54,7 @@ class Subject:
     reference: LPIPS | None = None
     calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
     room: Room = field(default_factory=Room)
+    measurement: int = 0
 
     @cached_property
     def description(self) -> Any:
@@ -103,7 +107,15 @@ def _records(kind: Kind, columns: Mapping[str, Any], seconds: float) -> pl.DataF
     count = len(plain["example_id"])
     known = {name: plain.pop(name, [None] * count) for name in SCHEMAS[kind] if name != "seconds"}
     frame = pl.DataFrame({**known, "seconds": [seconds] * count}, schema=SCHEMAS[kind])
-    return frame.with_columns([pl.Series(name, values) for name, values in plain.items()])
+    counted = {name: _dtype(value) for name, value in columns.items() if name in plain}
+    return frame.with_columns([pl.Series(name, plain[name], dtype) for name, dtype in counted.items()])
+
+
+def _dtype(column: Tensor) -> type[pl.DataType]:
+    """Of a column of its own, which an empty one has, too."""
+    if column.dtype is torch.bool:
+        return pl.Boolean
+    return pl.Float64 if column.is_floating_point() else pl.Int64
 
 
 _Measured = tuple[dict[str, Any], Tensor | None]
@@ -111,56 +123,57 @@ _Measured = tuple[dict[str, Any], Tensor | None]
 
 def _attack(subject: Subject, attack: Attack, batch: Batch, noise: Noise) -> _Measured:
     found = attacked(attack, subject.classifier, batch, noise)
-    verified = attack.verify(subject.classifier, batch, found)
+    with failures_of_an_entry():
+        verified = attack.verify(subject.classifier, batch, found)
     clean, prediction, columns = _shown(subject, batch, found.images)
     right = clean == batch.labels
     # The clean image is in the threat model, too; an image outside it is no success.
     correct = right & ((prediction == batch.labels) | ~verified.inside)
-    columns |= {"inside": verified.inside, "size": verified.size, "correct": correct}
-    if verified.distance is not None:
-        unbroken = torch.where(right, torch.inf, 0.0).double()
-        columns["distance"] = torch.where(right & ~correct, verified.distance.double(), unbroken)
+    columns |= {"inside": verified.inside, "correct": correct}
+    if verified.distance is None:
+        return columns | {"size": verified.size}, found.images.cpu()
+    unbroken = torch.where(right, torch.inf, 0.0).double()
+    columns["distance"] = torch.where(right & ~correct, verified.distance.double(), unbroken)
     return columns, found.images.cpu()
 
 
 def _transform(subject: Subject, transform: Transform, batch: Batch, noise: Noise) -> _Measured:
-    try:
+    with failures_of_an_entry():
         images = transform(batch, noise)
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
+        _check_images(images, batch.images)
+        inside = transform.verify(batch, noise, images)
     _, prediction, columns = _shown(subject, batch, images)
-    inside = transform.verify(batch, noise, images)
     columns |= {"inside": inside, "correct": prediction == batch.labels}
     return columns, images.cpu()
 
 
 def _certificate(subject: Subject, certificate: Certificate, batch: Batch, noise: Noise) -> _Measured:
-    try:
+    with failures_of_an_entry():
         found = certificate(subject.classifier, batch.images, noise)
-        _check_certified(found.predictions, found.radius, found.abstained, len(batch.labels))
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
+        _check_certified(found, len(batch.labels))
     clean = _answers(subject.classifier, batch.images).argmax(1)
     radius = torch.where(found.abstained, 0.0, found.radius.double())
     correct = (found.predictions == batch.labels) & ~found.abstained
     columns = _common(batch, clean, found.predictions) | {"correct": correct, "radius": radius}
-    if taken := sorted(found.detail.keys() & {*SCHEMAS[Kind.CERTIFICATE]}):
-        raise AttackFailed(f"its detail has columns {taken}, which every certificate has: rename them")
     return columns | {"abstained": found.abstained, **found.detail}, None
 
 
-def _check_certified(predictions: Tensor, radius: Tensor, abstained: Tensor, count: int) -> None:
-    for name, tensor in (("predictions", predictions), ("radius", radius), ("abstained", abstained)):
+def _check_certified(found: Certified, count: int) -> None:
+    predictions, radius, abstained, detail = found
+    if taken := sorted(detail.keys() & {*SCHEMAS[Kind.CERTIFICATE]}):
+        raise ValueError(f"its detail has columns {taken}, which every certificate has: rename them")
+    for name, tensor in {"predictions": predictions, "radius": radius, "abstained": abstained, **detail}.items():
         if tensor.shape != (count,):
-            raise ValueError(f"its {name} are of shape {list(tensor.shape)}: expected [{count}]")
+            raise ValueError(f"its {name} is of shape {list(tensor.shape)}: expected [{count}]")
     if abstained.dtype != torch.bool or predictions.is_floating_point():
         raise ValueError(f"predictions {predictions.dtype}, abstained {abstained.dtype}: expected integers, booleans")
     if not (radius[~abstained] >= 0).all():  # NaN too
         raise ValueError("a radius is negative or NaN: abstain instead")
+
+
+def _check_images(found: Tensor, images: Tensor) -> None:
+    if found.shape != images.shape:
+        raise ValueError(f"it gave back images {list(found.shape)} for {list(images.shape)}")
 
 
 _MEASURES: Mapping[Kind, Callable[[Subject, Any, Batch, Noise], _Measured]] = {
@@ -185,10 +198,21 @@ def _common(batch: Batch, clean: Tensor, prediction: Tensor) -> dict[str, Any]:
 
 @torch.no_grad()
 def _answers(classifier: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = classifier(images)
+    logits = logits_of(classifier, images)
     if (logits.isnan() & images.isfinite().flatten(1).all(1)[:, None]).any():
         raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
     return logits
+
+
+@contextmanager
+def failures_of_an_entry() -> Iterator[None]:
+    """Turn what an entry's own code raises into AttackFailed, so that the other entries go on."""
+    try:
+        yield
+    except (UserError, AttackFailed, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def attacked(attack: Attack, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
@@ -203,8 +227,11 @@ def attacked(attack: Attack, classifier: nn.Module, batch: Batch, noise: Noise) 
     images = batch.images
     try:
         found = attack.run(classifier, batch, noise)
-        if found.images.shape != images.shape or len(found.params) != len(images) or len(found.size) != len(images):
-            raise ValueError(f"it gave back images {list(found.images.shape)} for {list(images.shape)}")
+        _check_images(found.images, images)
+        if not len(found.params) == len(found.size) == len(images):
+            raise ValueError(
+                f"it gave back {len(found.params)} params and {len(found.size)} sizes for {len(images)} images"
+            )
     except ThreatModelViolation as violation:
         if len(images) > 1:
             middle = len(images) // 2

@@ -10,9 +10,12 @@ from dataclasses import is_dataclass
 from typing import Any
 
 import hydra.utils
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from gauntlet.errors import UserError
+from gauntlet.launch.words import decoding
 
 _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "an integer"),
@@ -38,7 +41,7 @@ def check_arguments(node: Any, path: str = "") -> None:
         for key, value in node.items():
             place = f"{path}.{key}".lstrip(".")
             if key in hints and not _fits(value, hints[key]):
-                raise UserError(f"{place} is {value}: expected {_said(hints[key])}")
+                raise UserError(f"{place} is {value}: expected {_said(hints[key])}{_instead(value, hints[key])}")
             check_arguments(value, place)
     elif isinstance(node, list):
         for index, value in enumerate(node):
@@ -67,6 +70,18 @@ def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is Sequence and (each := typing.get_args(hint)):
         return isinstance(value, list) and all(_fits(one, each[0]) for one in value)
     return hint is not Tensor
+
+
+def _instead(value: Any, hint: Any) -> str:
+    """What to write for text that reads as the right thing."""
+    return decoding(value) if isinstance(value, str) and _fits(_decoded(value), hint) else ""
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return OmegaConf.create({"text": text, "value": "${oc.decode:${text}}"}).value
+    except OmegaConfBaseException:
+        return text
 
 
 def _said(hint: Any) -> str:

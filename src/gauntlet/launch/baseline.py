@@ -54,6 +54,8 @@ def _run(config: Mapping[str, Any], grid: Grid, suite: AttackSuite, subject: Sub
     given, name = str(config["baseline"]), config["suite"] + grid.mode.suffix
     folder = Path(folder_of_checkpoint(given, config["outputs"]))
     if not (folder / "card.json").exists():
+        folder = Path(folder_of_checkpoint(given, None))  # a run that was evaluated where it lies
+    if not (folder / "card.json").exists():
         raise UserError(
             f"baseline={given} has no records: first evaluate it as this is, with checkpoint={given} and no baseline"
         )

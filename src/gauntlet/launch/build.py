@@ -18,7 +18,8 @@ from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import AttackSuite
 from gauntlet.launch.config import WAYS_TO_DATA
 from gauntlet.launch.instantiate import instantiate
-from gauntlet.launch.rehearsal import rehearse_attack, rehearse_entry
+from gauntlet.launch.rehearsal import rehearse_attack, rehearse_entry, rehearse_saving, rehearse_step
+from gauntlet.models import logits_of
 from gauntlet.models.layout import channels_last
 from gauntlet.scopes import evaluating
 
@@ -90,6 +91,29 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> n
     return channels_last(classifier)
 
 
+def rehearse_training(config: Mapping[str, Any], classifier: nn.Module, data: ImageData, world: int) -> None:
+    """Train a second classifier for a step, then let it take the weights of the one that will be trained.
+
+    That one is left as it is, and so are the random numbers.
+
+    Args:
+        config: resolved.
+        classifier: as `build_classifier` made it.
+        data: as it will be trained on.
+        world: how many processes will share every step.
+
+    Raises:
+        UserError: the classifier cannot be trained, or what is trained could not be saved.
+    """
+    rows = list(range(min(2, data.batches(lambda: 0, 0, world).smallest())))
+    batch = TrainingExamples(data.training_split, data.augmentation, data.seed).__getitems__(Step(0, rows))
+    with torch.random.fork_rng():
+        torch.manual_seed(config["seed"] ^ 1)
+        twin = channels_last(instantiate(config["model"], "model"))
+        rehearse_step(twin, batch)
+        rehearse_saving(classifier, twin, data.splits.test[0].images)
+
+
 def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> Defense:
     """The training regime."""
     node = {key: value for key, value in config["defense"].items() if key != "row"}
@@ -137,7 +161,9 @@ def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
     images = data.splits.test[0].images
     try:
         with evaluating(network):
-            logits: torch.Tensor = network(images)
+            logits = logits_of(network, images)
+    except UserError:
+        raise
     except Exception as error:  # a network of somebody else's raises anything
         raise UserError(f"{what} {_not_taken(network, images, error)}") from error
     return logits

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gauntlet.errors import UserError
+from gauntlet.launch.words import decoding
 
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _SOURCE = Path(__file__).parents[3] / "conf"  # in a source tree
@@ -25,7 +26,7 @@ _NOT_TRAINING = {
     "evaluation",
     "mode",
     "logger",
-    "callbacks",
+    "callbacks",  # but for those that do more than look on
     "outputs",
     "folder",
     "restart",
@@ -33,17 +34,27 @@ _NOT_TRAINING = {
 }
 """Keys that do not change what training computes: a run folder is shared by all their values."""
 
+_LOOKING_ON = {
+    "gauntlet": {"EpochLines", "KeepResumable", "Speed", "TrainingPictures", "progress"},
+    "lightning": {
+        *("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "OnExceptionCheckpoint"),
+        *("ProgressBar", "RichModelSummary", "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar"),
+    },
+}
+"""Callbacks by package that are known to leave training alone. Any other belongs to what training depends on."""
+
 WAYS_TO_DATA = ("root", "workers")
 """Keys of `dataset` that say where it lies and how it is read. What it is, its fingerprint says."""
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${evaluations:}`; a job's `${gpus:}`."""
+    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${expanded:}`, …; a job's `${gpus:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", folder_of_checkpoint, replace=True)
     OmegaConf.register_new_resolver("gpus", lambda *, _root_: _gpus_per_node(_root_), replace=True)
     OmegaConf.register_new_resolver("evaluations", lambda outputs: str(_evaluations(outputs)), replace=True)
+    OmegaConf.register_new_resolver("expanded", lambda path: str(Path(str(path)).expanduser()), replace=True)
 
 
 def digest_of(config: DictConfig) -> str:
@@ -58,17 +69,34 @@ def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
         part["dataset"] = _wherever(dataset)
         if isinstance(extra := dataset.get("extra"), Mapping):
             part["dataset"]["extra"] = _wherever(extra)
-    if averaging := {name: node for name, node in (config.get("callbacks") or {}).items() if _averages(node)}:
-        part["callbacks"] = averaging
+    if acting := _acting(config):
+        part["callbacks"] = acting
     return part
 
 
 def regime_of(config: Mapping[str, Any]) -> str:
-    """What made the weights, as a table calls it: `at_linf`, `at_linf+averaged`, `normal+mixed0.7`."""
-    averaged = any(_averages(node) for node in (config.get("callbacks") or {}).values())
+    """What made the weights, as a table calls it: `at_linf`, `at_linf+averaged`, `normal+EarlyStopping+mixed0.7`."""
+    names = ["averaged" if _averages(node) else _class_of(node)[1] for node in _acting(config).values()]
     extra = config["dataset"].get("extra")
-    parts = [config["names"]["defense"], *(["averaged"] if averaged else [])]
+    parts = [config["names"]["defense"], *dict.fromkeys(names)]
     return "+".join([*parts, *([f"mixed{extra['share']}"] if extra else [])])
+
+
+def _acting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of all callbacks but those that are known to look on."""
+    nodes = {name: node for name, node in (config.get("callbacks") or {}).items() if node is not None}
+    return {name: node for name, node in nodes.items() if not _looks_on(node)}
+
+
+def _looks_on(callback: Any) -> bool:
+    package, name = _class_of(callback)
+    return name in _LOOKING_ON.get(package, ())
+
+
+def _class_of(callback: Any) -> tuple[str, str]:
+    """The package and the name of what a node builds."""
+    target = str(callback.get("_target_", "")) if isinstance(callback, Mapping) else str(callback)
+    return target.split(".")[0], target.split(".")[-1]
 
 
 def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,8 +105,9 @@ def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _averages(callback: Any) -> bool:
-    """Whether a callback's node makes other weights of those that were trained; all others only look on."""
-    return isinstance(callback, Mapping) and str(callback.get("_target_", "")).endswith("Averaging")
+    """Whether a callback's node makes an average of the weights that were trained."""
+    package, name = _class_of(callback)
+    return package in _LOOKING_ON and name.endswith("Averaging")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -104,7 +133,8 @@ def check_plain_words(config: Mapping[str, Any]) -> None:
             raise UserError(f"{key}={config[key]}: expected true or false")
     seed = config.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
-        raise UserError(f"seed={seed}: expected an integer of 64 bits")
+        hint = decoding(seed) if isinstance(seed, str) and seed.lstrip("+-").isdecimal() else ""
+        raise UserError(f"seed={seed}: expected an integer of 64 bits{hint}")
     if not re.fullmatch(r"\w[\w.+-]*", suite := str(config["suite"])):
         raise UserError(f"suite={suite}: expected a name for files, of letters, digits, dots, + and -")
     if not isinstance(config["allow"], list):
@@ -148,18 +178,27 @@ def check_root(config: Mapping[str, Any]) -> None:
 
 
 def folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
-    """The run folder whose result a checkpoint is; for any other file a folder named after it and its content."""
+    """The run folder whose result a checkpoint is, unless it lies outside of the outputs that were given.
+
+    For any other file a folder in these outputs, named after it and its content.
+    """
     path = Path(checkpoint).absolute()
     home = run_of(path)
-    if home and path in (home, home / "checkpoints" / "final.safetensors"):
+    weights = home / "checkpoints" / "final.safetensors" if home else None
+    if home and path in (home, weights) and (outputs is None or _lies_in(home, outputs)):
         return str(home)
-    content = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
-    return str(_evaluations(outputs) / f"{path.stem}-{content}")
+    file = weights if weights and path == home else path
+    content = hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else "missing"
+    return str(_evaluations(outputs) / f"{(home if file == weights and home else path).stem}-{content}")
+
+
+def _lies_in(folder: Path, outputs: str) -> bool:
+    return folder.resolve().is_relative_to(Path(outputs).expanduser().resolve())
 
 
 def _evaluations(outputs: str | None) -> Path:
     """Where evaluations of foreign files go, and Hydra's note of a sweep."""
-    return Path(outputs or "outputs").absolute() / "evaluate"
+    return Path(outputs or "outputs").expanduser().absolute() / "evaluate"
 
 
 def run_of(checkpoint: Path) -> Path | None:

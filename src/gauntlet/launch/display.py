@@ -7,12 +7,18 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+from rich.table import Column
 
 from gauntlet.kinds import Kind
 
 if TYPE_CHECKING:
     from gauntlet.evaluation import Progress as Told
+
+
+_WIDE = 112  # columns: enough for all words beside a bar
+_BESIDE_THE_BAR = 70  # columns
+_SHORTEST_BAR = 8  # columns
 
 
 class Display:
@@ -23,11 +29,10 @@ class Display:
     """
 
     def __init__(self, attacks: Iterable[str]) -> None:
-        columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn())
         self._live = sys.stdout.isatty()
         # a console of its own: in the shared one other live displays of this process may have left something behind
-        told = TextColumn("{task.fields[said]}")
-        self._progress = Progress(*columns, told, console=Console(), disable=not self._live)
+        console = Console()
+        self._progress = Progress(*_columns(console.width), console=console, disable=not self._live)
         self._tasks = {name: self._progress.add_task(name, total=None, said="") for name in attacks}
 
     def __enter__(self) -> Display:
@@ -51,6 +56,15 @@ _WORDS = {
     Kind.CERTIFICATE: "certified",
     Kind.TRANSFORM: "correct",
 }
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Name, bar, chunks and words. A narrow terminal has a short bar or none, and the words fold."""
+    narrow = width < _WIDE
+    name = TextColumn("{task.description:>12}")
+    bar = BarColumn(width - _BESIDE_THE_BAR if narrow else 40)
+    said = TextColumn("{task.fields[said]}", table_column=Column(no_wrap=not narrow, overflow="fold"))
+    return [name, *([bar] if width >= _BESIDE_THE_BAR + _SHORTEST_BAR else []), MofNCompleteColumn(), said]
 
 
 def words(told: Told) -> str:

@@ -25,10 +25,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gauntlet.errors import UserError
 from gauntlet.launch.config import CONF, register_resolvers
-from gauntlet.launch.failures import failures_noted
+from gauntlet.launch.failures import ASKED_FOR_TRACES, failures_noted
+from gauntlet.launch.terminal import steady_output
+from gauntlet.launch.words import expand_home, prepared
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
-_ASKED_FOR_TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))
 
 
 def train() -> None:
@@ -53,22 +54,26 @@ def report() -> None:
 
 
 def _through(config: str, job: Callable[[DictConfig], None]) -> None:
+    with steady_output():
+        _compose_and_run(config, job)
+
+
+def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
     _quiet()
-    _name_sweep(sys.argv)
-    if config == "train" and _asks_for_help(sys.argv):
-        sys.argv.append("defense=normal")  # Hydra shows a whole config, and there is none without a defense
     register_resolvers()
     refused: list[Exception] = []
     folders: dict[Path, Path] = {}
 
     def task(composed: DictConfig) -> None:
         _quiet()  # the task may run in a process of its own
+        _stay_where_the_command_was_given()
+        expand_home(composed)
         folder, sweeping = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
         folders[folder] = Path(composed.get("outputs") or "outputs").absolute()
         try:
             noted = failures_noted(folder, always=sweeping and config == "train")
-            with nullcontext() if config == "report" else noted:
+            with steady_output(), nullcontext() if config == "report" or composed.get("dry_run") else noted:
                 job(composed)
         except (UserError, OmegaConfBaseException, OSError) as error:
             if sweeping:  # a launcher has to learn that the job failed
@@ -76,7 +81,11 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
             refused.append(error)
 
     try:
+        sys.argv[1:] = prepared(sys.argv[1:])
         _check_words(sys.argv)
+        _name_sweep(sys.argv)
+        if config == "train" and _asks_for_help(sys.argv):
+            sys.argv.append("defense=normal")  # Hydra shows a whole config, and there is none without a defense
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
         for error in refused:
             raise error
@@ -86,7 +95,7 @@ def _through(config: str, job: Callable[[DictConfig], None]) -> None:
         print("gauntlet: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if _ASKED_FOR_TRACES:
+        if ASKED_FOR_TRACES:
             raise
         for folder, outputs in folders.items():
             _remove_if_empty(folder, outputs)
@@ -104,6 +113,13 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the first step is logged all the same
     warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
+
+
+def _stay_where_the_command_was_given() -> None:
+    """Relative paths mean this place, in every process; run folders are named, and nothing is written beside them."""
+    if HydraConfig.get().job.chdir:
+        os.chdir(HydraConfig.get().runtime.cwd)
+        print("hydra.job.chdir=true: relative paths still mean where the command was given", flush=True)
 
 
 def _asks_for_help(words: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ from gauntlet.launch.gauntlet import (
 )
 from gauntlet.launch.instantiate import check_targets
 from gauntlet.launch.ranks import ranks
-from gauntlet.launch.references import fitted, fitted_before, references, with_references, without_weights
+from gauntlet.launch.references import (
+    fitted,
+    fitted_before,
+    outputs_of,
+    references,
+    with_references,
+    without_weights,
+)
 from gauntlet.loggers import wandb_finished
 from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights
@@ -60,7 +68,7 @@ def evaluate(config: DictConfig) -> None:
     here = ranks()
     grid = build_grid(whole["evaluation"], here.rank, here.world)
     calibrated = build_calibrated(whole["evaluation"])
-    known = fitted_before(whole, data) if whole["dry_run"] else fitted(whole, data)
+    known = (fitted_before if whole["dry_run"] else fitted)(whole, data, outputs_of(home))
     suites = {
         share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
         for share in shares(whole["bounds"])
@@ -180,9 +188,12 @@ def _check_data(folder: RunFolder, fingerprint: str) -> None:
 
 
 def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> Card:
+    known = read_card(home) if home and (home / "card.json").exists() else None
     trained_on = whole["trained_on"]
-    if trained_on is None and home and (home / "card.json").exists():
-        trained_on = read_card(home).trained_on
+    if trained_on is None and known:
+        trained_on = known.trained_on
+    if known and known.checkpoint == sha and known.model == whole["names"]["model"]:  # that run, evaluated elsewhere
+        return replace(known, trained_on=trained_on)
     return Card(
         name=checkpoint.name,
         dataset=whole["names"]["dataset"],

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gauntlet.errors import InUse, first_line
+from gauntlet.errors import InUse, UserError, first_line
 from gauntlet.files import read_json, write_atomically
 from gauntlet.launch.ranks import ranks
+
+ASKED_FOR_TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))
+"""Whether somebody set it, read before the doors set it for Hydra."""
 
 _FILE = "error.json"
 
@@ -25,7 +29,8 @@ def failures_noted(folder: Path, always: bool) -> Iterator[None]:
         always: also where the run has not begun: in a sweep a refusal is a failed job, else it leaves nothing.
     """
     if ranks().rank == 0:
-        (folder / _FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # a finished run on a read-only disk can still be looked at
+            (folder / _FILE).unlink(missing_ok=True)
     try:
         yield
     except InUse:  # the folder is somebody else's, who does well
@@ -41,7 +46,8 @@ def note_failure(folder: Path, line: str) -> None:
     if not (folder / _FILE).exists():
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"error": line, "time": now, "host": platform.node()}
-        write_atomically(folder / _FILE, json.dumps(content, indent=1) + "\n")
+        with suppress(UserError):  # what cannot be noted there must not hide the error itself
+            write_atomically(folder / _FILE, json.dumps(content, indent=1) + "\n")
 
 
 def begun(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -54,7 +55,7 @@ class RunFolder:
             UserError: there is none, or it is no config.
         """
         try:
-            config = yaml.safe_load((self.path / "config.yaml").read_text())
+            config = yaml.safe_load((self.path / "config.yaml").read_bytes())
         except (OSError, yaml.YAMLError):
             config = None
         if not isinstance(config, dict) or not {"dataset", "model", "names"} <= config.keys():
@@ -100,7 +101,11 @@ class RunFolder:
             write_atomically(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
         file = self.path / "provenance.json"
         starts = read_json(file) if file.exists() else []
-        write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
+        try:
+            write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
+        except UserError:
+            if not self.weights.exists():  # a finished run on a read-only disk is only looked at
+                raise
 
     def at_work(self) -> bool:
         """Whether a process is training or evaluating here, on whichever machine shares the file system's locks."""
@@ -120,7 +125,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process group at a time.
+        """One process group at a time; a finished run on a read-only disk, where nothing is trained, has no lock.
 
         A killed process lets go of the folder. Where the file system takes a while to notice, on another node, a job
         that SLURM has started again waits for its former self.
@@ -129,14 +134,16 @@ class RunFolder:
             InUse: another one is at work.
             UserError: the folder cannot be written to.
         """
+        lock = FileLock(self.path / ".lock", timeout=_LEASE if restarted() else _GLANCE)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=_LEASE if restarted() else _GLANCE)
             lock.acquire()
         except Timeout:
             raise InUse(f"{self.path} is in use by another process: wait for it, or choose another seed") from None
         except OSError as error:
-            raise UserError(f"{self.path} cannot be written to ({error.strerror}): choose outputs=<folder>") from None
+            if not self.weights.exists():
+                reason = f"{self.path} cannot be written to ({error.strerror})"
+                raise UserError(f"{reason}: choose outputs=<folder>") from None
         try:
             yield
         finally:
@@ -171,10 +178,24 @@ def provenance() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """The git revision of the source tree, with a + where it has changes; None for an installed package."""
-    here = Path(__file__).parent
+    """The git revision of the source tree, with a + where it has changes; None for an installed package.
+
+    An environment may lie inside the repository of something else, and GIT_DIR may name any: neither is asked.
+    """
+    tree = Path(__file__).resolve().parents[3]
+    if not (tree / "src" / "gauntlet" / "launch" / Path(__file__).name).exists():
+        return None
     try:
-        command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        top = _git(tree, "rev-parse", "--show-toplevel")
+        if not Path(os.fsdecode(top)).samefile(tree):
+            return None
+        return _git(tree, "describe", "--always", "--abbrev=12", "--dirty=+").decode("ascii", "replace")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(tree: Path, *words: str) -> bytes:
+    """What git says of the repository that a folder lies in, whatever the environment says of another."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", os.fspath(tree), *words]
+    return subprocess.run(command, env=plain, capture_output=True, check=True, timeout=10).stdout.removesuffix(b"\n")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
 from rich.table import Table
 
 from gauntlet.evaluation import AttackSuite, Grid, Subject
 from gauntlet.evaluation.cost import Cost, cost_of
+from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.verification import device_of
 from gauntlet.launch.display import duration
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import say_first
+from gauntlet.launch.terminal import show
 
 
 def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
     """Show the plan of an evaluation, with passes, time and disk measured on a few examples."""
+    subject = recognised(subject, folder.records, keep=False)
     chunks = grid.chunks(subject)
     places = grid.folders(subject, suite, folder.records)
     say_first(subject, grid, folder, places)
@@ -32,7 +32,7 @@ def forecast(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder
         seconds, size = seconds + missing * cost.seconds_per_chunk, size + missing * cost.bytes_per_chunk
         bound = suite.entries[attack].threat_model.bound
         table.add_row(attack, f"{bound:.4g}" if bound else "", str(chunks[-1].stop), *_row(cost, len(chunks), missing))
-    Console(width=None if sys.stdout.isatty() else 130).print(table)
+    show(table, piped_width=130)
     most = " at most" if grid.mode.suffix else ""  # nobody knows yet how many will survive
     print(
         f"forwards and backwards of the classifier per example, others of perceptual networks;"

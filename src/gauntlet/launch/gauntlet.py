@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
@@ -34,6 +32,7 @@ from gauntlet.evaluation import (
     write_flags,
 )
 from gauntlet.evaluation.families import family_of
+from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.plan import find_plan
 from gauntlet.evaluation.soundness_check import check_soundness
 from gauntlet.identity import describe
@@ -41,6 +40,7 @@ from gauntlet.launch.display import Display
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.ranks import ranks
+from gauntlet.launch.terminal import show
 from gauntlet.reports import draw_examples, run_table, write_run_report
 from gauntlet.reports.certified import certified_and_attacked
 from gauntlet.reports.curves import at_share, curves_table, read_curves
@@ -106,6 +106,7 @@ def run_gauntlet(
     """
     start = time.monotonic()
     name = at_share(name + grid.mode.suffix, share)
+    subject = recognised(subject, folder.records)
     places = grid.folders(subject, suite, folder.records)
     plan = make_plan(folder, suite, grid, subject, places, None if share == 1 else share)
     known = find_plan(folder.path, name)
@@ -131,10 +132,9 @@ def run_gauntlet(
 
 
 def _show(run: Run, name: str) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(run_table(run, f"{run.name} through attack suite {name}"))
+    show(run_table(run, f"{run.name} through attack suite {name}"), piped_width=120)
     if beside := certified_and_attacked(run):
-        console.print(as_rich(beside, "certified and attacked accuracy"))
+        show(as_rich(beside, "certified and attacked accuracy"), piped_width=120)
     for one in run.plan.soundness:
         if one.wrong:
             print(f"SOUNDNESS: {one.certificate} is contradicted: {one.words()}", flush=True)
@@ -145,8 +145,7 @@ def show_curves(name: str, grid: Grid, folder: RunFolder) -> None:
     runs = read_curves(folder.path, name + grid.mode.suffix)
     if grid.rank or len(runs) < 2:
         return
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(curves_table(runs, f"attack suite {name} at shares of its bounds"))
+    show(curves_table(runs, f"attack suite {name} at shares of its bounds"), piped_width=120)
 
 
 def _concluded(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import getpass
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from hydra.core.utils import JobStatus
 from submitit.core.core import InfoWatcher
 from submitit.core.utils import FailedJobError, UncompletedJobError
+from submitit.local.local import LocalExecutor
 
 from gauntlet.errors import UserError, first_line
 
@@ -46,6 +47,14 @@ class QueueWatcher(InfoWatcher):
     def is_done(self, job_id: str, mode: str = "standard") -> bool:
         """Whether it will never run again by itself: a job being configured, suspended or requeued may."""
         return self.get_state(job_id, mode=mode) in _ENDED
+
+
+class LocalJobs(LocalExecutor):
+    """submitit's jobs on this machine, on GPUs by any name that CUDA has for them; submitit itself takes numbers."""
+
+    def _internal_update_parameters(self, visible_gpus: Sequence[str] = (), **others: Any) -> None:
+        super()._internal_update_parameters(**others)
+        self.parameters["visible_gpus"] = visible_gpus
 
 
 class Ended(NamedTuple):

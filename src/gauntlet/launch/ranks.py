@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from gauntlet.errors import UserError
+
+_SLURM = (
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE"),
+    *("SLURM_NNODES", "SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE"),
+    *("SLURM_TASKS_PER_NODE", "SLURM_STEP_NUM_NODES", "SLURM_GTIDS"),
+)
+RANKS = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK"),
+    *("MASTER_ADDR", "MASTER_PORT", *_SLURM),
+)
+"""Variables that make a process one of a group: torchrun's, Lightning's, and those of SLURM that count tasks."""
+_SHELLS = ("interactive", "salloc", "sh", "bash", "dash", "zsh", "fish", "ksh", "csh", "tcsh")
+_INTERACTIVE_STEP = "4294967290"  # SLURM_INTERACTIVE_STEP in slurm.h: the shell of salloc
 
 
 class Ranks(NamedTuple):
@@ -23,7 +37,7 @@ def ranks() -> Ranks:
     """From the variables of torchrun, or of the launcher of a local sweep, which sets the same; else of srun."""
     if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return Ranks(_number("RANK"), _number("LOCAL_RANK"), _number("WORLD_SIZE"), "torchrun --nproc-per-node")
-    if "SLURM_STEP_ID" in os.environ and not _interactive():
+    if _started_by_srun():
         return Ranks(_number("SLURM_PROCID"), _number("SLURM_LOCALID"), _number("SLURM_NTASKS"), "SLURM_NTASKS")
     return Ranks(0, 0, 1, "SLURM_NTASKS" if "SLURM_NTASKS" in os.environ else "")
 
@@ -53,14 +67,51 @@ def check_processes(devices: int, nodes: int) -> None:
     )
 
 
+def settle_processes(devices: Any, nodes: Any) -> None:
+    """Check the processes before there is a trainer, and let Lightning see those of SLURM that were really started.
+
+    Lightning takes every process in an allocation for one of its tasks, and refuses tasks that srun did not count per
+    node. Where this process was started without srun, SLURM's count is forgotten; one that is complete is completed.
+
+    Args:
+        devices: of the trainer; what is no integer (`auto`) is checked later.
+        nodes: of the trainer.
+
+    Raises:
+        UserError: as `check_processes`.
+    """
+    if not (isinstance(devices, int) and isinstance(nodes, int)):
+        devices, nodes = ranks().world, 1
+    check_processes(devices, nodes)
+    here = ranks()
+    if here.starter == "torchrun --nproc-per-node":
+        return
+    if not _started_by_srun():
+        _forget(_SLURM)
+    elif "SLURM_NTASKS_PER_NODE" not in os.environ:
+        placed = os.environ.get("SLURM_STEP_TASKS_PER_NODE", str(devices) if nodes == 1 else "an unknown number")
+        if placed != (f"{devices}(x{nodes})" if nodes > 1 else str(devices)):
+            raise UserError(
+                f"srun placed {placed} tasks per node, trainer.devices is {devices} on each of {nodes}:"
+                f" use srun --nodes={nodes} --ntasks-per-node={devices} python train.py …"
+            )
+        os.environ["SLURM_NTASKS_PER_NODE"] = str(devices)
+
+
 def restarted() -> bool:
     """Whether SLURM has started this job before: its former self may not be quite dead."""
     return _number("SLURM_RESTART_COUNT") > 0
 
 
 def take_ranks_of_local_job() -> None:
-    """Say in torchrun's words what submitit says in its own: the tasks of a local job are ranks."""
-    if os.environ.get("SUBMITIT_EXECUTOR") != "local" or _number("SUBMITIT_LOCAL_NTASKS") < 2:
+    """Say in torchrun's words what submitit says in its own: the tasks of a local job are ranks.
+
+    An allocation of SLURM that the sweep was started in counts other tasks: they are forgotten.
+    """
+    if os.environ.get("SUBMITIT_EXECUTOR") != "local":
+        return
+    _forget(RANKS)
+    if _number("SUBMITIT_LOCAL_NTASKS") < 2:
         return
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -75,6 +126,16 @@ def _number(variable: str) -> int:
     return int(os.environ.get(variable, 0))
 
 
+def _forget(variables: Iterable[str]) -> None:
+    for variable in variables:
+        os.environ.pop(variable, None)
+
+
+def _started_by_srun() -> bool:
+    return "SLURM_STEP_ID" in os.environ and not _interactive()
+
+
 def _interactive() -> bool:
-    """A shell inside SLURM, for which Lightning forgets that there is one."""
-    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    """A shell inside SLURM: the tasks of its allocation are for a later srun."""
+    shell = os.environ.get("SLURM_JOB_NAME") in _SHELLS or "SLURM_PTY_PORT" in os.environ
+    return shell or os.environ.get("SLURM_STEP_ID") == _INTERACTIVE_STEP

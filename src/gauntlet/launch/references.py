@@ -6,11 +6,10 @@ dataset if nobody has done so yet, and the value becomes the path of its weights
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +22,16 @@ from gauntlet.data import ImageData
 from gauntlet.errors import UserError
 from gauntlet.identity import digest
 from gauntlet.launch.build import rehearse
+from gauntlet.launch.failures import ASKED_FOR_TRACES
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
+from gauntlet.launch.ranks import RANKS
+from gauntlet.launch.words import as_value
 
 _MARK = "reference/"
 _POLL = 2.0  # seconds between two looks at a fit that another job is at: a thousand jobs share one file system
-_RANKS = (
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_RANK",
-    "NODE_RANK",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)
-_SCHEDULERS = ("SLURM_", "TORCHELASTIC_", "SUBMITIT_", "PMI_", "OMPI_")
+_STARTERS = ("TORCHELASTIC_", "SUBMITIT_", "PMI_", "PMIX_", "OMPI_")
+_SERVICES = ("WANDB_SERVICE", "_WANDB_SERVICE")  # a process of W&B that serves this command alone
 
 
 def with_references(config: Any, weights: Mapping[str, Path]) -> Any:
@@ -78,21 +71,33 @@ def references(config: Any) -> dict[str, Any]:
     return found
 
 
-def fitted(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
+def fitted(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = ()) -> dict[str, Path]:
     """The weights of every reference a config needs, fitted now where they are missing.
 
     Args:
         config: resolved.
         data: its dataset; another one, by fingerprint, has other references.
+        others: output folders beside the config's own that may hold them already.
     """
-    return {name: _fitted(name, node, config, data) for name, node in sorted(references(dict(config)).items())}
+    known = fitted_before(config, data, others)
+    nodes = {name: node for name, node in sorted(references(dict(config)).items()) if name not in known}
+    return known | {name: _fitted(name, node, config, data) for name, node in nodes.items()}
 
 
-def fitted_before(config: Mapping[str, Any], data: ImageData) -> dict[str, Path]:
-    """The weights of those references a config needs that somebody has fitted already."""
-    names = references(dict(config))
-    places = {name: RunFolder(place_of(config, name.removeprefix(_MARK), data)).weights for name in names}
-    return {name: weights for name, weights in places.items() if weights.exists()}
+def fitted_before(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = ()) -> dict[str, Path]:
+    """The weights of those references a config needs that were fitted already, in its outputs or in others."""
+    found: dict[str, Path] = {}
+    for outputs in (*reversed(others), config["outputs"]):
+        for name in references(dict(config)):
+            place = place_of({**config, "outputs": outputs}, name.removeprefix(_MARK), data)
+            if (weights := RunFolder(place).weights).exists():
+                found[name] = weights
+    return found
+
+
+def outputs_of(run: Path | None) -> list[Path]:
+    """Where the references of a run are, wherever it was moved with its output folder."""
+    return [place for place in run.parents if (place / "references").is_dir()] if run else []
 
 
 def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageData) -> Path:
@@ -116,7 +121,7 @@ def _fitted(reference: str, node: Any, config: Mapping[str, Any], data: ImageDat
                 f" column of distances)",
                 flush=True,
             )
-            if subprocess.run(_command(config, experiment, place), env=_own_environment()).returncode:
+            if subprocess.run(_command(config, experiment, place), env=_environment()).returncode:
                 raise UserError(f"the perceptual network {experiment} could not be fitted: see above")
     return weights
 
@@ -131,13 +136,12 @@ def place_of(config: Mapping[str, Any], experiment: str, data: ImageData) -> Pat
 def _command(config: Mapping[str, Any], experiment: str, place: Path) -> list[str]:
     dataset = {key: value for key, value in config["dataset"].items() if key not in ("reference", "recipe", "extra")}
     return [
-        *(sys.executable, "-m", "gauntlet.launch.doors"),
+        *(sys.executable, "-P", "-m", "gauntlet.launch.doors"),
         *(f"dataset={config['names']['dataset']}", f"+experiment/reference={experiment}"),
         *(["++dataset.augmentation=null"] if dataset.get("augmentation") else []),  # what was taken out stays out
         *(f"++dataset.{leaf}" for leaf in _leaves(dataset)),
-        *(f"allow={json.dumps(config['allow'])}", f"outputs={json.dumps(str(config['outputs']))}"),
-        f"hydra.run.dir={json.dumps(str(place))}",
-        f"hydra.searchpath={json.dumps(_searched())}",
+        *(f"allow={as_value(config['allow'])}", f"outputs={as_value(str(config['outputs']))}"),
+        *(f"hydra.run.dir={as_value(str(place))}", f"hydra.searchpath={as_value(_searched())}"),
     ]
 
 
@@ -158,11 +162,11 @@ def _leaves(node: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from (f"{key}.{leaf}" for leaf in _leaves(value))
         else:
-            yield f"{key}={json.dumps(value)}"
+            yield f"{key}={as_value(value)}"
 
 
-def _own_environment() -> dict[str, str]:
-    """This environment without whatever would make the fit a part of somebody's process group."""
-    return {
-        k: v for k, v in os.environ.items() if k not in (*_RANKS, "HYDRA_FULL_ERROR") and not k.startswith(_SCHEDULERS)
-    }
+def _environment() -> dict[str, str]:
+    """What this command saw, its module search path included, without what makes it one of a process group."""
+    hidden = {*RANKS, *_SERVICES, *(() if ASKED_FOR_TRACES else ("HYDRA_FULL_ERROR",))}
+    seen = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith(_STARTERS)}
+    return seen | {"PYTHONPATH": os.pathsep.join(os.path.abspath(place) for place in sys.path)}  # noqa: PTH100

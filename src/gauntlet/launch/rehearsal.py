@@ -1,24 +1,26 @@
-"""Every attack is tried on one image before anything expensive begins: one step of it, where it has steps."""
+"""What is tried on an image or two before anything expensive begins: attacks, a training step, saving and loading."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gauntlet.attacks import Attack
 from gauntlet.data import Batch
+from gauntlet.defenses.outputs import outputs_of
 from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Entry
 from gauntlet.kinds import Kind
+from gauntlet.models import logits_of
+from gauntlet.models.border import answer_of
+from gauntlet.models.weights import checked, load_weights, weights_bytes
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
-
-_LENGTHS = ("steps", "queries", "searches", "restarts", "iterations", "samples")
-"""What an attack of ours calls the numbers that its cost grows with."""
+from gauntlet.varied import shortened
 
 
 def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: str) -> None:
@@ -34,7 +36,7 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
         with evaluating(classifier):
             with torch.no_grad():
                 attack.threat_model.around(batch, classifier)
-                predictions = classifier(batch.images).argmax(1)
+                predictions = logits_of(classifier, batch.images).argmax(1)
             if (short := shortened(attack)) is not None:
                 short.run(classifier, batch._replace(labels=predictions), Noise(batch.ids))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -62,15 +64,42 @@ def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str)
         raise UserError(f"{what}: {first_line(error)}") from error
 
 
-def shortened(attack: Any) -> Any:
-    """The same attack with every length 1, parts included; None where there is nothing to shorten by."""
-    if not is_dataclass(attack) or isinstance(attack, type):
-        return None
-    changed: dict[str, Any] = {}
-    for name, value in ((field.name, getattr(attack, field.name)) for field in fields(attack)):
-        if name in _LENGTHS and isinstance(value, int) and value > 1:
-            changed[name] = 1
-        elif name == "attacks" and isinstance(value, Mapping):
-            changed[name] = {part: shortened(one) or one for part, one in value.items()}
-    short = replace(attack, **changed)
-    return short if changed or any(hasattr(attack, name) for name in _LENGTHS) else None
+def rehearse_step(network: nn.Module, batch: Batch) -> None:
+    """A training step without an optimizer; the network is not what it was.
+
+    Raises:
+        UserError: in one line, what the network said, or that its answer in train mode is none to train on.
+    """
+    count = len(batch.labels)
+    try:
+        with torch.enable_grad():
+            outputs = outputs_of(answer_of(network.train(), batch.images))
+            losses = [F.cross_entropy(logits, batch.labels) for logits in (outputs.logits, *outputs.auxiliary)]
+            torch.stack(losses).sum().backward()
+    except UserError as error:
+        raise UserError(f"model: {error}") from None
+    except Exception as error:  # a network of somebody else's raises anything
+        way = "set dataset.recipe.batch_size to more" if count == 1 else "choose another model"
+        images = "one image" if count == 1 else f"{count} images"
+        raise UserError(f"the model cannot be trained on {images} at once ({first_line(error)}): {way}") from error
+
+
+def rehearse_saving(network: nn.Module, twin: nn.Module, images: Tensor) -> None:
+    """The network's weights are saved, and loaded into another network that was built as it was.
+
+    Raises:
+        UserError: they cannot be, or the other one then answers otherwise.
+    """
+    tensors = checked(safetensors.torch.load(weights_bytes(network)), "the model")
+    load_weights(twin, tensors, "the model")
+    logits = []
+    for one in (network, twin):
+        torch.manual_seed(0)
+        with evaluating(one), torch.no_grad():
+            logits.append(logits_of(one, images))
+    if not logits[1].allclose(logits[0], rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise UserError(
+            "the model answers otherwise once its weights were saved and loaded into a new one: a part of it is in no"
+            " parameter and in no buffer of its state dict, or its answers are random; register what it needs with"
+            " register_buffer"
+        )

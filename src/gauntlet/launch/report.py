@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
 from gauntlet.launch.config import CONF
 from gauntlet.launch.folder import provenance
+from gauntlet.launch.terminal import show
 from gauntlet.reports import (
     PublishedTable,
     Run,
@@ -38,11 +37,10 @@ def report(config: DictConfig) -> None:
     runs = _read(folders, config.suite)
     pairs = [] if config.against is None else compare_all(runs, read_run(Path(config.against), config.suite))
     sheets = make_sheets(runs, _published(runs))
-    console = Console(width=None if sys.stdout.isatty() else 160)
     for sheet in sheets:
-        console.print(terminal_table(sheet))
+        show(terminal_table(sheet), piped_width=160)
     if pairs:
-        console.print(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"))
+        show(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"), piped_width=160)
     if config.folder is not None:
         _write(Path(config.folder), sheets, pairs)
 

@@ -13,7 +13,14 @@ from typing import Any, NoReturn
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+    Timer,
+)
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -33,13 +40,15 @@ from gauntlet.launch.build import (
     build_reference,
     build_suite,
     build_training_data,
+    rehearse_training,
 )
 from gauntlet.launch.config import check_named_row, check_plain_words, check_root, digest_of, plain, regime_of
 from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.gauntlet import build_calibrated, build_grid, device_of, run_gauntlet
 from gauntlet.launch.instantiate import check_targets, instantiate
-from gauntlet.launch.ranks import check_processes
+from gauntlet.launch.ranks import check_processes, settle_processes
 from gauntlet.launch.references import fitted, with_references, without_weights
+from gauntlet.launch.terminal import encodable
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
 from gauntlet.models.weights import load_weights, read_weights, reason_of, save_weights
@@ -64,6 +73,7 @@ def train(config: DictConfig) -> None:
     with folder.locked() if _leads() else contextlib.nullcontext(), wandb_finished():
         trainer = _trainer(whole, folder, digest_of(config))
         _check_steps(data, trainer.world_size)
+        rehearse_training(whole, classifier, data, trainer.world_size)
         bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
         build_defense(bare, classifier, data)
         build_suite(bare, classifier, data)
@@ -100,11 +110,16 @@ def _leads() -> bool:
 
 
 def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:
-    callbacks = [instantiate(node, f"callbacks.{name}") for name, node in (whole["callbacks"] or {}).items()]
+    settle_processes(whole["trainer"].get("devices"), whole["trainer"].get("num_nodes", 1))
+    nodes = {name: node for name, node in (whole["callbacks"] or {}).items() if node is not None}
+    callbacks = {name: instantiate(node, f"callbacks.{name}") for name, node in nodes.items()}
+    _check_callbacks(callbacks)
+    if taken := sorted({"callbacks", "logger", "default_root_dir"} & whole["trainer"].keys()):
+        raise UserError(f"trainer.{taken[0]}: callbacks are callbacks.<name>=…, loggers logger=…, folders outputs=…")
     trainer = instantiate(
         whole["trainer"],
         "trainer",
-        callbacks=callbacks,
+        callbacks=list(callbacks.values()),
         logger=_loggers(whole, folder, digest),
         default_root_dir=folder.path,
     )
@@ -113,7 +128,36 @@ def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Traine
     return trainer
 
 
-_ORDER = {"accumulate_grad_batches": 1, "limit_train_batches": 1.0, "overfit_batches": 0, "max_steps": -1}
+_REFUSED: dict[type, str] = {
+    GradientAccumulationScheduler: "a step is a batch: change dataset.recipe.batch_size instead",
+    StochasticWeightAveraging: "it has a schedule of its own: callbacks=averaging averages weights along training",
+    Timer: "where training ends may not depend on the machine: change dataset.recipe.epochs instead",
+    BatchSizeFinder: "training is a function of its config: say dataset.recipe.batch_size=… instead",
+    LearningRateFinder: "training is a function of its config: say optimizer.lr=… instead",
+}
+"""Callbacks whose runs would not come out the same wherever they are stopped, and what to do instead."""
+
+
+def _check_callbacks(callbacks: Mapping[str, Any]) -> None:
+    """Refuse what is no callback, and what would break the order of examples or the schedule."""
+    for name, callback in callbacks.items():
+        if not isinstance(callback, Callback):
+            raise UserError(f"callbacks.{name} is a {type(callback).__name__}: expected a Lightning callback")
+        for kind, way in _REFUSED.items():
+            if isinstance(callback, kind):
+                raise UserError(f"callbacks.{name} is {type(callback).__name__}: {way}")
+
+
+_ORDER = {
+    "accumulate_grad_batches": 1,
+    "limit_train_batches": 1.0,
+    "overfit_batches": 0,
+    "max_steps": -1,
+    "max_time": None,
+    "fast_dev_run": False,
+    "use_distributed_sampler": False,
+}
+"""Arguments of the trainer, and the value that leaves training whole."""
 
 
 def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
@@ -124,6 +168,8 @@ def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
             f"trainer.{(broken or ['max_epochs'])[0]}: training is whole epochs, at least one, a step a batch:"
             f" change dataset.recipe.batch_size or dataset.recipe.epochs instead"
         )
+    if node.get("inference_mode", True):
+        raise UserError("trainer.inference_mode=true: attacks in validation need gradients; leave it at false")
     check_processes(trainer.num_devices, trainer.num_nodes)
     environment = getattr(trainer.strategy, "cluster_environment", None)
     spawns = environment is None or not environment.creates_processes_externally
@@ -183,8 +229,9 @@ def _stop(why: signal.Signals) -> NoReturn:
 
 def _check_whole(checkpoint: Path) -> None:
     """Refuse a damaged checkpoint in one line. Its tensors are mapped and not read: Lightning reads them."""
+    mapped = encodable(str(checkpoint), "utf-8") == str(checkpoint)  # torch maps no file whose name is not UTF-8
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle raises anything
         reason = reason_of(error, checkpoint)
         raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None

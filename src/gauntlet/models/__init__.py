@@ -1,6 +1,8 @@
 """Classifiers, and the networks they are made of. All take images in [0, 1] and normalise inside."""
 
 from gauntlet.models.alexnet import alexnet, alexnet_cifar
+from gauntlet.models.border import Answers, answers_of, climbed_of, features_of, logits_of, tap_of
+from gauntlet.models.capabilities import Foldable, HasSurrogate, NeedsGradients, foldable, needs_gradients, surrogate_of
 from gauntlet.models.imagenet import imagenet_features
 from gauntlet.models.libraries import timm, torchvision
 from gauntlet.models.linear import linear
@@ -17,19 +19,31 @@ from gauntlet.models.resnet import (
     small_resnet,
 )
 from gauntlet.models.taps import Classifier, Normalise, Tapped, TappedClassifier, classifier
+from gauntlet.models.tiles import Tiled
 from gauntlet.models.weights import with_weights
 from gauntlet.models.wide_resnet import wide_resnet
 
 __all__ = [
+    "Answers",
     "Classifier",
+    "Foldable",
+    "HasSurrogate",
+    "NeedsGradients",
     "Normalise",
     "Tapped",
     "TappedClassifier",
+    "Tiled",
     "alexnet",
     "alexnet_cifar",
+    "answers_of",
     "classifier",
+    "climbed_of",
+    "features_of",
+    "foldable",
     "imagenet_features",
     "linear",
+    "logits_of",
+    "needs_gradients",
     "preact_resnet18",
     "resnet18",
     "resnet18_imagenet",
@@ -40,6 +54,8 @@ __all__ = [
     "resnet50",
     "resnet50_imagenet",
     "small_resnet",
+    "surrogate_of",
+    "tap_of",
     "timm",
     "torchvision",
     "wide_resnet",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from gauntlet.models.capabilities import surrogate_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -65,6 +67,12 @@ class Classifier(nn.Module):
         """`[N, C, H, W]` in [0, 1] to logits `[N, K]`."""
         logits: Tensor = self.network(self.normalise(images))
         return logits
+
+    @property
+    def surrogate(self) -> Callable[[Tensor], Tensor] | None:
+        """The network's own, if it has one, of images in [0, 1]; as in `HasSurrogate`."""
+        own = surrogate_of(self.network)
+        return None if own is None else lambda images: own(self.normalise(images))
 
 
 class TappedClassifier(Classifier):

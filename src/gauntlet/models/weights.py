@@ -9,6 +9,7 @@ import hashlib
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
             if file.suffix == ".safetensors":
-                content: Any = safetensors.torch.load_file(file)
+                content: Any = safetensors.torch.load(file.read_bytes())  # which itself opens no name that is not UTF-8
             elif file.suffix == ".npz":
                 with np.load(file, allow_pickle=False) as arrays:
                     content = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -79,7 +80,7 @@ def _is_whole_zip(file: Path) -> bool:
     return True
 
 
-def checked(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+def checked(tensors: dict[str, Tensor], file: str | Path) -> dict[str, Tensor]:
     """The tensors, all of them dense and real.
 
     Raises:
@@ -114,8 +115,12 @@ def with_weights(network: nn.Module, weights: str | Path) -> nn.Module:
 
 
 def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
-    """Copy tensors into a network of the very same architecture; `source` is for the message."""
+    """Copy tensors into a network of the very same architecture; `source` is for the message.
+
+    Of tensors that the network holds under several names one is enough.
+    """
     own = network.state_dict()
+    tensors = _shared(own, tensors)
     for name, tensor in own.items():
         if name in tensors and tensors[name].shape != tensor.shape:
             raise UserError(
@@ -132,10 +137,43 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | P
     network.load_state_dict(tensors)
 
 
+def _shared(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, and under every name of a tensor that the network shares the one that is there."""
+    kinds = {name: _memory(tensor) for name, tensor in own.items() if isinstance(tensor, Tensor)}
+    present = {kinds[name]: tensor for name, tensor in tensors.items() if name in kinds}
+    return {name: present[kind] for name, kind in kinds.items() if kind in present} | dict(tensors)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """What two names of one tensor have in common."""
+    empty = () if tensor.numel() else (id(tensor),)  # which has no place in memory
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), *empty
+
+
 def save_weights(network: nn.Module, file: Path) -> None:
     """Write the network's state as safetensors, complete or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(file, safetensors.torch.save(tensors))
+    write_atomically(file, weights_bytes(network))
+
+
+def weights_bytes(network: nn.Module) -> bytes:
+    """The network's state as safetensors; a tensor that several parts share is there under all of its names.
+
+    Raises:
+        UserError: there is something in it that no such file holds.
+    """
+    state = network.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{type(network).__name__} has {name}, a {type(value).__name__}, in its state dict, and weights are"
+                f" saved as tensors: keep it in a buffer (register_buffer), or return a tensor from get_extra_state"
+            )
+    dense = checked(state, type(network).__name__)
+    own = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in dense.items()}
+    try:
+        return safetensors.torch.save(own)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{type(network).__name__} cannot be saved as safetensors: {first_line(error)[:120]}") from None
 
 
 def digest_of(file: str | Path) -> str:

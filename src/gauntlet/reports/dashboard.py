@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 from gauntlet.evaluation.changes import distance_statistics
 from gauntlet.evaluation.overlap import overlaps
 from gauntlet.evaluation.run import Run
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
+from gauntlet.loggers import Dashboard
 from gauntlet.reports.sheet import make_sheet
 from gauntlet.reports.spreadsheet import numbers
 
@@ -27,24 +29,27 @@ def send_evaluation(loggers: Iterable[Logger], run: Run) -> None:
     """Show what a run came to under a suite on every W&B logger, once for the same numbers.
 
     Args:
-        loggers: others than W&B's are passed over.
+        loggers: others than W&B's are passed over; what W&B itself cannot do is said, and costs nothing.
         run: under the suite.
     """
-    boards = [logger for logger in loggers if isinstance(logger, WandbLogger)]
-    if not boards:
-        return
+    for logger in loggers:
+        if isinstance(logger, Dashboard):
+            logger.demanded = False  # the run is finished: whatever W&B does now costs it nothing
+            logger.safely(partial(_send, logger, run))
+
+
+def _send(logger: Dashboard, run: Run) -> None:
     cells = {name: cell and list(cell) for name, cell in run.cells.items()}
     content = digest([run.plan.checkpoint, run.digests, run.plan.share, cells])
     sent = run.folder / "wandb" / f"{run.suite}.sent.json"
-    if sent.exists() and json.loads(sent.read_text()) == content:
+    if sent.exists() and json.loads(sent.read_bytes()) == content:
         return
-    for logger in boards:
-        board = logger.experiment
-        if getattr(board, "disabled", False):
-            return
-        board.config.update(_identity(run), allow_val_change=True)
-        board.log({f"{run.suite}/{name}": thing for name, thing in _objects(run).items()})
-        board.summary.update(summary(run))
+    board = logger.experiment
+    if getattr(board, "disabled", False):
+        return
+    board.config.update(_identity(run), allow_val_change=True)
+    board.log({f"{run.suite}/{name}": thing for name, thing in _objects(run).items()})
+    board.summary.update(summary(run))
     write_atomically(sent, json.dumps(content) + "\n")
 
 

@@ -29,7 +29,7 @@ def details(run: Run) -> str:
     if len(run.searched) > 1:
         parts.append(_areas(run.searched))
     if run.flags:
-        parts.append(_checks(run.flags))
+        parts.append(_checks(run.flags_by_column))
     return "\n".join(parts)
 
 

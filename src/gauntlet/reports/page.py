@@ -135,7 +135,7 @@ def _run_section(anchor: str, label: str, run: Run, budget: int) -> RunSection:
         stamp,
         [Figure(plot, stamp) for plot in plots if plot],
         gallery(run.folder / "pictures" / f"{run.suite}.png", budget),
-        run.flags or [],
+        run.flags_by_column,
         code_of(run.provenance),
         versions(run.provenance),
     )

@@ -14,6 +14,7 @@ from gauntlet.errors import AttackFailed
 from gauntlet.evaluation import AttackSuite, Grid, Plan, Subject
 from gauntlet.evaluation.verification import device_of, images_of
 from gauntlet.files import write_atomically
+from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating, exact
 
 Row = tuple[str, Tensor, list[str]]
@@ -61,7 +62,7 @@ def _right_ones(subject: Subject, count: int) -> Batch:
     some = subject.examples[slice(0, 8 * count)]
     device = device_of(subject.classifier)
     with torch.no_grad(), evaluating(subject.classifier), exact():
-        right = (subject.classifier(some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
+        right = (logits_of(subject.classifier, some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
     chosen = right[:count] if len(right) else torch.arange(min(count, len(some.labels)))
     return some.rows(chosen)
 
@@ -71,7 +72,7 @@ def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: B
     images = images_of(entry, subject.classifier, on, grid.noise(entry, on))
     assert images is not None
     with exact(), torch.no_grad(), evaluating(subject.classifier):
-        return images.cpu(), subject.classifier(images).argmax(1).cpu()
+        return images.cpu(), logits_of(subject.classifier, images).argmax(1).cpu()
 
 
 def captions_of(labels: Tensor, predictions: Tensor) -> list[str]:

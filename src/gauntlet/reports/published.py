@@ -52,7 +52,7 @@ def read_published(file: Path) -> PublishedTable:
         UserError: it is no such table: a row has a column that is no attack, or a number that is no percentage.
     """
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_bytes())
         rows = {name: _row(file, f"rows.{name}", row, content) for name, row in content["rows"].items()}
         head = {key: content[key] for key in ("source", "network", "dataset", "examples", "attacks", "union")}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def _rows(sheet: Sheet) -> Iterator[dict[str, Any]]:
             "fingerprint": sheet.fingerprint,
             "suite": sheet.suite,
             "run": run.name,
-            "folder": str(run.folder),
+            "folder": os.fsencode(run.folder).decode(errors="backslashreplace"),
             "checkpoint": run.card.checkpoint,
             "trained_on": " ".join(run.card.trained_on or []),
         }

@@ -124,8 +124,8 @@ def _kinds(runs: Sequence[Run]) -> list[str]:
 
 def flag_lines(run: Run) -> list[str]:
     """One line per kind of raised flag: the cells it marks, what was measured, and what that means."""
-    lines = []
-    for (name, why), flags in groupby(sorted(run.raised, key=_kind), key=_kind):
+    lines, raised = [], [flag for flag in run.flags_by_column if flag.raised]
+    for (name, why), flags in groupby(sorted(raised, key=_kind), key=_kind):
         found = [(flag.attack or "all", f"{100 * flag.value:.3g} %", f"{100 * flag.threshold:.3g} %") for flag in flags]
         values = ", ".join(f"{attack} {value}" for attack, value, _ in found)
         lines.append(f"{MARK} {run.name}, {name}: {values}; expected at most {found[0][2]}: {why}.")

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch, unidentified
-from gauntlet.evaluation.probe import altered
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise
 from gauntlet.testing.examples import linear_classifier, linear_margins, predicted_batch, small_classifier, some_images
@@ -29,6 +28,7 @@ from gauntlet.testing.expectations import (
     tolerance_of,
 )
 from gauntlet.threats import L1, L2, Linf, SearchableThreatModel
+from gauntlet.varied import BOUND, altered
 
 _DUALS: dict[type, float] = {Linf: 1.0, L2: 2.0, L1: float("inf")}
 
@@ -223,7 +223,7 @@ def check_nearest_of_linear(attack: Attack) -> None:
 def _at_share(attack: Attack, share: float) -> Attack | None:
     """The attack at a share of its bounds; None where its threat model has no such bound."""
     try:
-        other: Attack = altered(attack, "bound", lambda value: share * value)
+        other: Attack = altered(attack, BOUND, lambda value: share * value)
     except ValueError:
         return None
     return other if other.threat_model.bound == share * attack.threat_model.bound else None

@@ -13,7 +13,6 @@ from gauntlet.certificates import Certificate, Certified
 from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch
 from gauntlet.evaluation.evidence import SCHEMAS
-from gauntlet.evaluation.probe import altered
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating, exact
@@ -29,6 +28,7 @@ from gauntlet.testing.expectations import (
     tolerance_of,
 )
 from gauntlet.threats import L1, L2, Linf, SearchableThreatModel, ThreatModel
+from gauntlet.varied import BOUND, altered
 
 _DUALS: dict[type, float] = {Linf: 1.0, L2: 2.0, L1: float("inf")}
 _FRESH = 0x6672657368  # keeps the draws of a prediction apart from those of the certificate
@@ -219,7 +219,7 @@ class _Check:
 def _at_bound(attack: Attack, bound: float) -> Attack | None:
     """The attack at a bound; None where its threat model has no such bound."""
     try:
-        other: Attack = altered(attack, "bound", lambda _: bound)
+        other: Attack = altered(attack, BOUND, lambda _: bound)
     except ValueError:
         return None
     return other if other.threat_model.bound == bound else None

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch
-from gauntlet.evaluation.probe import altered
 from gauntlet.noise import Noise
 from gauntlet.testing.examples import predicted_batch, small_classifier, some_images
 from gauntlet.testing.expectations import (
@@ -24,6 +23,7 @@ from gauntlet.testing.expectations import (
     tolerance_of,
 )
 from gauntlet.threats import Region, SearchableThreatModel
+from gauntlet.varied import BOUND, altered
 
 _SCALES = (1e-3, 1.0, 100.0)  # of params far and near, as multiples of their extent
 
@@ -245,7 +245,7 @@ class _Check:
     def _at_share(self, share: float) -> Region | None:
         """The region at a share of all bounds; None where the threat model has no such bound."""
         try:
-            other: SearchableThreatModel = altered(self.threat_model, "bound", lambda value: share * value)
+            other: SearchableThreatModel = altered(self.threat_model, BOUND, lambda value: share * value)
             return other.around(self.batch, self.classifier)
         except ValueError:
             return None

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from gauntlet.data import Batch
 from gauntlet.threats.smoothness import FieldRegion, check_field
+from gauntlet.varied import SPREAD
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class StAdv:
     identity: ClassVar[str] = "stadv/1"
     bound: float
     smoothness: float = field(default=0.0025, compare=False)  # both guide a search; the set of images is the same
-    spread: float = field(default=0.0, compare=False)
+    spread: float = field(default=0.0, compare=False, metadata=SPREAD)
     name: ClassVar[str] = "stadv"
     unit: ClassVar[str] = "half image sides"
 

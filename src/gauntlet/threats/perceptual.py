@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gauntlet.data import Batch
 from gauntlet.distances import Embedding, Perception, PerceptualDistance, apart
+from gauntlet.models import answers_of, surrogate_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
 from gauntlet.threats.additive import AdditiveRegion
@@ -69,11 +70,12 @@ class PerceptualRegion(AdditiveRegion):
     def look(self, classifier: nn.Module, params: Tensor) -> Look:
         """Logits, φ and d at the params: one forward if the network of the distance is the classifier, else two."""
         images = self.perturb(params)
-        if self.perception.network is classifier:
+        if self.perception.network is classifier and surrogate_of(classifier) is None:
             embedding, logits = self.perception.tap(images)
-        else:
-            logits, embedding = classifier(images), self.perception.embed(images)
-        return Look(logits, apart(embedding, self.clean), embedding)
+            return Look(logits, apart(embedding, self.clean), embedding)
+        logits, surrogate = answers_of(classifier, images)
+        embedding = self.perception.embed(images)
+        return Look(logits, apart(embedding, self.clean), embedding, surrogate)
 
     def inside(self, params: Tensor, look: Look) -> Tensor:
         """d ≤ bound, and x + δ in [0, 1], where a start need not be, `[n]`."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gauntlet.data import Batch
 from gauntlet.threats.colour import LUV, ColourSpace, held
 from gauntlet.threats.smoothness import FieldRegion, check_field
+from gauntlet.varied import SPREAD
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ReColorAdv:
     space: ColourSpace = field(default_factory=LUV)
     resolution: Sequence[int] = (16, 32, 32)
     smoothness: float = field(default=0.0036, compare=False)  # both guide a search; the set of images is the same
-    spread: float = field(default=0.0, compare=False)
+    spread: float = field(default=0.0, compare=False, metadata=SPREAD)
 
     def __post_init__(self) -> None:
         if not 0 <= self.bound <= 1:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gauntlet.checks import TOLERANCE, in_box
 from gauntlet.data import Batch
+from gauntlet.models import answers_of
 from gauntlet.noise import Noise
 
 
@@ -27,6 +28,13 @@ class Look(NamedTuple):
     """`[n]`, where the region measures the candidates with a network; None where the params tell."""
     embedding: tuple[Tensor, ...] = ()
     """The candidates' φ, one map per layer."""
+    surrogate: Tensor | None = None
+    """`[n, K]`, with their graph: the logits of the classifier's surrogate, where it has one."""
+
+    @property
+    def climbed(self) -> Tensor:
+        """`[n, K]`: what gradients climb, the surrogate's logits or the classifier's own."""
+        return self.logits if self.surrogate is None else self.surrogate
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class Region(ABC):
 
     def look(self, classifier: nn.Module, params: Tensor) -> Look:
         """One forward at the params."""
-        return Look(classifier(self.perturb(params)))
+        logits, surrogate = answers_of(classifier, self.perturb(params))
+        return Look(logits, surrogate=surrogate)
 
     def inside(self, params: Tensor, look: Look) -> Tensor:
         """Where candidates and what was seen of them belong to T(x, ρ), `[n]`; projected params always do."""

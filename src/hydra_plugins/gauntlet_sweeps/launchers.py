@@ -6,6 +6,7 @@ import os
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,21 +117,19 @@ class Local(_Jobs):
 
     def run(self, calls: Sequence[Call]) -> Iterator[Ended]:
         """The next job starts when one has ended, on the GPUs of that one."""
-        import submitit
-
-        from gauntlet.launch.queue import wait_for
+        from gauntlet.launch.queue import LocalJobs, wait_for
 
         params = {key: value for key, value in self.params.items() if value is not None}
         folder, parallel = params.pop("submitit_folder"), params.pop("parallel")
         gpus = params.get("gpus_per_node", 0)
-        executor = submitit.LocalExecutor(folder, max_num_timeout=params.pop("max_num_timeout"))
+        executor = LocalJobs(folder, max_num_timeout=params.pop("max_num_timeout"))
         places = [_gpus()[slot * gpus : (slot + 1) * gpus] for slot in range(parallel)]
         if any(len(place) < gpus for place in places):
             raise UserError(
                 f"{parallel} jobs of {gpus} GPUs at a time need {parallel * gpus}, and there are {len(_gpus())}:"
                 f" set hydra.launcher.parallel, or trainer=cpu"
             )
-        waiting, running, at = deque(enumerate(calls)), dict[int, Any](), dict[int, list[int]]()
+        waiting, running, at = deque(enumerate(calls)), dict[int, Any](), dict[int, list[str]]()
 
         def start() -> None:
             while waiting and places:
@@ -146,9 +145,12 @@ class Local(_Jobs):
             start()
 
 
-def _gpus() -> list[int]:
-    """Those this process may use."""
+def _gpus() -> list[str]:
+    """Those this process may use, as CUDA calls them: numbers, `GPU-…`, or parts of one, `MIG-…`."""
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [int(gpu) for gpu in visible.split(",") if gpu] if visible else list(range(torch.cuda.device_count()))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
+    if not visible:
+        return [str(gpu) for gpu in range(torch.cuda.device_count())]
+    named = [gpu.strip() for gpu in visible.split(",")]
+    return list(takewhile(lambda gpu: gpu and not gpu.startswith("-"), named))  # CUDA stops at the first that is none

@@ -22,7 +22,7 @@ _ACCURACIES = {
 def training_plot(folder: Path, name: str) -> Plot | None:
     """Loss and accuracies against the step; None where the folder has no metrics of a training."""
     file = folder / "metrics.csv"
-    table = pl.read_csv(file, infer_schema_length=None) if file.exists() else pl.DataFrame()
+    table = pl.read_csv(file.read_bytes(), infer_schema_length=None) if file.exists() else pl.DataFrame()
     losses, accuracies = (_measured(table, kinds) for kinds in (_LOSSES, _ACCURACIES))
     if not losses and not accuracies:
         return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from gauntlet.corruptions.common import SEVERITIES, TYPES
 from gauntlet.data.folder import id_of
+from gauntlet.data.pictures import digests_of
 from gauntlet.errors import UserError
 
 _SPLITS = ("val", "test")  # what the folder of ImageNet's validation images may be called
@@ -53,8 +55,11 @@ class ImageNetC:
                 )
 
     def content(self, kind: str, severity: int) -> str:
-        """SHA-256 of the names of the pictures: what is in a hundred gigabytes is not read to know it."""
-        return hashlib.sha256("\0".join((kind, str(severity), *self._names)).encode()).hexdigest()
+        """SHA-256 of the names and bytes of the pictures.
+
+        They are read once a process, which takes a minute or more for all of ImageNet-C.
+        """
+        return _content(Path(self.folder) / kind / str(severity), tuple(self._names))
 
     def _listed(self, kind: str, level: int) -> set[str]:
         """`<wnid>/<name>` of every picture."""
@@ -93,3 +98,11 @@ class ImageNetC:
 
     def labels(self, ids: Tensor) -> None:
         """None: a picture is known by its folder, which is its class."""
+
+
+@lru_cache
+def _content(place: Path, names: Sequence[str]) -> str:
+    digest = hashlib.sha256(f"{place.parent.name}\0{place.name}\n".encode())
+    for name, content in zip(names, digests_of([place / name for name in names]), strict=True):
+        digest.update(os.fsencode(name) + f"\0{content}\n".encode())
+    return digest.hexdigest()

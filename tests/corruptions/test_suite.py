@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.corruptions import TYPES, Contrast, Frost, ImpulseNoise
+from gauntlet.corruptions import TYPES, Contrast, Frost, ImpulseNoise, cifar10_c, corruption_suite, imagenet_c
 from gauntlet.data import Examples
 from gauntlet.errors import UserError
-from gauntlet.evaluation import Grid, cifar10_c, corruption_suite, evaluate, imagenet_c
+from gauntlet.evaluation import AttackSuite, Grid, evaluate
 from tests.evaluation.tiny import records, run, same, subject
 
 FEW = {
@@ -27,9 +27,9 @@ def test_names_order_and_union():
     assert list(suite.attacks)[:3] == ["clean", "impulse_noise_1", "impulse_noise_2"]
     assert len(suite.attacks) == 11
     assert not suite.union
-    assert suite.attacks["contrast_4"].threat_model.operation == Contrast(0.3)
-    assert imagenet_c(FEW, "nowhere").attacks["contrast_4"].threat_model.jpeg == 85
-    assert cifar10_c(FEW, "nowhere").attacks["contrast_4"].threat_model.jpeg is None
+    assert suite.attacks["contrast_4"].operation == Contrast(0.3)
+    assert imagenet_c(FEW, "nowhere").attacks["contrast_4"].jpeg == 85
+    assert cifar10_c(FEW, "nowhere").attacks["contrast_4"].jpeg is None
 
 
 def test_records_are_inside_and_the_same_after_a_kill_and_in_other_chunks(tmp_path):
@@ -77,7 +77,7 @@ class Bright(nn.Module):
 
 def test_published_files_are_what_the_classifier_sees(tmp_path, monkeypatch):
     count = 12
-    monkeypatch.setattr("gauntlet.corruptions.cifar10_c._TEST", count)
+    monkeypatch.setattr("gauntlet.corruptions.cifar10_c_files._TEST", count)
     data = images(count, first=50_000)
     classes = np.random.default_rng(0).integers(4, size=5 * count)
     arrays = np.broadcast_to((classes * 64 + 30).astype(np.uint8)[:, None, None, None], (5 * count, 32, 32, 3))
@@ -87,7 +87,7 @@ def test_published_files_are_what_the_classifier_sees(tmp_path, monkeypatch):
     suite = cifar10_c(dict.fromkeys(TYPES, FEW["contrast"]), "nowhere", str(tmp_path))
     assert len(suite.attacks) == 76  # frost too: it needs no photographs here
     few = {name: suite.attacks[name] for name in ("clean", "frost_2", "fog_5")}
-    found = evaluate(Bright(), data, type(suite)(few, []), Grid(chunk=5))
+    found = evaluate(Bright(), data, AttackSuite(few), Grid(chunk=5))
     assert found["frost_2"]["prediction"].to_list() == classes[count : 2 * count].tolist()
     assert found["fog_5"]["prediction"].to_list() == classes[4 * count :].tolist()
     assert found["fog_5"]["inside"].all()

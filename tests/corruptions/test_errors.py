@@ -4,14 +4,14 @@ import polars as pl
 import pytest
 
 from gauntlet.corruptions import TYPES
+from gauntlet.corruptions.errors import Errors, errors_of, read_errors, relative_to
 from gauntlet.errors import UserError
-from gauntlet.evaluation.corruption_errors import Errors, errors_of, read_errors, relative_to
 from gauntlet.launch.config import CONF
 
 
 def records(wrong, of=10):
     """Ten examples, so many of them wrong."""
-    return pl.DataFrame({"label": [0] * of, "prediction": [1] * wrong + [0] * (of - wrong)})
+    return pl.DataFrame({"correct": [False] * wrong + [True] * (of - wrong)})
 
 
 CLEAN = records(1)

@@ -1,0 +1,92 @@
+"""Records are reused only where the classifier computes what it computed when they were measured."""
+
+import torch
+from torch import nn
+
+from gauntlet.attacks import PGD
+from gauntlet.data import Examples
+from gauntlet.evaluation import AttackSuite, Grid, Subject, accuracy, evaluate
+from gauntlet.evaluation.logits import TOLERANCE, recognised
+from gauntlet.threats import Linf
+from gauntlet.transforms import Clean
+
+_SUITE = AttackSuite({"clean": Clean(), "linf": PGD(threat_model=Linf(0.01), steps=1)})
+
+
+class _Lying(nn.Module):
+    """Scales its logits by a number that no identity sees: a private attribute."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Linear(12, 3)
+        self._scale = scale
+
+    def forward(self, images):
+        return self._scale * self.body(images.flatten(1))
+
+
+def _examples(count: int = 40) -> Examples:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (count, 3, 2, 2), dtype=torch.uint8, generator=generator)
+    labels = _Lying().body(images.flatten(1) / 255).argmax(1)
+    return Examples(images, labels, torch.arange(count))
+
+
+def test_a_classifier_that_lies_about_itself_is_measured_anew_and_the_old_records_stay(tmp_path, capsys):
+    examples, grid = _examples(), Grid(chunk=20)
+    first = evaluate(_Lying(1.0), examples, _SUITE, grid, folder=tmp_path)
+    assert accuracy(first["clean"]).value == 1.0
+    assert "moved" not in capsys.readouterr().out
+    turned = evaluate(_Lying(-1.0), examples, _SUITE, grid, folder=tmp_path)
+    assert "the logits of 32 of 32 fixed examples moved" in capsys.readouterr().out
+    assert accuracy(turned["clean"]).value < 0.5
+    again = evaluate(_Lying(1.0), examples, _SUITE, grid, folder=tmp_path)
+    assert "moved" not in capsys.readouterr().out
+    assert all(again[name].equals(first[name]) for name in first)  # seconds, too: they were read, not measured
+
+
+def test_rounding_of_another_processor_discards_nothing_and_a_temperature_does(tmp_path):
+    examples = _examples()
+
+    def number(scale: float) -> int:
+        subject = Subject(_Lying(scale), "weights", examples, examples.digest())
+        return recognised(subject, tmp_path).measurement
+
+    assert number(1.0) == 0
+    assert number(1.0 + TOLERANCE / 3) == 0
+    assert number(1.0 + 10 * TOLERANCE) == 1
+    assert number(1.0) == 0
+
+
+def test_masked_classes_are_compared_by_their_places(tmp_path):
+    class Masked(_Lying):
+        masked = 0
+
+        def forward(self, images):
+            logits = super().forward(images)
+            return logits.index_fill(1, torch.tensor([type(self).masked]), -torch.inf)
+
+    examples = _examples()
+    subject = Subject(Masked(), "weights", examples, examples.digest())
+    assert recognised(subject, tmp_path).measurement == 0
+    assert recognised(subject, tmp_path).measurement == 0
+    Masked.masked = 1
+    assert recognised(subject, tmp_path).measurement == 1
+
+
+def test_a_dry_look_writes_nothing(tmp_path):
+    examples = _examples()
+    subject = Subject(_Lying(), "weights", examples, examples.digest())
+    assert recognised(subject, tmp_path / "records", keep=False).measurement == 0
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_classifier_that_draws_at_random_is_not_measured_anew_for_it(tmp_path):
+    class Random(_Lying):
+        def forward(self, images):
+            return super().forward(images) + torch.rand(len(images), 3)
+
+    examples = _examples()
+    subject = Subject(Random(), "weights", examples, examples.digest())
+    assert [recognised(subject, tmp_path).measurement for _ in range(3)] == [0, 0, 0]
