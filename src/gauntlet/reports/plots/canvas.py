@@ -55,7 +55,6 @@ _NEEDLESS = (
     (r"<g/>", ""),
     (r" font-family: [^;\"]*;", ""),  # the page's own
     (r' transform="rotate\(-?0 [^"]*"', ""),
-    (r"(\d\.\d\d)\d+", r"\1"),  # a hundredth of a point
     (r"\s+", " "),
 )
 """Of what matplotlib writes: a third remains."""
@@ -107,9 +106,15 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
     body = text[text.index("<svg") :]
     for pattern, short in _NEEDLESS:
         body = re.sub(pattern, short, body, flags=re.DOTALL)
+    body = re.sub(r"<[^>]*>", _to_hundredths, body)
     body = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', body)  # two drawings have the same names for their parts
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
     return body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1).strip()
+
+
+def _to_hundredths(tag: re.Match[str]) -> str:
+    """A tag with coordinates to a hundredth of a point; numbers between tags are for readers and stay whole."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
 
 
 def percent_axis(axes: Axes, axis: str) -> None:
