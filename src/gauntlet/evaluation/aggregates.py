@@ -116,8 +116,13 @@ class _OfOne(ABC):
         """None: it is no union."""
         return {}
 
-    def _column(self, name: str, estimate: Estimate | None) -> Aggregated:
-        return Aggregated({name: Column(estimate, [self.of])})
+    def _column(self, name: str, estimate: Estimate | None, note: str) -> Aggregated:
+        return Aggregated({name: Column(estimate, [self.of])}, note=f"{name}: {note}.")
+
+    def _radius(self, measured: Measured) -> str:
+        """What the radii are called: those of a conditional bound are not certified."""
+        word = "radius" if measured.plan.entries[self.of].assumption else "certified radius"
+        return f"{word} of {self.of}, 0 where it is wrong or abstains"
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class MedianDistance(_OfOne):
     def __call__(self, name: str, measured: Measured) -> Aggregated:
         """An order statistic with its exact binomial interval: 0 and inf are values like others."""
         unit = measured.plan.entries[self.of].unit
-        return self._column(name, median(measured.records[self.of]["distance"], unit))
+        note = f"median distance found by {self.of}, with the exact binomial interval"
+        return self._column(name, median(measured.records[self.of]["distance"], unit), note)
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,8 @@ class MedianRadius(_OfOne):
     def __call__(self, name: str, measured: Measured) -> Aggregated:
         """An order statistic with its exact binomial interval."""
         unit = measured.plan.entries[self.of].unit
-        return self._column(name, median(certified_radius(measured.records[self.of]), unit))
+        note = f"median {self._radius(measured)}, with the exact binomial interval"
+        return self._column(name, median(certified_radius(measured.records[self.of]), unit), note)
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,10 @@ class AreaUnderCurve(_OfOne):
     def __call__(self, name: str, measured: Measured) -> Aggregated:
         """In the threat model's unit, with the bootstrap's interval."""
         distances = measured.records[self.of]["distance"].clip(0, self.up_to)
-        return self._column(name, _mean(distances, measured.plan.entries[self.of].unit))
+        unit = measured.plan.entries[self.of].unit
+        to = f"{self.up_to:.4g} {unit}".strip()
+        note = f"area under accuracy against distance by {self.of}, from 0 to {to}, with the bootstrap's interval"
+        return self._column(name, _mean(distances, unit), note)
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,8 @@ class AverageCertifiedRadius(_OfOne):
     def __call__(self, name: str, measured: Measured) -> Aggregated:
         """In the threat model's unit, with the bootstrap's interval; none where a radius is infinite."""
         radii = certified_radius(measured.records[self.of])
-        return self._column(name, _mean(radii, measured.plan.entries[self.of].unit))
+        note = f"mean {self._radius(measured)}, with the bootstrap's interval"
+        return self._column(name, _mean(radii, measured.plan.entries[self.of].unit), note)
 
 
 @dataclass(frozen=True)
@@ -207,7 +218,8 @@ class Abstentions(_OfOne):
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
         """With Wilson's interval."""
-        return self._column(name, share_of(measured.records[self.of]["abstained"]))
+        note = f"share of examples of which {self.of} says nothing"
+        return self._column(name, share_of(measured.records[self.of]["abstained"]), note)
 
 
 def certified_radius(records: pl.DataFrame) -> pl.Series:

@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
 
     @property
     def text(self) -> str:
-        """`61.5` of a share; three digits of anything else."""
+        """`61.5` of a share; three digits of anything else, which may be `∞`."""
         return self._number(self.value)
 
     @property
@@ -29,4 +29,6 @@ class Estimate(NamedTuple):
         return f"{self._number(self.low)}–{self._number(self.high)}"
 
     def _number(self, number: float) -> str:
+        if number == float("inf"):
+            return "∞"
         return f"{100 * number:.1f}" if self.unit == PERCENT else f"{number:.3g}"

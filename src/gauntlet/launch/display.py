@@ -53,7 +53,7 @@ class Display:
 _WORDS = {
     Kind.ATTACK: "still correct",
     Kind.MINIMUM_DISTANCE: "correct within the bound",
-    Kind.CERTIFICATE: "certified",
+    Kind.CERTIFICATE: "stated correct within the bound",  # certified, or conditional
     Kind.TRANSFORM: "correct",
 }
 

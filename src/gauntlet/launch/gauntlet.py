@@ -41,7 +41,7 @@ from gauntlet.launch.folder import RunFolder
 from gauntlet.launch.instantiate import instantiate
 from gauntlet.launch.ranks import ranks
 from gauntlet.launch.terminal import show
-from gauntlet.reports import draw_examples, run_table, write_run_report
+from gauntlet.reports import draw_examples, run_tables, write_run_report
 from gauntlet.reports.certified import certified_and_attacked
 from gauntlet.reports.curves import at_share, curves_table, read_curves
 from gauntlet.reports.render import as_rich
@@ -132,8 +132,9 @@ def run_gauntlet(
 
 
 def _show(run: Run, name: str) -> None:
-    show(run_table(run, f"{run.name} through attack suite {name}"), piped_width=120)
-    if beside := certified_and_attacked(run):
+    for table in run_tables(run, f"{run.name} through attack suite {name}"):
+        show(table, piped_width=120)
+    if beside := certified_and_attacked({run.name: run}):
         show(as_rich(beside, "certified and attacked accuracy"), piped_width=120)
     for one in run.plan.soundness:
         if one.wrong:

@@ -26,6 +26,7 @@ from gauntlet.reports import (
     terminal_table,
 )
 from gauntlet.reports.comparison import Comparison, compare_all, comparisons_markdown, comparisons_table
+from gauntlet.reports.render import as_rich
 
 
 def report(config: DictConfig) -> None:
@@ -39,6 +40,8 @@ def report(config: DictConfig) -> None:
     sheets = make_sheets(runs, _published(runs))
     for sheet in sheets:
         show(terminal_table(sheet), piped_width=160)
+        if sheet.beside:
+            show(as_rich(sheet.beside, "certified and attacked accuracy"), piped_width=160)
     if pairs:
         show(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"), piped_width=160)
     if config.folder is not None:

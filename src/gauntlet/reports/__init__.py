@@ -11,7 +11,7 @@ from gauntlet.reports.published import PublishedRow, PublishedTable, read_publis
 from gauntlet.reports.run_report import write_run_report
 from gauntlet.reports.sheet import Cell, Sheet, make_sheet, make_sheets
 from gauntlet.reports.spreadsheet import numbers
-from gauntlet.reports.table import run_markdown, run_table
+from gauntlet.reports.table import run_markdown, run_table, run_tables
 from gauntlet.reports.terminal import terminal_table
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "read_run",
     "run_markdown",
     "run_table",
+    "run_tables",
     "terminal_table",
     "write_run_report",
 ]

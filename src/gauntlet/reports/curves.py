@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.estimates import PERCENT
 from gauntlet.evaluation.flags import Flag, rising
 from gauntlet.evaluation.plan import find_plans, read_card
 from gauntlet.evaluation.run import Run, read_run
@@ -53,7 +54,7 @@ def _rises(smaller: Run, larger: Run) -> Iterator[Flag]:
 def curves_table(runs: Mapping[float, Run], title: str) -> Table:
     """For a terminal: an entry per line, a share of the bounds per column."""
     table = _table(runs)
-    names = [row[0] for row in table.rows]
+    names = columns(list(runs.values()))
     unions = [i for i, name in enumerate(names) if any(_is_union(run, name) for run in runs.values())]
     return as_rich(table, title, unions, unions)
 
@@ -66,9 +67,17 @@ def curves_markdown(runs: Mapping[float, Run]) -> str:
 def _table(runs: Mapping[float, Run]) -> ResultTable:
     head = ["attack", *(f"× {share:g}" for share in runs)]
     names = columns(list(runs.values()))
-    rows = [[name, *(cell(run.cells.get(name), run.mark(name)) for run in runs.values())] for name in names]
+    rows = [
+        [_label(runs, name), *(cell(run.cells.get(name), run.mark(name)) for run in runs.values())] for name in names
+    ]
     named = [replace(run, card=replace(run.card, name=f"× {share:g}")) for share, run in runs.items()]
     return ResultTable(head, rows, "\n".join(notes(named)))
+
+
+def _label(runs: Mapping[float, Run], name: str) -> str:
+    """The name of a column; of an aggregate in a unit of distance, with this unit."""
+    units = {value.unit for run in runs.values() if (value := run.cells.get(name)) and value.unit != PERCENT}
+    return ", ".join([name, *sorted(units)])
 
 
 def _is_union(run: Run, name: str) -> bool:

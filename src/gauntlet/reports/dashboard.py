@@ -11,11 +11,13 @@ import polars as pl
 from lightning.pytorch.loggers import Logger
 
 from gauntlet.evaluation.changes import distance_statistics
+from gauntlet.evaluation.estimates import Estimate
 from gauntlet.evaluation.overlap import overlaps
 from gauntlet.evaluation.run import Run
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
 from gauntlet.loggers import Dashboard
+from gauntlet.reports.certified import pairs
 from gauntlet.reports.sheet import make_sheet
 from gauntlet.reports.spreadsheet import numbers
 
@@ -56,14 +58,23 @@ def _send(logger: Dashboard, run: Run) -> None:
 def summary(run: Run) -> dict[str, float]:
     """Every cell of the table: `<suite>/<column>`, and its interval under `_low` and `_high`.
 
+    Beside a certificate the two sides of its threat model: `<certificate>_certified_at_<bound>`, `…_attacked_at_…`.
     Shares are in [0, 1], distances and radii in their own units.
     """
     found: dict[str, float] = {}
     for column, cell in run.cells.items():
         if cell is not None:
             name = f"{run.suite}/{column.replace(' ', '_')}"
-            found |= {name: cell.value, f"{name}_low": cell.low, f"{name}_high": cell.high}
+            found |= _with_interval(name, cell)
+    for pair in pairs(run):
+        for side, cell in (("certified", pair.certified), ("attacked", pair.attacked)):
+            if cell is not None:
+                found |= _with_interval(f"{run.suite}/{pair.certificate}_{side}_at_{pair.bound:.4g}", cell)
     return found
+
+
+def _with_interval(name: str, cell: Estimate) -> dict[str, float]:
+    return {name: cell.value, f"{name}_low": cell.low, f"{name}_high": cell.high}
 
 
 def _identity(run: Run) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def details(run: Run) -> str:
         UserError: its attacks have different examples still.
     """
     parts = [_distances(run.searched)]
-    if beside := certified_and_attacked(run):
+    if beside := certified_and_attacked({run.name: run}):
         parts.insert(0, as_markdown(beside))
     if len(run.searched) > 1:
         parts.append(_areas(run.searched))

@@ -2,6 +2,7 @@ r"""The table as LaTeX: a `table` for `\input`, with `\usepackage{booktabs}` in 
 
 from __future__ import annotations
 
+from gauntlet.evaluation.aggregate import ResultTable
 from gauntlet.reports.sheet import Cell, Sheet
 
 _ESCAPED = {
@@ -25,15 +26,26 @@ def latex(sheet: Sheet) -> str:
     r"""A run takes a line of numbers, a line of intervals, and a line of published numbers where there are some.
 
     The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, where the page is narrower. A
-    sheet of more columns than fit is turned: a line per column, a column per run.
+    sheet of more columns than fit is turned: a line per column, a column per run. Certified beside attacked accuracy is
+    a second table.
     """
     lines = _upright(sheet) if sheet.is_wide else _lying(sheet)
     width = len(sheet.labels) if sheet.is_wide else len(sheet.columns)
+    first = _table(lines, width, f"{sheet.title}. {' '.join(sheet.notes())}")
+    return f"{first}\n{_plain(sheet.beside, sheet.title)}" if sheet.beside else first
+
+
+def _plain(table: ResultTable, title: str) -> str:
+    lines = [_line([*map(escape, table.head)]), r"    \midrule", *(_line([*map(escape, row)]) for row in table.rows)]
+    return _table(lines, len(table.head) - 1, f"{title}. {table.caption}")
+
+
+def _table(lines: list[str], width: int, caption: str) -> str:
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{escape(sheet.title)}. {escape(' '.join(sheet.notes()))}}}",
+            rf"  \caption{{{escape(caption)}}}",
             r"  \setlength{\tabcolsep}{4pt}",
             rf"  \begin{{tabular}}{{l{'r' * width}}}",
             r"    \toprule",

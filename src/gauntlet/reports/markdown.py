@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gauntlet.reports.render import as_markdown
 from gauntlet.reports.sheet import Cell, Sheet
 
 
@@ -16,7 +17,8 @@ def markdown(sheet: Sheet) -> str:
             lines.append(["published", *(cell.beside for cell in cells)])
     table = "".join(f"| {' | '.join(part.replace('|', chr(92) + '|') for part in line)} |\n" for line in lines)
     notes = "  \n".join(note.replace("*", "\\*") for note in sheet.notes())
-    return f"## {sheet.title}\n\n{table}\n{notes}\n"
+    beside = f"\n{as_markdown(sheet.beside)}" if sheet.beside else ""
+    return f"## {sheet.title}\n\n{table}\n{notes}\n{beside}"
 
 
 def _ours(cell: Cell) -> str:

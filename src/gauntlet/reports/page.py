@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gauntlet.evaluation.estimates import PERCENT
 from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.run import Run
 from gauntlet.reports.gallery import Gallery, gallery
@@ -111,12 +112,14 @@ def _sheet_section(index: int, sheet: Sheet, budget: int, unfolded: bool) -> She
 
 
 def _accuracies(sheet: Sheet, anchor: str) -> list[Figure]:
-    """A plot per column; of one run all columns in one."""
+    """A plot per column; of one run all columns in percent in one."""
+    columns, whole = list(enumerate(sheet.columns)), []
     if len(sheet.runs) == 1:
         plot = row_plot(sheet, 0, anchor)
-        return [Figure(plot, run_stamp(sheet.runs[0]))] if plot else []
-    plots = [(column, column_plot(sheet, column, f"{anchor}-{i}")) for i, column in enumerate(sheet.columns)]
-    return [Figure(plot, column_stamp(sheet, column)) for column, plot in plots if plot]
+        whole = [Figure(plot, run_stamp(sheet.runs[0]))] if plot else []
+        columns = [(i, column) for i, column in columns if sheet.unit(column) != PERCENT]
+    plots = [(column, column_plot(sheet, column, f"{anchor}-{i}")) for i, column in columns]
+    return [*whole, *(Figure(plot, column_stamp(sheet, column)) for column, plot in plots if plot)]
 
 
 def _run_section(anchor: str, label: str, run: Run, budget: int) -> RunSection:

@@ -45,7 +45,7 @@ def _suite(run: Run) -> list[str]:
     if not run.survivors and (run.attacks or any(e.kind is Kind.CERTIFICATE for e in run.plan.entries.values())):
         parts.append(details(run))
     bounds = [
-        f"{name} {bound_text(entry.bound)}"
+        f"{name} {bound_text(entry.bound)} {entry.unit}".strip()
         for name, entry in run.plan.entries.items()
         if entry.bound and name in run.shown
     ]

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.estimates import Estimate
+from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.estimates import PERCENT, Estimate
 from gauntlet.evaluation.run import Run
 from gauntlet.reports.beside import beside, published_row
+from gauntlet.reports.certified import certified_and_attacked
 from gauntlet.reports.labels import labels_of
 from gauntlet.reports.published import PublishedTable
 from gauntlet.reports.significance import Verdict, verdicts
@@ -99,9 +101,19 @@ class Sheet:
         return f"{self.dataset}, attack suite {self.suite}{more}"
 
     @property
+    def beside(self) -> ResultTable | None:
+        """Certified beside attacked accuracy of every run; None where no run has a certificate."""
+        return certified_and_attacked(dict(zip(self.labels, self.runs, strict=True)))
+
+    @property
     def is_wide(self) -> bool:
         """Whether there are more columns than go beside each other on a page or a terminal."""
         return len(self.columns) > _BESIDE_EACH_OTHER
+
+    def unit(self, column: str) -> str:
+        """Of a column's numbers: `%`, or a unit of distance."""
+        known = [cells[column].ours for cells in self.cells]
+        return next((one.unit for one in known if one is not None), PERCENT)
 
     def has_published(self, index: int) -> bool:
         """Whether any number of a run stands beside a published one."""

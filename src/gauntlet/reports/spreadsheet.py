@@ -8,6 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from gauntlet.evaluation.estimates import Estimate
+from gauntlet.evaluation.plan import PlannedEntry
+from gauntlet.reports.certified import pairs
 from gauntlet.reports.sheet import Sheet
 
 SCHEMA = {
@@ -35,12 +38,14 @@ SCHEMA = {
     "difference": pl.Float64,
 }
 """`value` is a share in [0, 1] where the unit is %, else a distance or radius in that unit; `low` to `high` is the 95 %
-interval; `p_value` is of McNemar's exact test against the best run of the column, after Holm; `difference` is ours
-minus the published one. Empty: not measured, or means nothing there."""
+interval. `kind` is of the entry (`conditional_bound` of a certificate with an assumption), or `aggregate`; `certified`
+and `attacked` are the two sides of a certificate's threat model at a bound. `p_value` is of McNemar's exact test
+against the best run of the column, after Holm; `difference` is ours minus the published one. Empty: not measured, or
+means nothing there."""
 
 
 def numbers(sheets: Sequence[Sheet]) -> pl.DataFrame:
-    """Every cell of every table, a row each."""
+    """Every cell of every table, a row each, then the two sides of every certificate."""
     return pl.DataFrame([row for sheet in sheets for row in _rows(sheet)], schema=SCHEMA, orient="row")
 
 
@@ -61,17 +66,39 @@ def _rows(sheet: Sheet) -> Iterator[dict[str, Any]]:
                 **of_the_run,
                 "column": name,
                 "threat_model": entry.threat_model if entry else None,
-                "kind": entry.kind.value if entry else "aggregate",
+                "kind": _kind(entry),
                 "bound": entry.bound if entry and entry.bound else None,
-                "unit": cell.ours.unit if cell.ours else None,
                 "attack_digest": run.digests.get(name),
-                "value": cell.ours.value if cell.ours else None,
-                "low": cell.ours.low if cell.ours else None,
-                "high": cell.ours.high if cell.ours else None,
-                "examples": cell.ours.examples if cell.ours else None,
+                **_numbers(cell.ours),
                 "flagged": bool(cell.flag),
                 "best": cell.best,
                 "p_value": cell.verdict.p_value if cell.verdict else None,
                 "published": cell.published,
                 "difference": cell.difference,
             }
+        for pair in pairs(run):
+            for kind, estimate, mark in (
+                ("certified", pair.certified, pair.certified_mark),
+                ("attacked", pair.attacked, pair.attacked_mark),
+            ):
+                yield {
+                    **dict.fromkeys(SCHEMA),
+                    **of_the_run,
+                    "column": pair.certificate,
+                    "threat_model": pair.threat_model,
+                    "kind": kind,
+                    "bound": pair.bound,
+                    **_numbers(estimate),
+                    "flagged": bool(mark),
+                }
+
+
+def _numbers(estimate: Estimate | None) -> dict[str, Any]:
+    known = ("unit", "value", "low", "high", "examples")
+    return {key: getattr(estimate, key) if estimate else None for key in known}
+
+
+def _kind(entry: PlannedEntry | None) -> str:
+    if entry is None:
+        return "aggregate"
+    return "conditional_bound" if entry.assumption else entry.kind.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from rich.table import Table
@@ -56,15 +57,37 @@ def bound_text(bound: float) -> str:
 
 
 def run_table(run: Run, title: str) -> Table:
-    """One run for a terminal: an entry per line. An aggregate that brings a table of its own is shown by it."""
-    if own := [result.table for result in run.plan.results.values() if result.table]:
-        caption = "\n".join([own[0].caption, *notes([run])])
-        last = len(own[0].rows) - 1
-        return as_rich(ResultTable(own[0].head, own[0].rows, caption), title, [last], [last])
+    """One run for a terminal: an entry per line."""
+    return _lines(run, list(run.cells), title)
+
+
+def run_tables(run: Run, title: str) -> list[Table]:
+    """One run for a terminal: the tables that aggregates bring, and the columns that these do not show."""
+    own = [result.table for result in run.plan.results.values() if result.table]
+    if not own:
+        return [run_table(run, title)]
+    rest = _beside_own_tables(run)
+    last = "" if rest else "\n".join(notes([run]))
+    tables = [
+        as_rich(replace(table, caption=last), title, [len(table.rows) - 1], [len(table.rows) - 1]) for table in own
+    ]
+    return [*tables, _lines(run, rest, title)] if rest else tables
+
+
+def _beside_own_tables(run: Run) -> list[str]:
+    """The columns that no aggregate's own table shows; none where these are transforms alone."""
+    shown = {name for result in run.plan.results.values() if result.table for name in result.columns}
+    rest = [name for name in run.cells if name not in shown]
+    entries = run.plan.entries
+    return rest if any(name not in entries or entries[name].kind is not Kind.TRANSFORM for name in rest) else []
+
+
+def _lines(run: Run, names: Sequence[str], title: str) -> Table:
     rows: list[list[str]] = []
     sections: list[int] = []
     bold: list[int] = []
-    for name, value in run.cells.items():
+    for name in names:
+        value = run.cells[name]
         if name in run.aggregates and not sections:
             sections.append(len(rows))
         if name in run.aggregates and run.aggregates[name].conjunction:
@@ -72,20 +95,30 @@ def run_table(run: Run, title: str) -> Table:
         if name in run.survivors:
             shown = ["survivors", ""]
         else:
-            shown = ["–", ""] if value is None else [f"{value.text}{run.mark(name)}", value.interval]
-        rows.append([name, column_text(run, name), *shown])
+            shown = ["–", ""] if value is None else [f"{value.text}{run.mark(name)}{_unit(value)}", value.interval]
+        rows.append([name, column_text(run, name) if name in run.plan.entries else "", *shown])
     head = ["attack", "bound", "accuracy %", "95 % interval"]
     return as_rich(ResultTable(head, rows, "\n".join(notes([run]))), title, sections, bold)
 
 
+def _unit(value: Estimate) -> str:
+    return "" if value.unit == PERCENT else f" {value.unit}"
+
+
 def run_markdown(run: Run) -> str:
     """One run under one suite for a page."""
-    if own := [result.table for result in run.plan.results.values() if result.table]:
-        return "\n".join(as_markdown(table) for table in own) + "\n" + "  \n".join(notes([run])) + "\n"
-    names = columns([run])
+    own = [replace(result.table, caption="") for result in run.plan.results.values() if result.table]
+    tables = [as_markdown(table) for table in own]
+    names = [name for name in columns([run]) if not own or name in _beside_own_tables(run)]
+    if names:
+        tables.append(_row(run, names))
+    return "\n".join(tables) + "\n" + "  \n".join(notes([run])) + "\n"
+
+
+def _row(run: Run, names: Sequence[str]) -> str:
     head = ["run", *(f"{name} {column_text(run, name)}".strip() for name in names)]
     row = [run.name, *(cell(run.cells.get(name), run.mark(name)) for name in names)]
-    return as_markdown(ResultTable(head, [row], "")) + "\n" + "  \n".join(notes([run])) + "\n"
+    return as_markdown(ResultTable(head, [row], ""))
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
@@ -103,8 +136,16 @@ def notes(runs: Sequence[Run]) -> list[str]:
             text.append(f"{run.name}: {run.violations} records outside their threat model.")
         if run.flags is None:
             text.append(f"{run.name}: no sanity checks on record.")
-        text += [f"{run.name}: {result.note}" for result in run.plan.results.values() if result.note]
+    text += _aggregate_notes(runs)
     return [" ".join(text), *(line for run in runs for line in flag_lines(run))]
+
+
+def _aggregate_notes(runs: Sequence[Run]) -> list[str]:
+    """What aggregates say of their columns: once where it is the same for all runs."""
+    said = {run.name: [result.note for result in run.plan.results.values() if result.note] for run in runs}
+    found = dict.fromkeys(note for own in said.values() for note in own)
+    shared = [note for note in found if all(note in own for own in said.values())]
+    return shared + [f"{name}: {note}" for name, own in said.items() for note in own if note not in shared]
 
 
 def _kinds(runs: Sequence[Run]) -> list[str]:

@@ -3,51 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
+from gauntlet.evaluation.estimates import PERCENT, Estimate
+from gauntlet.kinds import Kind
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
 from gauntlet.reports.sheet import Cell, Sheet
 
 
 def column_plot(sheet: Sheet, column: str, name: str) -> Plot | None:
-    """One column: a run per line; None where no run has a number.
+    """One column: a run per line, over percent or over its unit of distance; None where no run has a number.
 
     Args:
         sheet: the table.
         column: of the table.
         name: of the drawing on its page.
     """
-    return _plot(
-        [(label, cells[column]) for label, cells in zip(sheet.labels, sheet.cells, strict=True)],
-        _head(sheet, column),
-        name,
-    )
+    rows = [(label, cells[column]) for label, cells in zip(sheet.labels, sheet.cells, strict=True)]
+    return _plot(rows, _head(sheet, column), name, _word(sheet, [column]))
 
 
 def row_plot(sheet: Sheet, index: int, name: str) -> Plot | None:
-    """One run: a column per line.
+    """One run: a column per line, but for those in a unit of distance.
 
     Args:
         sheet: the table.
         index: of the run.
         name: of the drawing on its page.
     """
-    rows = [(_head(sheet, column), sheet.cells[index][column]) for column in sheet.columns]
-    return _plot(rows, sheet.labels[index], name)
+    columns = [column for column in sheet.columns if sheet.unit(column) == PERCENT]
+    rows = [(_head(sheet, column), sheet.cells[index][column]) for column in columns]
+    return _plot(rows, sheet.labels[index], name, _word(sheet, columns))
 
 
 def _head(sheet: Sheet, column: str) -> str:
-    bound = sheet.bound(column)
-    return f"{column}, bound {bound}" if bound else column
+    """`linf, bound 8/255`, `smooth, certified at 0.5 L2`, `median distance, L2`."""
+    text = sheet.bound(column)
+    entries = [run.plan.entries[column] for run in sheet.runs if column in run.plan.entries]
+    bounded = any(one.kind is Kind.ATTACK for one in entries)
+    return ", ".join(part for part in (column, f"bound {text}" if bounded and text else text) if part)
 
 
-def _plot(rows: Sequence[tuple[str, Cell]], title: str, name: str) -> Plot | None:
-    if all(cell.ours is None for _, cell in rows):
+def _word(sheet: Sheet, columns: Sequence[str]) -> str:
+    """What the numbers are: an aggregate may be another share than an accuracy."""
+    for run in sheet.runs:
+        conjunctions = {name for name, column in run.aggregates.items() if column.conjunction}
+        if not conjunctions.union(run.plan.entries).isdisjoint(columns):
+            return "Accuracy"
+    return next(iter(columns), "Accuracy")
+
+
+def _plot(rows: Sequence[tuple[str, Cell]], title: str, name: str, word: str) -> Plot | None:
+    known = [cell.ours for _, cell in rows if cell.ours is not None]
+    if not known:
         return None
+    unit = known[0].unit
+    scale = 100 if unit == PERCENT else 1
+    end = 100.0 if unit == PERCENT else _end(known)
     with drawing(0.55 + 0.26 * len(rows)) as (figure, grid):
         axes = grid[0, 0]
         for place, (_, cell) in enumerate(rows):
             if cell.ours is not None:
-                low, value, high = (100 * share for share in (cell.ours.low, cell.ours.value, cell.ours.high))
+                numbers = (cell.ours.low, cell.ours.value, cell.ours.high)
+                low, value, high = (min(scale * number, end) for number in numbers)
                 axes.plot([low, high], [place, place], color=FILL, linewidth=2, solid_capstyle="butt")
                 axes.plot([value], [place], "o", color=FILL, markersize=5.5)
                 axes.annotate(
@@ -62,9 +80,19 @@ def _plot(rows: Sequence[tuple[str, Cell]], title: str, name: str) -> Plot | Non
                 axes.plot([100 * cell.published], [place + 0.3], "D", **style)
         axes.set_yticks(range(len(rows)), [label for label, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        percent_axis(axes, "x")
+        if unit == PERCENT:
+            percent_axis(axes, "x")
+        else:
+            axes.set_xlim(-0.03 * end, 1.03 * end)
         only_lines_along(axes, "x")
-        said = "; ".join(f"{label} {cell.value} % ({cell.interval})" for label, cell in rows if cell.ours)
-        svg = as_svg(figure, name, f"Accuracy in %, {title}: {said}.")
+        said = "; ".join(f"{label} {cell.value} {unit} ({cell.interval})" for label, cell in rows if cell.ours)
+        svg = as_svg(figure, name, f"{word} in {unit}, {title}: {said}.")
     diamonds = " ◇ is the published number." if any(cell.published is not None for _, cell in rows) else ""
-    return Plot(title, svg, f"Accuracy in %, with 95 % intervals.{diamonds}")
+    beyond = " What goes beyond every number is at the right end." if any(one.high == inf for one in known) else ""
+    return Plot(title, svg, f"{word} in {unit}, with 95 % intervals.{beyond}{diamonds}")
+
+
+def _end(known: Sequence[Estimate]) -> float:
+    """Where an axis of distances ends: at the largest finite number."""
+    finite = [number for one in known for number in (one.low, one.value, one.high) if number < inf]
+    return 1.1 * max(finite, default=0.0) or 1.0
