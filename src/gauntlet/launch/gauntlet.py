@@ -120,7 +120,9 @@ def run_gauntlet(
     again = known is not None and known.same_measurement(plan)
     plan = _concluded(subject, suite, grid, folder, plan, known if again else None, places)
     plan.write(folder.path, name)
-    _check(subject, suite, name, grid, folder, plan)
+    checked = again and read_flags(folder.path, name, subject.checkpoint) is not None
+    if not (checked or grid.mode.suffix):
+        _check(subject, suite, name, grid, folder, plan)
     picture = folder.path / "pictures" / f"{name}.png"
     if not (again and picture.exists()):
         draw_examples(subject, suite, grid, plan, picture)
@@ -167,10 +169,8 @@ def _concluded(
 
 
 def _check(subject: Subject, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder, plan: Plan) -> None:
-    """Sanity flags of whole records, unless these weights have them already."""
+    """Sanity flags of whole records."""
     flags: list[Flag] = [flag for one in plan.soundness for flag in one.flags()]
-    if grid.mode.suffix or read_flags(folder.path, name, subject.checkpoint) is not None:
-        return
     print("sanity checks: gradients, bounds, convergence, noise, unbounded attack", flush=True)
     records = {one: read_records(folder.path / entry.folder, entry.kind) for one, entry in plan.entries.items()}
     few = subject.examples[slice(0, min(grid.probed, grid.chunks(subject)[-1].stop))]
@@ -184,7 +184,7 @@ def say_first(subject: Subject, grid: Grid, folder: RunFolder, places: Mapping[s
     print(look, flush=True)
     for doubt in look.doubts:
         print(f"warning: {doubt}", flush=True)
-    if (folder.path / "outcomes").is_dir() and not folder.records.is_dir():
+    if (folder.path / "outcomes").is_dir() and not any(folder.records.glob("*/identity.json")):
         print("records of an earlier version (outcomes/) cannot be taken over: all is measured anew", flush=True)
     for name, place in places.items():
         if changed := place.changed():
