@@ -125,3 +125,56 @@ def test_shares_are_sorted_and_said_once():
     assert shares([2, 1, 0.5, 1.0]) == [0.5, 1.0, 2.0]
     with pytest.raises(UserError, match="bounds=True"):
         shares(True)
+
+
+BOTH_SIDES = """
+import torch
+from dataclasses import dataclass
+
+from gauntlet.attacks import MinimumDistanceAttack
+from gauntlet.certificates import Certificate, Certified
+from gauntlet.threats import L2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nothing(MinimumDistanceAttack):
+    def nearest(self, classifier, region, labels, noise):
+        return region.identity()
+
+
+@dataclass(frozen=True)
+class Half(Certificate):
+    threat_model: L2
+
+    def __call__(self, classifier, images, noise):
+        radius = (1000 * images.double().mean((1, 2, 3))) % 5
+        return Certified(classifier(images).argmax(1), radius, torch.zeros(len(images), dtype=torch.bool))
+"""
+
+
+def test_minimum_distances_and_certificates_are_measured_once_for_all_shares(door, run, tmp_path, monkeypatch):
+    """Their records answer at every bound: one folder each, and the cells of every share."""
+    (tmp_path / "both_sides.py").write_text(BOTH_SIDES)
+    monkeypatch.syspath_prepend(tmp_path)
+    suite = ["attack_suite=quick", "suite=both", "allow=[both_sides]"]
+    for key, name in (("attacks.nearest", "Nothing"), ("certificates.half", "Half")):
+        suite.append(f"+attack_suite.{key}._target_=both_sides.{name}")
+        suite.append(f"+threat_model@attack_suite.{key}.threat_model=l2")
+    said = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1,2]", *suite, *SMALL)
+    assert said.code == 0, said.err
+    curves = read_curves(run, "both")
+    assert list(curves) == [0.5, 1.0, 2.0]
+    for name in ("nearest", "half"):
+        assert len({found.plan.entries[name].folder for found in curves.values()}) == 1
+        assert len(list((run / "records").glob(f"{name}-*"))) == 1
+        lines = [line for line in said.out.splitlines() if line.startswith(f"{name}: chunk")]
+        assert ["images/s" in line for line in lines] == [True, True, False, False]  # two chunks, then what is there
+    assert len(list((run / "records").glob("l2-*"))) == 3  # at the bound itself it is that of quick
+    bounds = [found.plan.entries["half"].bound for found in curves.values()]
+    assert bounds == pytest.approx([1.0, 2.0, 4.0])
+    stated = curves[1.0].records["half"]
+    assert len({(stated["radius"] >= bound).sum() for bound in bounds}) == 3
+    for bound, (share, found) in zip(bounds, curves.items(), strict=True):
+        expected = (stated["correct"] & (stated["radius"] >= bound)).mean()
+        assert found.cells["half"].value == pytest.approx(expected), share
+        assert found.cells["nearest"] == found.cells["clean"], share  # it finds nothing at any distance
