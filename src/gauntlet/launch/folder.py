@@ -1,4 +1,4 @@
-"""Run folders: one config, one training, its outcomes. The same command again goes on in the same folder."""
+"""Run folders: one config, one training, its records. The same command again goes on in the same folder."""
 
 from __future__ import annotations
 
