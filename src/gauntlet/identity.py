@@ -42,8 +42,8 @@ def describe(thing: Any) -> Any:
         defaults = (
             described_defaults(type(thing)) if declared_identity(type(thing)) else {}
         )  # for which its version stands
-        told = {name: value for name, value in values.items() if _differs(value, defaults.get(name, MISSING))}
-        return {"class": class_identity(type(thing)), **told}
+        changed = {name: value for name, value in values.items() if _differs(value, defaults.get(name, MISSING))}
+        return {"class": class_identity(type(thing)), **changed}
     if isinstance(thing, Mapping):
         return [[str(key), describe(value)] for key, value in thing.items()]  # attacks in turn: the order counts
     if isinstance(thing, Sequence):

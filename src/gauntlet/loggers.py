@@ -209,7 +209,7 @@ def _kept_offline(folder: str) -> str:
 def wandb_logger(
     folder: str | Path, project: str, name: str, group: str, run_id: str, job_type: str = "train"
 ) -> Logger:
-    """W&B: online where somebody is logged in and it can be reached, else offline without asking.
+    """W&B: online where an account is logged in and it can be reached, else offline without asking.
 
     `WANDB_MODE` has the last word. Files that W&B keeps in a home which cannot be written to go to the run folder.
 

@@ -1,15 +1,20 @@
 """Records are reused only where the classifier computes what it computed when they were measured."""
 
+import pytest
 import torch
 from torch import nn
 
 from gauntlet.attacks import PGD
 from gauntlet.data import Examples
-from gauntlet.evaluation import AttackSuite, Grid, Subject, accuracy, evaluate
+from gauntlet.errors import UserError
+from gauntlet.evaluation import AttackSuite, Card, Grid, Subject, accuracy, evaluate, read_run
 from gauntlet.evaluation.logits import TOLERANCE, recognised
+from gauntlet.launch.folder import RunFolder
+from gauntlet.launch.gauntlet import run_gauntlet
 from gauntlet.threats import Linf
 from gauntlet.transforms import Clean
 
+_ONLY_CLEAN = AttackSuite({"clean": Clean()})
 _SUITE = AttackSuite({"clean": Clean(), "linf": PGD(threat_model=Linf(0.01), steps=1)})
 
 
@@ -90,3 +95,37 @@ def test_a_classifier_that_draws_at_random_is_not_measured_anew_for_it(tmp_path)
     examples = _examples()
     subject = Subject(Random(), "weights", examples, examples.digest())
     assert [recognised(subject, tmp_path).measurement for _ in range(3)] == [0, 0, 0]
+
+
+def _front_door(classifier, folder, suite="clean", **grid):
+    examples = _examples()
+    Card("net", "toy", "net", None, None, [], "weights", examples.digest()).write(folder.path)
+    subject = Subject(classifier, "weights", examples, examples.digest())
+    return run_gauntlet(subject, _ONLY_CLEAN, suite, Grid(chunk=20, probed=4, **grid), folder)
+
+
+def test_the_front_door_measures_another_network_of_the_same_weights_and_shows_it_alone(tmp_path, capsys):
+    """Logits times 1 and times −1: the second table must not show the records of the first."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    first = _front_door(_Lying(1.0), folder)
+    _front_door(_Lying(1.0), folder, suite="again")
+    turned = _front_door(_Lying(-1.0), folder)
+    assert first.cells["clean"].value == 1.0
+    assert turned.cells["clean"].value < 0.5
+    report = (folder.path / "report.md").read_text()
+    assert "## Attack suite clean" in report
+    assert "## Attack suite again" not in report  # which was measured on the other one
+    with pytest.raises(UserError, match="another network"):
+        read_run(folder.path, "again")
+    back = _front_door(_Lying(1.0), folder)
+    assert back.records["clean"].equals(first.records["clean"])
+    assert read_run(folder.path, "again").cells["clean"].value == 1.0
+
+
+def test_other_entries_under_the_same_name_are_refused_as_before(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    _front_door(_Lying(1.0), folder)
+    with pytest.raises(UserError, match="has another suite clean for this checkpoint"):
+        _front_door(_Lying(1.0), folder, examples=20)

@@ -35,11 +35,22 @@ class Card:
     """SHA-256 of the weights file."""
     fingerprint: str
     """Of the dataset."""
+    classifier: str = ""
+    """A digest of what was measured last: the same weights may be those of several networks. Empty: not measured."""
     version: int = FORMAT
 
     def write(self, folder: Path) -> None:
-        """Keep it in a run folder."""
+        """Keep it in a run folder; of the same weights, what was measured last stays known."""
+        if not self.classifier and (folder / "card.json").exists():
+            known = read_card(folder)
+            if known.checkpoint == self.checkpoint and known.classifier:
+                replace(self, classifier=known.classifier).write(folder)
+                return
         write_atomically(folder / "card.json", json.dumps(asdict(self), indent=1) + "\n")
+
+    def is_of(self, plan: Plan) -> bool:
+        """Whether a plan was measured on this classifier."""
+        return plan.checkpoint == self.checkpoint and self.classifier in ("", plan.classifier)
 
     @property
     def training(self) -> str:
@@ -94,6 +105,8 @@ class Plan:
     entries: Mapping[str, PlannedEntry]
     aggregates: Mapping[str, Any]
     """By name: their identities."""
+    classifier: str = ""
+    """A digest of what it was measured on, as the card's."""
     share: float | None = None
     """Of the dataset's bounds, where shares were asked for."""
     results: Mapping[str, Aggregated] = field(default_factory=dict)

@@ -221,9 +221,9 @@ def read_run(folder: Path, suite: str) -> Run:
         UserError: it is no run folder, was not evaluated under the suite, or has no records of an entry.
     """
     card, plan = read_card(folder), read_plan(folder, suite)
-    if plan.checkpoint != card.checkpoint:
+    if not card.is_of(plan):
         raise UserError(
-            f"{folder}: suite {suite} was measured on other weights than those there now:"
+            f"{folder}: suite {suite} was measured on other weights, or another network, than those there now:"
             f" run evaluate.py checkpoint={folder} attack_suite={suite}"
         )
     places = {name: folder / entry.folder for name, entry in plan.entries.items()}

@@ -56,6 +56,11 @@ class Subject:
     room: Room = field(default_factory=Room)
     measurement: int = 0
 
+    @property
+    def classifier_digest(self) -> str:
+        """Of what is measured, whatever file its weights lie in."""
+        return digest([self.description, self.measurement])[:12]
+
     @cached_property
     def description(self) -> Any:
         """The classifier's part of an identity, taken once: a forward may count itself in a public attribute."""

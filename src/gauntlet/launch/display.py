@@ -13,7 +13,7 @@ from rich.table import Column
 from gauntlet.kinds import Kind
 
 if TYPE_CHECKING:
-    from gauntlet.evaluation import Progress as Told
+    from gauntlet.evaluation import Progress as ChunkProgress
 
 
 _WIDE = 112  # columns: enough for all words beside a bar
@@ -22,7 +22,7 @@ _SHORTEST_BAR = 8  # columns
 
 
 class Display:
-    """Told after every chunk; a context manager.
+    """Shows progress after every chunk; a context manager.
 
     Args:
         attacks: their names, in order.
@@ -33,7 +33,7 @@ class Display:
         # a console of its own: in the shared one other live displays of this process may have left something behind
         console = Console()
         self._progress = Progress(*_columns(console.width), console=console, disable=not self._live)
-        self._tasks = {name: self._progress.add_task(name, total=None, said="") for name in attacks}
+        self._tasks = {name: self._progress.add_task(name, total=None, text="") for name in attacks}
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -42,12 +42,12 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def chunk_done(self, told: Told) -> None:
+    def chunk_done(self, progress: ChunkProgress) -> None:
         """Show it. Chunks that were there from the start are not worth a line each."""
-        said = words(told)
-        self._progress.update(self._tasks[told.entry], completed=told.chunks, total=told.of, said=said)
-        if not self._live and (told.speed is not None or told.chunks == told.of):
-            print(f"{told.entry}: chunk {told.chunks} of {told.of}, {said}", flush=True)
+        text = words(progress)
+        self._progress.update(self._tasks[progress.entry], completed=progress.chunks, total=progress.of, text=text)
+        if not self._live and (progress.speed is not None or progress.chunks == progress.of):
+            print(f"{progress.entry}: chunk {progress.chunks} of {progress.of}, {text}", flush=True)
 
 
 _WORDS = {
@@ -63,19 +63,19 @@ def _columns(width: int) -> list[ProgressColumn]:
     narrow = width < _WIDE
     name = TextColumn("{task.description:>12}")
     bar = BarColumn(width - _BESIDE_THE_BAR if narrow else 40)
-    said = TextColumn("{task.fields[said]}", table_column=Column(no_wrap=not narrow, overflow="fold"))
-    return [name, *([bar] if width >= _BESIDE_THE_BAR + _SHORTEST_BAR else []), MofNCompleteColumn(), said]
+    text = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=not narrow, overflow="fold"))
+    return [name, *([bar] if width >= _BESIDE_THE_BAR + _SHORTEST_BAR else []), MofNCompleteColumn(), text]
 
 
-def words(told: Told) -> str:
+def words(progress: ChunkProgress) -> str:
     """`45.3 % still correct, 812 images/s, 40 s left`."""
-    parts = [f"{100 * told.correct / max(1, told.examples):.1f} % {_WORDS[told.kind]}"]
-    if told.speed is not None:
-        parts.append(f"{told.speed:.3g} images/s")
-    if told.seconds_left:
-        parts.append(f"{duration(told.seconds_left)} left")
-    if told.outside:
-        parts.append(f"{told.outside} outside their threat model")
+    parts = [f"{100 * progress.correct / max(1, progress.examples):.1f} % {_WORDS[progress.kind]}"]
+    if progress.speed is not None:
+        parts.append(f"{progress.speed:.3g} images/s")
+    if progress.seconds_left:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    if progress.outside:
+        parts.append(f"{progress.outside} outside their threat model")
     return ", ".join(parts)
 
 

@@ -114,17 +114,19 @@ def run_gauntlet(
     if grid.rank:
         grid.run(subject, suite, folder.records, lambda _: None)
         return None
+    replace(read_card(folder.path), classifier=subject.classifier_digest).write(folder.path)
     say_first(subject, grid, folder, places if share is None else {})  # other bounds are what was asked for
     with Display(suite.entries) as display:
         grid.run(subject, suite, folder.records, display.chunk_done)
-    again = known is not None and known.same_measurement(plan)
-    plan = _concluded(subject, suite, grid, folder, plan, known if again else None, places)
+    known = known if known is not None and known.same_measurement(plan) else None
+    plan = _concluded(subject, suite, grid, folder, plan, known, places)
     plan.write(folder.path, name)
-    checked = again and read_flags(folder.path, name, subject.checkpoint) is not None
+    checked = known is not None and known.soundness == plan.soundness
+    checked = checked and read_flags(folder.path, name, subject.checkpoint) is not None
     if not (checked or grid.mode.suffix):
         _check(subject, suite, name, grid, folder, plan)
     picture = folder.path / "pictures" / f"{name}.png"
-    if not (again and picture.exists()):
+    if not (known and picture.exists()):
         draw_examples(subject, suite, grid, plan, picture)
     write_run_report(folder.path, [_lpips_fact(subject)])
     run = read_run(folder.path, name)
@@ -164,7 +166,8 @@ def _concluded(
     records = {name: read_records(place.path, place.kind) for name, place in places.items()}
     measured = Measured(read_card(folder.path), plan, records)
     results = {name: aggregate(name, measured) for name, aggregate in suite.aggregates.items()}
-    soundness = known.soundness if known else check_soundness(subject, suite, grid, measured, places)
+    alike = known is not None and all(one.multiple in (None, grid.multiple) for one in known.soundness)
+    soundness = known.soundness if known and alike else check_soundness(subject, suite, grid, measured, places)
     return replace(plan, results=results, soundness=soundness)
 
 
@@ -219,12 +222,13 @@ def make_plan(
         )
     aggregates = {name: describe(aggregate) for name, aggregate in suite.aggregates.items()}
     total = grid.chunks(subject)[-1].stop
-    return Plan(subject.checkpoint, total, entries, aggregates, share)
+    return Plan(subject.checkpoint, total, entries, aggregates, subject.classifier_digest, share)
 
 
 def _check_plan(folder: RunFolder, name: str, known: Plan | None, plan: Plan) -> None:
-    """Refuse to put other numbers under a name that a table of this checkpoint has already."""
-    if known and known.checkpoint == plan.checkpoint and not known.same_measurement(plan):
+    """Refuse to put other numbers under a name that a table of this classifier has already."""
+    same = known is not None and (known.checkpoint, known.classifier) == (plan.checkpoint, plan.classifier)
+    if known and same and not known.same_measurement(plan):
         raise UserError(
             f"{folder.path} has another suite {name} for this checkpoint (other attacks, bounds, examples or seed):"
             f" give this one a name of its own with suite=<name>"

@@ -31,11 +31,11 @@ def read_curves(folder: Path, suite: str) -> dict[float, Run]:
     Raises:
         UserError: records were taken away since.
     """
-    checkpoint = read_card(folder).checkpoint
+    card = read_card(folder)
     runs: dict[float, Run] = {}
     for name, plan in find_plans(folder).items():
         share = 1.0 if plan.share is None else plan.share
-        if plan.checkpoint == checkpoint and name == at_share(suite, share):
+        if card.is_of(plan) and name == at_share(suite, share):
             runs[share] = read_run(folder, name)
     ordered = dict(sorted(runs.items()))
     for smaller, larger in pairwise(ordered):

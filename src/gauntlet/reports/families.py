@@ -57,7 +57,7 @@ def _points(run: Run) -> Iterator[tuple[Family, Point]]:
     """Every attack that was run on all examples, of every suite of these weights; the run's own suite comes first."""
     plans = sorted(find_plans(run.folder).items(), key=lambda named: (named[0] != run.suite, named[0]))
     for _, plan in plans:
-        if plan.checkpoint != run.card.checkpoint or plan.examples != run.plan.examples:
+        if not run.card.is_of(plan) or plan.examples != run.plan.examples:
             continue
         for name, entry in plan.entries.items():
             place = run.folder / entry.folder

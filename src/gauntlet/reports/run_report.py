@@ -25,8 +25,8 @@ def write_run_report(folder: Path, facts: Sequence[str] = ()) -> None:
     card = read_card(folder)
     parts = [f"# {card.name}\n"]
     for suite, plan in find_plans(folder).items():
-        if plan.checkpoint != card.checkpoint or plan.share is not None:
-            continue  # of weights that were here before; a point of a curve
+        if not card.is_of(plan) or plan.share is not None:
+            continue  # of what was measured here before; a point of a curve
         parts.append(f"## Attack suite {suite}\n")
         try:
             parts += _suite(read_run(folder, suite))
