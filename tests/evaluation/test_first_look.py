@@ -182,7 +182,7 @@ def test_progress_in_words():
     assert words(told) == "45.0 % still correct, 812 images/s, 40 s left"
     told = Progress("linf", Kind.ATTACK, 5, 5, 200, 90, 3, None, None)
     assert words(told) == "45.0 % still correct, 3 outside their threat model"
-    assert words(told._replace(kind=Kind.CERTIFICATE, outside=0)) == "45.0 % certified"
+    assert words(told._replace(kind=Kind.CERTIFICATE, outside=0)) == "45.0 % stated correct within the bound"
     assert words(told._replace(kind=Kind.MINIMUM_DISTANCE, outside=0)) == "45.0 % correct within the bound"
     assert words(told._replace(kind=Kind.TRANSFORM, outside=0)) == "45.0 % correct"
     assert [duration(seconds) for seconds in (3, 720, 12600)] == ["3 s", "12 min", "3.5 h"]
