@@ -1,6 +1,6 @@
 """The front door `evaluate.py`; see README.md."""
 
-from gauntlet.launch.doors import evaluate
+from gauntlet.cli.main import evaluate
 
 if __name__ == "__main__":
     evaluate()

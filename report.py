@@ -1,6 +1,6 @@
 """The front door `report.py`; see README.md."""
 
-from gauntlet.launch.doors import report
+from gauntlet.cli.main import report
 
 if __name__ == "__main__":
     report()

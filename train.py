@@ -1,6 +1,6 @@
 """The front door `train.py`; see README.md."""
 
-from gauntlet.launch.doors import train
+from gauntlet.cli.main import train
 
 if __name__ == "__main__":
     train()

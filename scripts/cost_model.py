@@ -18,13 +18,13 @@ from hydra.core.hydra_config import HydraConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import instantiate
 from gauntlet.data import Batch, Examples
 from gauntlet.defenses import AdversarialDefense
-from gauntlet.evaluation import Grid, Subject
+from gauntlet.evaluation import BenchModel, Grid
 from gauntlet.evaluation.cost import cost_of, counted_passes, networks_in
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import instantiate
-from gauntlet.launch.references import without_weights
+from gauntlet.runs.references import without_weights
 
 SIZE = {"cifar10": 32, "imagenet100": 64}  # of the images on which passes are counted
 REAL = {"cifar10": 32, "imagenet100": 224}
@@ -127,10 +127,10 @@ def show(table: str) -> None:
     suite = instantiate(config["attack_suite"], "attack_suite")
     classifier = Unfooled(classes)
     few = Examples((images * 255).round().to(torch.uint8), torch.zeros(4, dtype=torch.long), torch.arange(4))
-    subject = Subject(classifier, "none", few, "none")
+    bench_model = BenchModel(classifier, "none", few, "none")
     print("\n" + _head("attack", "PFLOP in all"))
     for name, attack in suite.attacks.items():
-        cost = cost_of(subject, attack, Grid(chunk=4))
+        cost = cost_of(bench_model, attack, Grid(chunk=4))
         work = own * (cost.forwards + 2 + cost.backwards) + 2 * other * cost.others
         total = work * TEST[table] / 1e6
         print(_row(name, cost.forwards, cost.backwards, cost.others, work, total), flush=True)

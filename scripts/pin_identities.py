@@ -26,12 +26,12 @@ from torchvision.models import get_model
 
 import gauntlet
 from gauntlet.class_identity import declared_identity
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import instantiate
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
 from gauntlet.identity import describe, described_defaults, differences
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import instantiate
-from gauntlet.launch.references import without_weights
+from gauntlet.runs.references import without_weights
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "identities.json"
 _GROUPS = ("attack", "attack_suite", "corruptions", "distance", "model", "threat_model")

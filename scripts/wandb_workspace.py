@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from gauntlet.launch.config import CONF
+from gauntlet.config.compose import CONF
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

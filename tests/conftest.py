@@ -39,7 +39,7 @@ def door(monkeypatch, capfd):
     """Call a front door as from the command line: `door("train", "defense=normal")`."""
 
     def call(name: str, *words: str) -> Said:
-        from gauntlet.launch import doors
+        from gauntlet.cli import main as doors
 
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
         capfd.readouterr()
@@ -56,11 +56,11 @@ def door(monkeypatch, capfd):
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory) -> Path:
     """An output folder with a reference network that saw too few epochs: enough to be a network."""
+    from gauntlet.config.compose import CONF
     from gauntlet.data import Digits
-    from gauntlet.launch.config import CONF
-    from gauntlet.launch.references import place_of
     from gauntlet.models import alexnet_cifar
     from gauntlet.models.weights import save_weights
+    from gauntlet.runs.references import place_of
 
     outputs = tmp_path_factory.mktemp("fitted")
     digits = yaml.safe_load((CONF / "dataset" / "digits.yaml").read_text())
@@ -83,7 +83,7 @@ def outputs(fitted, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def trained(fitted, tmp_path_factory) -> Path:
     """A finished run folder: normal training, three epochs. Copy it before changing it."""
-    from gauntlet.launch import doors
+    from gauntlet.cli import main as doors
 
     outputs = tmp_path_factory.mktemp("trained")
     (outputs / "references").symlink_to(fitted / "references")

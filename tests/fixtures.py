@@ -12,7 +12,7 @@ from torch import nn
 from gauntlet.attacks import MinimumDistanceAttack
 from gauntlet.certificates import Certificate, Certified
 from gauntlet.data import Batch
-from gauntlet.distances import Perception
+from gauntlet.distances import FeatureDistance
 from gauntlet.models import Normalise, TappedClassifier
 from gauntlet.threats import L2, Linf
 
@@ -174,13 +174,13 @@ class Circle(nn.Module):
 
 
 @dataclass(frozen=True)
-class Ellipsoid(Perception):
+class Ellipsoid(FeatureDistance):
     """A linear φ(x) = A x, for which the perceptual ball is the ellipsoid ‖A δ‖ ≤ bound."""
 
     matrix: torch.Tensor
     name = "ellipsoid"
 
-    def of(self, classifier):
+    def bind(self, classifier):
         return self
 
     def embed(self, images):

@@ -14,10 +14,10 @@ import torch.fx
 from torch import nn
 from torchvision.transforms import v2
 
-from gauntlet.folding import folded
+from gauntlet.acceleration.channels_last import channels_last
+from gauntlet.acceleration.folding import folded
 from gauntlet.identity import describe, digest
 from gauntlet.models import classifier, small_resnet
-from gauntlet.models.layout import channels_last
 from gauntlet.scopes import frozen
 from tests.fixtures import random_images
 from tests.modules import module_of

@@ -19,10 +19,10 @@ import torch
 from scripts.bench.evaluating import autoattack, pgd, suite
 from scripts.bench.growth import draw, growth
 from scripts.bench.memory import memory
+from scripts.bench.models import bench_models
 from scripts.bench.passes import active, folding
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row
-from scripts.bench.subjects import subjects
 from scripts.bench.training import flops, loader, step
 
 ROWS: dict[str, Callable[[Setting], Iterator[Row]]] = {
@@ -47,7 +47,7 @@ def main() -> None:
     )
     many = device.type == "cuda"
     setting = Setting(
-        subjects(given.data, device),
+        bench_models(given.data, device),
         device,
         images=given.images or (1000 if many else 64),
         few=given.few or (500 if many else 8),

@@ -18,25 +18,25 @@ from gauntlet.attacks import (
     PGD,
     Adam,
     Attack,
+    FirstSuccess,
     LagrangianPerceptualAttack,
     Last,
     OvershootingNewton,
     PerceptualPGD,
     Square,
-    Stopped,
     WorstCase,
 )
 from gauntlet.attacks.multipliers import Tenfold
 from gauntlet.attacks.steps import Constant
 from gauntlet.data import unidentified
 from gauntlet.goals import RankedTargets, Untargeted
-from gauntlet.losses import CrossEntropy, Lead, TargetedDLR
+from gauntlet.losses import CrossEntropy, LogitDifference, TargetedDLR
 from gauntlet.threats import L2, Linf, NeuralPerceptual, ReColorAdv, StAdv, ThreatModel
+from scripts.bench.models import BenchModel
 from scripts.bench.naive import Naive, adam
 from scripts.bench.naive import autoattack as autoattacked
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, take_slices, take_turns
-from scripts.bench.subjects import Subject
 
 _ROBUST = "right after the attack"
 
@@ -46,9 +46,9 @@ def pgd(setting: Setting) -> Iterator[Row]:
     import foolbox
     import torchattacks
 
-    subject = setting.subjects["robust"]
-    images, labels = subject.first(setting.images)
-    bound = subject.half_robust_bound(len(images))
+    bench_model = setting.bench_models["robust"]
+    images, labels = bench_model.first(setting.images)
+    bound = bench_model.half_robust_bound(len(images))
     attack = PGD(threat_model=Linf(bound), steps=40, step_size=0.1, goal=Untargeted(CrossEntropy()))
     seeds = torch.arange(len(images), device=images.device)
 
@@ -60,36 +60,40 @@ def pgd(setting: Setting) -> Iterator[Row]:
         attacker = foolbox.attacks.LinfPGD(rel_stepsize=0.1, steps=40)
         return attacker(model, images, labels, epsilons=bound)[1]
 
-    sides = [Side("Gauntlet", lambda: attack(subject.classifier, images, labels, seeds=seeds).images, subject.robust)]
-    for form, network in (("", subject.plain), (", channels last", subject.classifier)):
-        sides.append(Side(f"torchattacks{form}", partial(torchattacked, network), subject.robust))
-        sides.append(Side(f"foolbox{form}", partial(foolboxed, network), subject.robust))
-    job = f"PGD-40, L∞ {255 * bound:.0f}/255, {len(images)} images, {subject.name}"
+    sides = [
+        Side("Gauntlet", lambda: attack(bench_model.classifier, images, labels, seeds=seeds).images, bench_model.robust)
+    ]
+    for form, network in (("", bench_model.plain), (", channels last", bench_model.classifier)):
+        sides.append(Side(f"torchattacks{form}", partial(torchattacked, network), bench_model.robust))
+        sides.append(Side(f"foolbox{form}", partial(foolboxed, network), bench_model.robust))
+    job = f"PGD-40, L∞ {255 * bound:.0f}/255, {len(images)} images, {bench_model.name}"
     yield Row("pgd", job, _ROBUST, take_turns(sides, setting.turns, setting.device, warm=False), "≥ 2")
 
 
 def autoattack(setting: Setting) -> Iterator[Row]:
     """AutoAttack L∞ beside its authors' package, both as published: on whoever still stands."""
-    subject = setting.subjects["robust"]
-    images, labels = subject.first(setting.few)
-    bound = subject.half_robust_bound(setting.images)
+    bench_model = setting.bench_models["robust"]
+    images, labels = bench_model.first(setting.few)
+    bound = bench_model.half_robust_bound(setting.images)
     ours, seeds = _autoattack(Linf(bound), setting), torch.arange(len(images), device=images.device)
-    sides = [Side("Gauntlet", lambda: ours(subject.classifier, images, labels, seeds=seeds).images, subject.robust)]
-    for form, network in (("", subject.plain), (", channels last", subject.classifier)):
+    sides = [
+        Side("Gauntlet", lambda: ours(bench_model.classifier, images, labels, seeds=seeds).images, bench_model.robust)
+    ]
+    for form, network in (("", bench_model.plain), (", channels last", bench_model.classifier)):
         theirs = _package(network, "Linf", bound, setting)
         run = partial(theirs.run_standard_evaluation, images, labels, batch_size=len(images))
-        sides.append(Side(f"pyautoattack{form}", run, lambda found: subject.robust(found[0])))
-    job = f"AutoAttack, L∞ {255 * bound:.0f}/255{_reduced(setting)}, {len(images)} images, {subject.name}"
+        sides.append(Side(f"pyautoattack{form}", run, lambda found: bench_model.robust(found[0])))
+    job = f"AutoAttack, L∞ {255 * bound:.0f}/255{_reduced(setting)}, {len(images)} images, {bench_model.name}"
     yield Row("autoattack", job, _ROBUST, take_slices(sides, max(1, setting.turns // 3), setting.device), "≥ 1.5")
 
 
 def suite(setting: Setting) -> Iterator[Row]:
     """The published CIFAR-10 suite, attack by attack and in all, on a normal and on a robust network."""
     for name, target in (("normal", "≥ 8"), ("robust", "≥ 3")):
-        subject = setting.subjects[name]
+        bench_model = setting.bench_models[name]
         rows = []
-        for key, attack in published(subject, setting).items():
-            rows.append(_against_naive(setting, subject, attack, key))
+        for key, attack in published(bench_model, setting).items():
+            rows.append(_against_naive(setting, bench_model, attack, key))
             yield rows[-1]
         turns = len(rows[0].sides[0].seconds)
         total = [
@@ -100,13 +104,15 @@ def suite(setting: Setting) -> Iterator[Row]:
             )
             for place in range(len(rows[0].sides))
         ]
-        count = min(setting.few, len(subject.images))
-        yield Row("suite", f"the published suite{_reduced(setting)}, {count} images, {subject.name}", "", total, target)
+        count = min(setting.few, len(bench_model.images))
+        yield Row(
+            "suite", f"the published suite{_reduced(setting)}, {count} images, {bench_model.name}", "", total, target
+        )
 
 
-def published(subject: Subject, setting: Setting) -> dict[str, Attack]:
+def published(bench_model: BenchModel, setting: Setting) -> dict[str, Attack]:
     """The attacks of `attack_suite=paper`."""
-    bounds, ball = subject.bounds, NeuralPerceptual(subject.distance, subject.bounds.perceptual)
+    bounds, ball = bench_model.bounds, NeuralPerceptual(bench_model.distance, bench_model.bounds.perceptual)
     last: dict[str, Any] = {"iterate": Last(), "step": Adam(), "steps": 100}
     return {
         "linf": _autoattack(Linf(bounds.linf), setting),
@@ -127,49 +133,49 @@ def published(subject: Subject, setting: Setting) -> dict[str, Attack]:
             steps=40,
             multipliers=Tenfold(0.01, 10),
             projection=OvershootingNewton(),
-            iterate=Stopped(),
+            iterate=FirstSuccess(),
         ),
     }
 
 
 def stopped(attack: Attack) -> Attack:
     """The same attack, which leaves an example alone once it is wrong inside the bound."""
-    return replace(attack, iterate=Stopped()) if isinstance(attack, PGD | PerceptualPGD) else attack
+    return replace(attack, iterate=FirstSuccess()) if isinstance(attack, PGD | PerceptualPGD) else attack
 
 
-def _against_naive(setting: Setting, subject: Subject, attack: Attack, key: str) -> Row:
-    images, labels = subject.first(setting.few)
+def _against_naive(setting: Setting, bench_model: BenchModel, attack: Attack, key: str) -> Row:
+    images, labels = bench_model.first(setting.few)
     seeds = torch.arange(len(images), device=images.device)
 
     def run(ours: Attack) -> Tensor:
-        return ours(subject.classifier, images, labels, seeds=seeds).images
+        return ours(bench_model.classifier, images, labels, seeds=seeds).images
 
     sides = [
-        Side("Gauntlet, stopped", partial(run, stopped(attack)), subject.robust),
-        Side("Gauntlet, as published", partial(run, attack), subject.robust),
-        _naive(setting, subject, attack, key),
+        Side("Gauntlet, stopped", partial(run, stopped(attack)), bench_model.robust),
+        Side("Gauntlet, as published", partial(run, attack), bench_model.robust),
+        _naive(setting, bench_model, attack, key),
     ]
     turns = max(1, setting.turns // 3)
-    job = f"{key}, {len(images)} images, {subject.name}"
+    job = f"{key}, {len(images)} images, {bench_model.name}"
     return Row("suite", job, _ROBUST, take_slices(sides, turns, setting.device))
 
 
-def _naive(setting: Setting, subject: Subject, attack: Attack, key: str) -> Side:
+def _naive(setting: Setting, bench_model: BenchModel, attack: Attack, key: str) -> Side:
     """The same attack without an active set; of AutoAttack, the authors' own parts."""
-    images, labels = subject.first(setting.few)
+    images, labels = bench_model.first(setting.few)
     bound = attack.threat_model.bound
     if key in ("linf", "l2"):
-        package = _package(subject.plain, {"linf": "Linf", "l2": "L2"}[key], bound, setting)
-        return Side("naive", lambda: autoattacked(package, images, labels), lambda found: _worst(subject, found))
-    network, eyes = trainable(subject.plain), trainable(subject.distance.network)
+        package = _package(bench_model.plain, {"linf": "Linf", "l2": "L2"}[key], bound, setting)
+        return Side("naive", lambda: autoattacked(package, images, labels), lambda found: _worst(bench_model, found))
+    network, eyes = trainable(bench_model.plain), trainable(bench_model.distance.network)
     if isinstance(attack, PGD):
         region = attack.threat_model.around(unidentified(images, labels))
         rate, steps = attack.step_size * bound, attack.steps
-        return Side("naive", lambda: adam(network, region, labels, rate, steps), subject.robust)
+        return Side("naive", lambda: adam(network, region, labels, rate, steps), bench_model.robust)
     naive = Naive(network, eyes)
     if key == "ppgd":
-        return Side("naive", lambda: naive.ppgd(images, labels, bound, 40), subject.robust)
-    return Side("naive", lambda: naive.lpa(images, labels, bound, 5, 40), subject.robust)
+        return Side("naive", lambda: naive.ppgd(images, labels, bound, 40), bench_model.robust)
+    return Side("naive", lambda: naive.lpa(images, labels, bound, 5, 40), bench_model.robust)
 
 
 def trainable(network: nn.Module) -> nn.Module:
@@ -177,10 +183,10 @@ def trainable(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).to(memory_format=torch.contiguous_format).requires_grad_(True)
 
 
-def _worst(subject: Subject, found: list[Tensor]) -> float:
+def _worst(bench_model: BenchModel, found: list[Tensor]) -> float:
     with torch.no_grad():
-        labels = subject.labels[: len(found[0])]
-        right = torch.stack([subject.plain(images).argmax(1) == labels for images in found])
+        labels = bench_model.labels[: len(found[0])]
+        right = torch.stack([bench_model.plain(images).argmax(1) == labels for images in found])
     return right.all(0).float().mean().item()
 
 
@@ -191,7 +197,7 @@ def _autoattack(threat: ThreatModel, setting: Setting) -> WorstCase:
         attacks={
             "apgd": APGD(threat_model=threat, goal=Untargeted(CrossEntropy())),
             "apgd_targeted": APGD(threat_model=threat, goal=RankedTargets(TargetedDLR(), count)),
-            "fab": FAB(threat_model=threat, goal=RankedTargets(Lead(), count), steps=100),
+            "fab": FAB(threat_model=threat, goal=RankedTargets(LogitDifference(), count), steps=100),
             "square": Square(threat_model=threat, queries=setting.queries),
         },
     )

@@ -149,7 +149,7 @@ def _solved(product: Callable[[Tensor], Tensor], right: Tensor, iterations: int)
 
 def adam(classifier: nn.Module, region: Region, labels: Tensor, rate: float, steps: int) -> Tensor:
     """The published search of flows and colours: torch's Adam on the params of everybody, all steps, the last one."""
-    params = region.identity().clone().requires_grad_()
+    params = region.zero().clone().requires_grad_()
     optimizer = torch.optim.Adam([params], lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()

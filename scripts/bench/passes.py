@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gauntlet.attacks import PGD, Attack, FastLagrangianPerceptualAttack, Stopped
+from gauntlet.acceleration.folding import folded
+from gauntlet.attacks import PGD, Attack, FastLagrangianPerceptualAttack, FirstSuccess
 from gauntlet.evaluation.cost import counted_passes
-from gauntlet.folding import folded
 from gauntlet.goals import Untargeted
 from gauntlet.losses import CrossEntropy
 from gauntlet.scopes import frozen
 from gauntlet.threats import Linf, NeuralPerceptual
 from scripts.bench.evaluating import published, stopped
+from scripts.bench.models import BenchModel
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, take_turns
-from scripts.bench.subjects import Subject
 
 _FEW = 2  # images of a count that is the same for each
 _PASSES = 10  # in one turn
@@ -28,9 +28,9 @@ _PASSES = 10  # in one turn
 
 def folding(setting: Setting) -> Iterator[Row]:
     """A forward, and a forward with the way back to the images, with the batch norms folded and as they are."""
-    subject = setting.subjects["robust"]
-    network = subject.classifier
-    images, _ = subject.first(setting.batch)
+    bench_model = setting.bench_models["robust"]
+    network = bench_model.classifier
+    images, _ = bench_model.first(setting.batch)
 
     def forward() -> None:
         with torch.no_grad():
@@ -45,7 +45,7 @@ def folding(setting: Setting) -> Iterator[Row]:
             Side("folded", partial(_repeated, network, run, partial(folded, network, images))),
             Side("as it is", partial(_repeated, network, run, nullcontext)),
         ]
-        job = f"{_PASSES} × {name}, batch {len(images)}, {subject.name}"
+        job = f"{_PASSES} × {name}, batch {len(images)}, {bench_model.name}"
         yield Row("folding", job, "", take_turns(sides, setting.turns, setting.device))
 
 
@@ -57,23 +57,25 @@ def _repeated(network: nn.Module, run: Callable[[], None], scope: Callable[[], A
 
 def active(setting: Setting) -> Iterator[Row]:
     """Passes that the active set leaves of the worst case, in which nobody falls."""
-    for subject in setting.subjects.values():
-        images, labels = subject.first(setting.images)
-        worst = _AlwaysRight(subject.classifier, labels[:_FEW])
-        for name, attack in _stopping(subject, setting).items():
-            spent = _passes(attack, subject.classifier, subject.classifier, images, labels)
-            most = _passes(attack, worst, subject.classifier, images[:_FEW], labels[:_FEW])
+    for bench_model in setting.bench_models.values():
+        images, labels = bench_model.first(setting.images)
+        worst = _AlwaysRight(bench_model.classifier, labels[:_FEW])
+        for name, attack in _stopping(bench_model, setting).items():
+            spent = _passes(attack, bench_model.classifier, bench_model.classifier, images, labels)
+            most = _passes(attack, worst, bench_model.classifier, images[:_FEW], labels[:_FEW])
             figures = {"passes": spent, "worst case": most, "share": spent / most}
-            yield Row("active", f"{name}, {len(images)} images, {subject.name}", "passes per image", [], "", figures)
+            yield Row(
+                "active", f"{name}, {len(images)} images, {bench_model.name}", "passes per image", [], "", figures
+            )
 
 
-def _stopping(subject: Subject, setting: Setting) -> dict[str, Attack]:
+def _stopping(bench_model: BenchModel, setting: Setting) -> dict[str, Attack]:
     """The published suite, stopped, and two searches more."""
-    bounds = subject.bounds
-    return {name: stopped(attack) for name, attack in published(subject, setting).items()} | {
+    bounds = bench_model.bounds
+    return {name: stopped(attack) for name, attack in published(bench_model, setting).items()} | {
         "pgd-40": PGD(threat_model=Linf(bounds.linf), steps=40, goal=Untargeted(CrossEntropy())),
         "fast-lpa": FastLagrangianPerceptualAttack(
-            threat_model=NeuralPerceptual(subject.distance, bounds.perceptual), iterate=Stopped()
+            threat_model=NeuralPerceptual(bench_model.distance, bounds.perceptual), iterate=FirstSuccess()
         ),
     }
 

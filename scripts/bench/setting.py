@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from scripts.bench.subjects import Subject
+from scripts.bench.models import BenchModel
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Setting:
     """What every row is given.
 
     Args:
-        subjects: `normal` and `robust`.
+        bench_models: `normal` and `robust`.
         device: where everything is.
         images: of an attack.
         few: images of what takes minutes.
@@ -25,7 +25,7 @@ class Setting:
         targets: classes that AutoAttack's two targeted attacks aim at.
     """
 
-    subjects: Mapping[str, Subject]
+    bench_models: Mapping[str, BenchModel]
     device: torch.device
     images: int
     few: int

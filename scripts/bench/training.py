@@ -19,10 +19,10 @@ from gauntlet.defenses import AdversarialTraining, Defense, NormalTraining
 from gauntlet.distances import SelfLPIPS
 from gauntlet.threats import NeuralPerceptual
 from scripts.bench.evaluating import trainable
+from scripts.bench.models import BenchModel
 from scripts.bench.naive import Naive
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, clock, take_turns
-from scripts.bench.subjects import Subject
 
 STEPS = 10
 _BY = {"self": "the classifier", "external": "a network of its own"}
@@ -30,40 +30,44 @@ _BY = {"self": "the classifier", "external": "a network of its own"}
 
 def step(setting: Setting) -> Iterator[Row]:
     """A step of perceptual adversarial training beside the naive way; both make up their images from equal weights."""
-    subject = setting.subjects["robust"]
-    batch = _batch(subject, setting.batch)
+    bench_model = setting.bench_models["robust"]
+    batch = _batch(bench_model, setting.batch)
     for bounded, by in _BY.items():
-        bound, ours = subject.bounds.perceptual, pat(subject, bounded)
-        network = trainable(subject.plain)
-        eyes = network if bounded == "self" else trainable(subject.distance.network)
+        bound, ours = bench_model.bounds.perceptual, pat(bench_model, bounded)
+        network = trainable(bench_model.plain)
+        eyes = network if bounded == "self" else trainable(bench_model.distance.network)
         naive = Naive(network, eyes)
         sides = [
-            Side("Gauntlet", _stepping(ours, batch), _found(ours, subject)),
-            Side("Gauntlet, bf16-mixed", _half(_stepping(ours, batch), setting), _half(_found(ours, subject), setting)),
-            Side("naive", _naively(naive, batch, bound), _found_naively(naive, subject, bound)),
+            Side("Gauntlet", _stepping(ours, batch), _found(ours, bench_model)),
+            Side(
+                "Gauntlet, bf16-mixed",
+                _half(_stepping(ours, batch), setting),
+                _half(_found(ours, bench_model), setting),
+            ),
+            Side("naive", _naively(naive, batch, bound), _found_naively(naive, bench_model, bound)),
         ]
-        job = f"PAT step, φ of {by}, batch {setting.batch}, {subject.name}"
+        job = f"PAT step, φ of {by}, batch {setting.batch}, {bench_model.name}"
         yield Row("step", job, "right under its attack", take_turns(sides, setting.turns, setting.device), "≥ 2")
 
 
 def flops(setting: Setting) -> Iterator[Row]:
     """FLOP/s of a training step beside a plain forward and backward of the same network: what the device can do."""
-    subject = setting.subjects["robust"]
-    batch = _batch(subject, setting.batch)
-    network = copy.deepcopy(subject.classifier).train()
+    bench_model = setting.bench_models["robust"]
+    batch = _batch(bench_model, setting.batch)
+    network = copy.deepcopy(bench_model.classifier).train()
 
     def plain() -> None:
         network.zero_grad()
         F.cross_entropy(network(batch.images), batch.labels).backward()
 
-    regimes = {"PAT step, φ of the classifier": pat(subject, "self"), "normal step": _normal(subject)}
+    regimes = {"PAT step, φ of the classifier": pat(bench_model, "self"), "normal step": _normal(bench_model)}
     for name, regime in regimes.items():
         sides = [Side("Gauntlet", _stepping(regime, batch)), Side("forward-backward loop", plain)]
         timed = take_turns(sides, setting.turns, setting.device)
         rates = {side.name: _flop(side.run) / took.median / 1e9 for side, took in zip(sides, timed, strict=True)}
         ours, theirs = rates.values()
         figures = {f"GFLOP/s, {side}": rate for side, rate in rates.items()} | {"share": ours / theirs}
-        yield Row("flops", f"{name}, batch {setting.batch}, {subject.name}", "", timed, "share ≥ 0.85", figures)
+        yield Row("flops", f"{name}, batch {setting.batch}, {bench_model.name}", "", timed, "share ≥ 0.85", figures)
 
 
 def loader(setting: Setting) -> Iterator[Row]:
@@ -72,13 +76,13 @@ def loader(setting: Setting) -> Iterator[Row]:
     from gauntlet.data.augmentation import TrainingExamples
     from gauntlet.data.examples import EpochBatches, Examples
 
-    subject = setting.subjects["robust"]
-    images = (subject.images * 255).round().to(torch.uint8)
-    examples = Examples(images, subject.labels, torch.arange(len(images), device=images.device))
+    bench_model = setting.bench_models["robust"]
+    images = (bench_model.images * 255).round().to(torch.uint8)
+    examples = Examples(images, bench_model.labels, torch.arange(len(images), device=images.device))
     recipe = (RandomCrop(padding=4), RandomFlip(), ColourJitter(0.25, 0.25, 0.25), RandomRotation(2))
     seen = TrainingExamples(examples, recipe, 0)
     batches = EpochBatches(len(images), setting.batch, 0, lambda: 0, 0, 1)
-    for name, regime in {"normal step": _normal(subject), "PAT step": pat(subject, "self")}.items():
+    for name, regime in {"normal step": _normal(bench_model), "PAT step": pat(bench_model, "self")}.items():
         waited, worked = [], []
         for rows in islice(chain.from_iterable(repeat(batches)), 2 + 2 * setting.turns):
             start = clock(setting.device)
@@ -89,19 +93,19 @@ def loader(setting: Setting) -> Iterator[Row]:
             worked.append(clock(setting.device) - middle)
         idle, busy = median(waited[2:]), median(worked[2:])
         figures = {"ms for a batch": 1e3 * idle, "ms for a step": 1e3 * busy, "idle share": idle / (idle + busy)}
-        yield Row("loader", f"{name}, batch {setting.batch}, {subject.name}", "", [], "", figures)
+        yield Row("loader", f"{name}, batch {setting.batch}, {bench_model.name}", "", [], "", figures)
 
 
-def pat(subject: Subject, bounded: str) -> Defense:
-    """Perceptual adversarial training of a copy of the subject's classifier."""
-    distance = SelfLPIPS() if bounded == "self" else subject.distance
-    threat = NeuralPerceptual(distance, subject.bounds.perceptual)
+def pat(bench_model: BenchModel, bounded: str) -> Defense:
+    """Perceptual adversarial training of a copy of the bench_model's classifier."""
+    distance = SelfLPIPS() if bounded == "self" else bench_model.distance
+    threat = NeuralPerceptual(distance, bench_model.bounds.perceptual)
     attack = FastLagrangianPerceptualAttack(threat_model=threat, steps=STEPS, iterate=Last())
-    return _alone(AdversarialTraining(attack, **_training(copy.deepcopy(subject.classifier))))
+    return _alone(AdversarialTraining(attack, **_training(copy.deepcopy(bench_model.classifier))))
 
 
-def _normal(subject: Subject) -> Defense:
-    return _alone(NormalTraining(**_training(copy.deepcopy(subject.classifier))))
+def _normal(bench_model: BenchModel) -> Defense:
+    return _alone(NormalTraining(**_training(copy.deepcopy(bench_model.classifier))))
 
 
 def _training(classifier: nn.Module) -> dict[str, object]:
@@ -115,8 +119,8 @@ def _alone(defense: Defense) -> Defense:
     return defense
 
 
-def _batch(subject: Subject, count: int) -> Batch:
-    images, labels = subject.first(count)
+def _batch(bench_model: BenchModel, count: int) -> Batch:
+    images, labels = bench_model.first(count)
     return Batch(images, labels, torch.arange(len(images), device=images.device))
 
 
@@ -165,23 +169,23 @@ def _naive_images(naive: Naive, batch: Batch, bound: float) -> Tensor:
     return images
 
 
-def _found(defense: Defense, subject: Subject) -> Callable[[object], float]:
-    """How many images are right under the attack of a step from the subject's own weights."""
+def _found(defense: Defense, bench_model: BenchModel) -> Callable[[object], float]:
+    """How many images are right under the attack of a step from the bench_model's own weights."""
 
     def strength(_: object) -> float:
         assert isinstance(defense, AdversarialTraining)
-        batch = _batch(subject, len(subject.images[:50]))
-        defense.classifier.load_state_dict(subject.classifier.state_dict())
-        return subject.robust(defense.training_images(batch, defense.right(batch)))
+        batch = _batch(bench_model, len(bench_model.images[:50]))
+        defense.classifier.load_state_dict(bench_model.classifier.state_dict())
+        return bench_model.robust(defense.training_images(batch, defense.right(batch)))
 
     return strength
 
 
-def _found_naively(naive: Naive, subject: Subject, bound: float) -> Callable[[object], float]:
+def _found_naively(naive: Naive, bench_model: BenchModel, bound: float) -> Callable[[object], float]:
     def strength(_: object) -> float:
-        batch = _batch(subject, len(subject.images[:50]))
-        naive.classifier.load_state_dict(subject.classifier.state_dict())
-        return subject.robust(_naive_images(naive, batch, bound))
+        batch = _batch(bench_model, len(bench_model.images[:50]))
+        naive.classifier.load_state_dict(bench_model.classifier.state_dict())
+        return bench_model.robust(_naive_images(naive, batch, bound))
 
     return strength
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gauntlet.losses import CrossEntropy, Loss, Margin, Rivalry, TargetedDLR
+from gauntlet.losses import CrossEntropy, Loss, Margin, TargetedDLR, TargetedLoss
 from gauntlet.noise import Noise
 
 
@@ -21,15 +21,15 @@ class Goal(ABC):
     labels: Tensor
 
     @property
-    def turns(self) -> int:
-        """How many things are aimed at, one after another; known once it was aimed."""
+    def num_targets(self) -> int:
+        """How many things are with_targets at, one after another; known once it was with_targets."""
         return 1
 
-    def aimed(self, clean: Callable[[], Tensor]) -> Goal:
+    def with_targets(self, clean: Callable[[], Tensor]) -> Goal:
         """The goal once the classifier may be asked; `clean` gives the logits of the images as they are, `[N, K]`."""
         return self
 
-    def turned(self, turn: int) -> Goal:
+    def at_target(self, turn: int) -> Goal:
         """The goal that aims at thing number `turn`, counted from 0."""
         return self
 
@@ -47,7 +47,7 @@ class Goal(ABC):
 
 
 @dataclass(frozen=True)
-class Away(Goal):
+class UntargetedGoal(Goal):
     """Any class but the label."""
 
     loss: Loss
@@ -62,7 +62,7 @@ class Away(Goal):
 
 
 @dataclass(frozen=True)
-class Towards(Goal):
+class TargetedGoal(Goal):
     """One drawn class per example, uniform over those that exist and are not the label."""
 
     loss: Loss
@@ -91,41 +91,41 @@ class Towards(Goal):
         """The prediction is the target."""
         return logits.argmax(1) == self.targets(logits)
 
-    def rows(self, keep: Tensor) -> Towards:
+    def rows(self, keep: Tensor) -> TargetedGoal:
         """As in `Goal`."""
         return replace(self, labels=self.labels[keep], draws=self.draws[keep])
 
 
 @dataclass(frozen=True)
-class Past(Goal):
+class RankedTargetsGoal(Goal):
     """Any class but the label, by way of the likeliest others, one after another."""
 
-    loss: Rivalry
+    loss: TargetedLoss
     count: int
     rivals: Tensor
-    """`[N, count]` classes, the likeliest first; `[N, 0]` until it is aimed."""
+    """`[N, count]` classes, the likeliest first; `[N, 0]` until it is with_targets."""
     turn: int = 0
 
     @property
-    def turns(self) -> int:
+    def num_targets(self) -> int:
         """As many as there are rivals."""
         return self.rivals.shape[1]
 
-    def aimed(self, clean: Callable[[], Tensor]) -> Past:
+    def with_targets(self, clean: Callable[[], Tensor]) -> RankedTargetsGoal:
         """With the rivals that the clean logits rank highest: `count`, or all where there are fewer.
 
-        Classes at −∞ are none: in their turns the rivals that exist come again, the likeliest first.
+        Classes at −∞ are none: in their num_targets the rivals that exist come again, the likeliest first.
         """
         logits = clean()
         if logits.shape[1] < 2:
             raise ValueError(f"another class to aim at needs at least 2 classes, the classifier has {logits.shape[1]}")
         others = logits.scatter(1, self.labels[:, None], -torch.inf)
         ranked = others.argsort(dim=1, descending=True, stable=True)
-        turns = torch.arange(min(self.count, logits.shape[1] - 1), device=logits.device)
+        num_targets = torch.arange(min(self.count, logits.shape[1] - 1), device=logits.device)
         exist = (others != -torch.inf).sum(1, keepdim=True).clamp(min=1)
-        return replace(self, rivals=ranked.gather(1, turns % exist))
+        return replace(self, rivals=ranked.gather(1, num_targets % exist))
 
-    def turned(self, turn: int) -> Past:
+    def at_target(self, turn: int) -> RankedTargetsGoal:
         """Past the rival of rank `turn`."""
         return replace(self, turn=turn)
 
@@ -137,7 +137,7 @@ class Past(Goal):
         """The prediction is not the label; that another class than the rival took its place is as good."""
         return logits.argmax(1) != self.labels
 
-    def rows(self, keep: Tensor) -> Past:
+    def rows(self, keep: Tensor) -> RankedTargetsGoal:
         """As in `Goal`."""
         return replace(self, labels=self.labels[keep], rivals=self.rivals[keep])
 
@@ -150,7 +150,7 @@ def _check_loss(loss: object, kind: type, known: str) -> None:
 class Objective(Protocol):
     """What a user configures; `of` makes the goal of a batch from its labels."""
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal:
+    def bind(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
 
 
@@ -168,9 +168,9 @@ class Untargeted:
     def __post_init__(self) -> None:
         _check_loss(self.loss, Loss, "Margin, CrossEntropy or DLR")
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal:
+    def bind(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
-        return Away(labels, self.loss)
+        return UntargetedGoal(labels, self.loss)
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,9 @@ class RandomTarget:
     def __post_init__(self) -> None:
         _check_loss(self.loss, Loss, "Margin, CrossEntropy or DLR")
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal:
+    def bind(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
-        return Towards(labels, self.loss, noise.uniform((len(labels),)))
+        return TargetedGoal(labels, self.loss, noise.uniform((len(labels),)))
 
 
 @dataclass(frozen=True)
@@ -204,15 +204,17 @@ class RankedTargets:
     """
 
     identity: ClassVar[str] = "ranked_targets/1"
-    loss: Rivalry = field(default_factory=TargetedDLR)
+    loss: TargetedLoss = field(default_factory=TargetedDLR)
     targets: int = 9
 
     def __post_init__(self) -> None:
         if hasattr(self.loss, "towards"):  # a loss of one class
-            raise TypeError(f"{type(self.loss).__name__} is no loss of label and target: expected Lead or TargetedDLR")
+            raise TypeError(
+                f"{type(self.loss).__name__} is no loss of label and target: expected LogitDifference or TargetedDLR"
+            )
         if self.targets < 1:
             raise ValueError(f"{self.targets} target classes: expected at least 1; the AutoAttack paper has 9")
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal:
+    def bind(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
-        return Past(labels, self.loss, self.targets, labels.new_zeros(len(labels), 0))
+        return RankedTargetsGoal(labels, self.loss, self.targets, labels.new_zeros(len(labels), 0))

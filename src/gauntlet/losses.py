@@ -100,7 +100,7 @@ class DLR:
         return -self(logits, classes)
 
 
-class Rivalry(Protocol):
+class TargetedLoss(Protocol):
     """How far one class has come on another, `[N]`."""
 
     def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Rivalry(Protocol):
 
 
 @dataclass(frozen=True)
-class Lead:
+class LogitDifference:
     """The lead of the rival over the label: a difference of two logits."""
 
     identity: ClassVar[str] = "logit_difference/1"
@@ -131,7 +131,7 @@ class TargetedDLR:
 
     def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
         """`[N]`, positive where the rival leads; 1 at most."""
-        lead = Lead()(logits, labels, rivals)
+        lead = LogitDifference()(logits, labels, rivals)
         if logits.shape[1] < 3:
             return lead
         top = logits.topk(min(4, logits.shape[1]), 1).values

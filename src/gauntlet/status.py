@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gauntlet.cluster.sweeps import shell_command, sweeps_of
 from gauntlet.errors import UserError
 from gauntlet.files import read_json
-from gauntlet.launch.display import duration
-from gauntlet.launch.failures import begun, failure_of
-from gauntlet.launch.folder import RunFolder
-from gauntlet.launch.sweeps import shell_command, sweeps_of
-from gauntlet.launch.terminal import steady_output
+from gauntlet.runs.failures import begun, failure_of
+from gauntlet.runs.folder import RunFolder
+from gauntlet.runs.progress import duration
+from gauntlet.terminal import steady_output
 
 _STATES = {
     "running": "a process holds the folder's lock",

@@ -80,9 +80,9 @@ def test_checkpoints_lie_one_after_another_inside_the_search(steps):
 class Recorded(APGD):
     """Writes the steps' lengths down."""
 
-    def _step(self, quest, momentum):
-        LENGTHS.append(Ascent(*quest.carried).length.clone())
-        super()._step(quest, momentum)
+    def _step(self, state, momentum):
+        LENGTHS.append(Ascent(*state.buffers).length.clone())
+        super()._step(state, momentum)
 
 
 LENGTHS = []

@@ -6,10 +6,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from gauntlet.attacks import APGD, FAB, Best, SparseAPGD, Square, WorstCase
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import check_targets, instantiate
 from gauntlet.goals import RankedTargets, Untargeted
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import check_targets, instantiate
-from gauntlet.losses import DLR, CrossEntropy, Lead, Margin
+from gauntlet.losses import DLR, CrossEntropy, LogitDifference, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf
 from gauntlet.threats.l1 import knapsack
@@ -159,7 +159,7 @@ def single(package_name, classifier, norm, bound, steps, queries, targets):
     if package_name == "fab":
         theirs = FABAttack_PT(classifier, n_iter=steps, **shared)
         theirs.targeted, theirs.n_target_classes = True, targets
-        return FAB(threat_model=threat, steps=steps, goal=RankedTargets(Lead(), targets)), theirs
+        return FAB(threat_model=threat, steps=steps, goal=RankedTargets(LogitDifference(), targets)), theirs
     theirs = SquareAttack(classifier, n_queries=queries, **shared)
     return Square(threat_model=threat, queries=queries), theirs
 
@@ -215,7 +215,7 @@ def in_turn(threat, steps=100, queries=5000, targets=9, restarts=1):
         attacks={
             "apgd": apgd(threat_model=threat, steps=steps, restarts=restarts),
             "apgd targeted": apgd(threat_model=threat, steps=steps, goal=ranked),
-            "fab": FAB(threat_model=threat, steps=steps, goal=RankedTargets(Lead(), targets)),
+            "fab": FAB(threat_model=threat, steps=steps, goal=RankedTargets(LogitDifference(), targets)),
             "square": Square(threat_model=threat, queries=queries),
         },
     )

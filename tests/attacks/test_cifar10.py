@@ -5,11 +5,11 @@ import torch
 
 from gauntlet.attacks import (
     PGD,
+    FirstSuccess,
     LagrangianPerceptualAttack,
     Last,
     OvershootingNewton,
     PerceptualPGD,
-    Stopped,
 )
 from gauntlet.goals import Untargeted
 from gauntlet.losses import CrossEntropy
@@ -45,7 +45,7 @@ PERCEPTUAL = {
     "lpa": lambda threat: LagrangianPerceptualAttack(threat_model=threat),
     "ppgd": lambda threat: PerceptualPGD(threat_model=threat),
     "lpa as published": lambda threat: LagrangianPerceptualAttack(
-        threat_model=threat, projection=OvershootingNewton(), iterate=Stopped()
+        threat_model=threat, projection=OvershootingNewton(), iterate=FirstSuccess()
     ),
 }
 

@@ -17,11 +17,11 @@ from gauntlet.attacks import (
     RandomChoice,
     WorstCase,
 )
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import check_targets, instantiate
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
 from gauntlet.identity import describe, digest
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.losses import Margin
 from gauntlet.noise import Noise, mix
 from gauntlet.threats import L2, AdversarialJPEG, AnyOf, Linf, NeuralPerceptual, ReColorAdv, StAdv
@@ -189,7 +189,7 @@ def test_the_worst_of_several_threat_models_is_the_worst_of_what_each_attack_fin
     attacks = on_each()
     found = WorstCase(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
     union = SPLIT.around(batch_of(images), classifier)
-    shown, chosen = [union.perturb(union.identity())], union.chosen(found.params)
+    shown, chosen = [union.perturb(union.zero())], union.chosen(found.params)
     with torch.no_grad():
         lead = Margin()(classifier(shown[0]), labels)
     expected, standing = torch.zeros_like(labels), lead < 0
@@ -207,7 +207,7 @@ def test_the_worst_of_several_threat_models_is_the_worst_of_what_each_attack_fin
     assert chosen[own].equal(expected[own] - 1)
     for i, member in enumerate(SPLIT.members):
         region, rows = member.around(batch_of(images)), chosen == i
-        shape = region.identity().shape
+        shape = region.zero().shape
         params = found.params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
         assert region.perturb(params)[rows].allclose(found.images[rows], rtol=0, atol=1e-12)
         assert region.size(params)[rows].allclose(found.size[rows])

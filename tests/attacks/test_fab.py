@@ -11,7 +11,7 @@ from gauntlet.attacks import FAB, Last
 from gauntlet.attacks.hyperplanes import move_l1, move_l2, move_linf, mover, onto_hyperplane
 from gauntlet.distances import LPIPS
 from gauntlet.goals import RankedTargets, Untargeted
-from gauntlet.losses import CrossEntropy, Lead, Margin
+from gauntlet.losses import CrossEntropy, LogitDifference, Margin
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
 from tests.fixtures import Counting, LinearClassifier, batch_of, predictions, random_images, tapped
 
@@ -120,7 +120,7 @@ def test_finds_the_distance_to_the_hyperplane_of_a_linear_classifier(threat, dua
     classifier.bias.data = nearest - (images.flatten(1) @ classifier.weight.detach()).amin()
     labels = torch.zeros(4, dtype=torch.long)
     distance = ((images.flatten(1) @ classifier.weight + classifier.bias) / classifier.weight.norm(p=dual)).detach()
-    for goal in (Untargeted(Margin()), RankedTargets(Lead(), targets=1)):
+    for goal in (Untargeted(Margin()), RankedTargets(LogitDifference(), targets=1)):
         found = FAB(threat_model=threat, goal=goal, iterate=Last(), steps=20)(classifier, images, labels)
         assert (predictions(classifier, found.images) == 1).all()
         size = found.size * threat.bound
@@ -152,7 +152,9 @@ def test_breaks_an_example_just_where_the_boundary_is_inside_the_bound(threat):
     images, labels = torch.full((1, 3, 4, 4), 0.5, dtype=DOUBLE), torch.zeros(1, dtype=torch.long)
     distance = (0.5 / classifier.weight.norm(p={Linf: 1, L2: 2, L1: torch.inf}[threat])).item()
     for share, falls in ((0.99, False), (1.01, True)):
-        found = FAB(threat_model=threat(share * distance), goal=RankedTargets(Lead()))(classifier, images, labels)
+        found = FAB(threat_model=threat(share * distance), goal=RankedTargets(LogitDifference()))(
+            classifier, images, labels
+        )
         assert (predictions(classifier, found.images) != labels).item() == falls
         assert found.size.item() <= 1 + 1e-4
 
@@ -179,8 +181,8 @@ def test_later_restarts_start_elsewhere():
     FAB(threat_model=L2(0.5), goal=Untargeted(Margin()), steps=1, restarts=2)(classifier, images, labels)
     half = len(seen) // 2
     assert seen[0].equal(images)
-    apart = (seen[half] - images).flatten(1).norm(dim=1)
-    assert ((apart > 0.1) & (apart <= 0.25 + 1e-9)).all()
+    feature_distance = (seen[half] - images).flatten(1).norm(dim=1)
+    assert ((feature_distance > 0.1) & (feature_distance <= 0.25 + 1e-9)).all()
 
 
 @pytest.mark.parametrize(

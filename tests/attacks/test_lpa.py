@@ -7,13 +7,13 @@ from gauntlet.attacks import (
     Best,
     Bracketed,
     Constant,
+    FirstSuccess,
     Geometric,
     LagrangianPerceptualAttack,
     Last,
     Newton,
     NoProjection,
     OvershootingNewton,
-    Stopped,
     Tenfold,
 )
 from gauntlet.distances import SelfLPIPS
@@ -77,7 +77,7 @@ def test_agrees_with_the_paper_in_plain_tensors(bounded, searches, steps, stops,
         searches=searches,
         steps=steps,
         projection=NoProjection(),
-        iterate=Stopped() if stops else Last(),
+        iterate=FirstSuccess() if stops else Last(),
         **rule,
     )
     found = attack(classifier, images, labels, seeds=seeds)
@@ -163,18 +163,18 @@ def test_those_who_fell_stay_bit_for_bit_what_they_were_and_cost_nothing_more():
     assert found.images[early].equal(short.images[early])
 
 
-@pytest.mark.parametrize("iterate", [Best(), Stopped()])
+@pytest.mark.parametrize("iterate", [Best(), FirstSuccess()])
 def test_a_target_is_reached_inside_where_it_is_reached(iterate):
     classifier, eyes, threat, images, labels, seeds = sharp(0.4)
     attack = lpa(threat, searches=3, steps=15, goal=RandomTarget(Margin(1.0)), iterate=iterate)
     found = attack(classifier, images, labels, seeds=seeds)
-    targets = attack.goal.of(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
+    targets = attack.goal.bind(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
     assert (predictions(classifier, found.images) == targets).double().mean() > 0.5
     assert (targets != labels).all()
     assert (numpy_distance(eyes, images, found.images) <= 0.4 * (1 + 1e-4)).all()
 
 
-@pytest.mark.parametrize("iterate", [Best(), Last(), Stopped()])
+@pytest.mark.parametrize("iterate", [Best(), Last(), FirstSuccess()])
 @pytest.mark.parametrize("projection", [Newton(), OvershootingNewton()])
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_constants_and_a_reached_kappa_make_no_nan(iterate, projection, value):

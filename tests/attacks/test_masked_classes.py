@@ -8,7 +8,7 @@ from gauntlet.attacks import APGD, FAB, PGD, SparseAPGD, Square
 from gauntlet.data import Batch
 from gauntlet.evaluation import AttackSuite, evaluate, probe
 from gauntlet.goals import RandomTarget, RankedTargets, Untargeted
-from gauntlet.losses import DLR, CrossEntropy, Lead, Margin, TargetedDLR, margin
+from gauntlet.losses import DLR, CrossEntropy, LogitDifference, Margin, TargetedDLR, margin
 from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, Linf
@@ -49,7 +49,7 @@ def test_losses_and_their_gradients_are_those_without_the_dead_classes(loss, cla
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("loss", [Lead(), TargetedDLR()])
+@pytest.mark.parametrize("loss", [LogitDifference(), TargetedDLR()])
 def test_losses_of_two_classes_are_those_without_the_dead_classes(loss, classes):
     logits, labels = LOGITS[:, :classes].clone().requires_grad_(), LABELS.clamp(max=classes - 1)
     rivals = (labels + 1) % classes
@@ -69,15 +69,15 @@ def test_where_no_other_class_exists_the_margin_is_infinite_and_nothing_is_nan()
 
 
 def test_ranked_targets_are_classes_that_exist_the_likeliest_first_and_round_again():
-    goal = RankedTargets(targets=4).of(torch.tensor([1, 0]), Noise(torch.arange(2)))
+    goal = RankedTargets(targets=4).bind(torch.tensor([1, 0]), Noise(torch.arange(2)))
     logits = torch.tensor([[DEAD, 5.0, 1.0, 3.0, DEAD], [0.0, DEAD, DEAD, DEAD, 2.0]])
-    aimed = goal.aimed(lambda: logits)
-    assert aimed.rivals.tolist() == [[3, 2, 3, 2], [4, 4, 4, 4]]
+    with_targets = goal.with_targets(lambda: logits)
+    assert with_targets.rivals.tolist() == [[3, 2, 3, 2], [4, 4, 4, 4]]
 
 
 def test_random_targets_are_uniform_over_the_classes_that_exist():
     logits = torch.tensor([0.0, DEAD, 0.0, 0.0, DEAD, 0.0]).expand(6000, 6)
-    goal = RandomTarget().of(torch.full((6000,), 2), Noise(torch.arange(6000)))
+    goal = RandomTarget().bind(torch.full((6000,), 2), Noise(torch.arange(6000)))
     counts = goal.targets(logits).bincount(minlength=6)
     assert counts[[1, 2, 4]].tolist() == [0, 0, 0]
     assert (counts[[0, 3, 5]] - 2000).abs().max() < 200  # 5.5 standard deviations

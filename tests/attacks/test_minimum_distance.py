@@ -116,7 +116,7 @@ class Asking(MinimumDistanceAttack):
                 noise.seeds.tolist(),
             )
         )
-        return region.identity().requires_grad_() + self.moved
+        return region.zero().requires_grad_() + self.moved
 
 
 def test_the_classifier_is_frozen_and_in_eval_mode_in_full_precision_and_left_as_it_was():

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from gauntlet.attacks import Best, Last, Newton, NoProjection, OvershootingNewton, Stopped, Tenfold
+from gauntlet.attacks import Best, FirstSuccess, Last, Newton, NoProjection, OvershootingNewton, Tenfold
+from gauntlet.config.compose import CONF
+from gauntlet.config.instantiate import instantiate
 from gauntlet.distances import SelfLPIPS
-from gauntlet.launch.config import CONF
-from gauntlet.launch.instantiate import instantiate
 from gauntlet.threats import NeuralPerceptual
 
 OPTIONS = ["fast_lpa", "paper/fast_lpa", "first_order", "lpa", "paper/lpa", "ppgd", "paper/ppgd"]
@@ -32,7 +32,7 @@ def test_it_builds_with_objects_of_our_own(option):
 
 def test_ours_return_the_best_point_and_the_papers_what_the_paper_returns():
     assert all(built(option).iterate == Best() for option in ("fast_lpa", "first_order", "lpa", "ppgd"))
-    assert built("paper/lpa").iterate == Stopped()
+    assert built("paper/lpa").iterate == FirstSuccess()
     assert built("paper/ppgd").iterate == built("paper/fast_lpa").iterate == Last()
     assert built("paper/fast_lpa").projection == NoProjection()
     assert built("paper/lpa").projection == built("paper/ppgd").projection == OvershootingNewton()

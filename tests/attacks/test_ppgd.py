@@ -121,8 +121,8 @@ def test_an_example_beyond_kappa_does_not_stop_its_neighbours():
     attack = ppgd(threat, steps=3, iterate=Last(), projection=NoProjection())
     whole = attack(classifier, images, labels, seeds=seeds)
     others = torch.tensor([0, 1, 3, 4, 5])
-    apart = attack(classifier, images[others], labels[others], seeds=seeds[others])
-    assert whole.images[others].allclose(apart.images, rtol=0, atol=1e-9)
+    feature_distance = attack(classifier, images[others], labels[others], seeds=seeds[others])
+    assert whole.images[others].allclose(feature_distance.images, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("bounded", ["self", "externally"])
@@ -216,7 +216,7 @@ def test_a_target_is_reached_inside_where_it_is_reached(loss):
     classifier, eyes, threat, images, labels, seeds = sharp(0.4)
     attack = ppgd(threat, steps=20, goal=RandomTarget(loss))
     found = attack(classifier, images, labels, seeds=seeds)
-    targets = attack.goal.of(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
+    targets = attack.goal.bind(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
     assert (predictions(classifier, found.images) == targets).double().mean() > 0.5
     assert (numpy_distance(eyes, images, found.images) <= 0.4 * (1 + 1e-4)).all()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from gauntlet.acceleration.folding import Folding
 from gauntlet.attacks import (
     APGD,
     FAB,
@@ -16,6 +17,7 @@ from gauntlet.attacks import (
     CentralDifference,
     FastLagrangianPerceptualAttack,
     FirstOrderStep,
+    FirstSuccess,
     LagrangianPerceptualAttack,
     Last,
     OntoRegion,
@@ -24,13 +26,11 @@ from gauntlet.attacks import (
     RandomChoice,
     SparseAPGD,
     Square,
-    Stopped,
     WorstCase,
 )
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 from gauntlet.distances import LPIPS, SelfLPIPS
-from gauntlet.folding import Folding
-from gauntlet.goals import RandomTarget, RankedTargets, Towards, Untargeted
+from gauntlet.goals import RandomTarget, RankedTargets, TargetedGoal, Untargeted
 from gauntlet.losses import DLR, CrossEntropy, Margin
 from gauntlet.models import small_resnet
 from gauntlet.noise import Noise
@@ -79,7 +79,7 @@ ATTACKS = {
     "lpa fixed, best": lpa(FIXED),
     "lpa fixed targeted": lpa(FIXED, projection=OntoRegion(), goal=RandomTarget()),
     "full lpa self": full_lpa(SELF, multipliers=Bracketed()),
-    "full lpa fixed as published": full_lpa(FIXED, iterate=Stopped(), projection=OvershootingNewton()),
+    "full lpa fixed as published": full_lpa(FIXED, iterate=FirstSuccess(), projection=OvershootingNewton()),
     "full lpa fixed targeted": full_lpa(FIXED, goal=RandomTarget(Margin(1.0)), iterate=Last()),
     "ppgd self": PerceptualPGD(threat_model=SELF, steps=2, iterations=3),
     "ppgd fixed as published": PerceptualPGD(
@@ -329,9 +329,9 @@ class Eavesdropping:
 
     heard: list
 
-    def of(self, labels, noise):
+    def bind(self, labels, noise):
         self.heard.append(noise.uniform((len(labels),)))
-        return Untargeted().of(labels, noise)
+        return Untargeted().bind(labels, noise)
 
 
 def test_the_random_start_and_the_random_target_are_drawn_apart():
@@ -366,15 +366,15 @@ def test_a_reached_goal_is_kept_though_an_earlier_point_gained_more():
             return torch.where(images.flatten(1) < 0.55, losing, winning)
 
     region = Linf(0.2).around(batch_of(torch.full((1, 1, 1, 1), 0.5)))
-    goal = Towards(torch.tensor([0]), CrossEntropy(), torch.tensor([0.0]))
-    quest = Quest(Table(), region, goal, Noise(torch.tensor([0])), Best(), Folding(()))
-    quest.begin(0)
-    quest.params = region.identity()
-    quest.look()
-    quest.retire()
-    assert len(quest) == 1
-    quest.params = torch.full((1, 1, 1, 1), 0.1)
-    quest.look()
-    quest.retire()
-    assert len(quest) == 0
-    assert quest.result().equal(torch.full((1, 1, 1, 1), 0.1))
+    goal = TargetedGoal(torch.tensor([0]), CrossEntropy(), torch.tensor([0.0]))
+    state = SearchState(Table(), region, goal, Noise(torch.tensor([0])), Best(), Folding(()))
+    state.begin(0)
+    state.params = region.zero()
+    state.evaluate()
+    state.drop_finished()
+    assert len(state) == 1
+    state.params = torch.full((1, 1, 1, 1), 0.1)
+    state.evaluate()
+    state.drop_finished()
+    assert len(state) == 0
+    assert state.result().equal(torch.full((1, 1, 1, 1), 0.1))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from gauntlet.acceleration.folding import Folding
 from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign, Steepest
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
-from gauntlet.folding import Folding
 from gauntlet.goals import RankedTargets, Untargeted
-from gauntlet.losses import CrossEntropy, Lead, Margin
+from gauntlet.losses import CrossEntropy, LogitDifference, Margin
 from gauntlet.noise import Noise
 from gauntlet.threats import (
     L1,
@@ -31,17 +31,19 @@ from tests.fixtures import Counting, LinearClassifier, batch_of, predictions, ra
 DOUBLE = torch.float64
 
 
-def quest(threat, count=4):
+def state(threat, count=4):
     images = random_images(count, 3, 5, 4, dtype=DOUBLE)
     classifier = tapped(dtype=DOUBLE)
-    goal = Untargeted().of(torch.zeros(count, dtype=torch.long), Noise(torch.arange(count)))
-    made = Quest(classifier, threat.around(batch_of(images)), goal, Noise(torch.arange(count)), Best(), Folding(()))
+    goal = Untargeted().bind(torch.zeros(count, dtype=torch.long), Noise(torch.arange(count)))
+    made = SearchState(
+        classifier, threat.around(batch_of(images)), goal, Noise(torch.arange(count)), Best(), Folding(())
+    )
     made.begin(0)
     return made
 
 
 def test_steps_are_as_long_as_they_say():
-    search, gradient = quest(L2(0.5)), random_images(4, 3, 5, 4, seed=3, dtype=DOUBLE) - 0.5
+    search, gradient = state(L2(0.5)), random_images(4, 3, 5, 4, seed=3, dtype=DOUBLE) - 0.5
     moved = {type(rule): rule(search, gradient, 0.1, 0) - search.params for rule in (Steepest(), Sign(), Normalised())}
     assert moved[Sign].allclose(0.05 * gradient.sign())
     assert moved[Normalised].allclose(moved[Steepest])
@@ -49,7 +51,7 @@ def test_steps_are_as_long_as_they_say():
 
 
 def test_adam_is_torch_s_adam():
-    search = quest(Linf(0.1))
+    search = state(Linf(0.1))
     free = nn.Parameter(search.params.clone())
     optimizer = torch.optim.Adam([free], lr=0.2 * 0.1, maximize=True)
     for i in range(5):
@@ -188,8 +190,8 @@ def test_every_step_rule_climbs_in_every_geometry(threat, step):
     found = PGD(steps=12, step=step, step_size=length, **keep)(classifier, images, labels, seeds=seeds)
     noise = PGD(steps=0, **keep)(classifier, images, labels, seeds=seeds)
     with torch.no_grad():
-        climbed, random = (Margin()(classifier(some.images), labels) for some in (found, noise))
-    assert (climbed > random).all()
+        ascent_logits, random = (Margin()(classifier(some.images), labels) for some in (found, noise))
+    assert (ascent_logits > random).all()
     assert (found.size <= 1 + 1e-6).all()
 
 
@@ -224,7 +226,7 @@ def test_several_targets_need_a_memory():
         attack(tapped(), random_images(2, 3, 6, 5), torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize(("goal", "loss"), [(Untargeted, Lead()), (RankedTargets, CrossEntropy())])
+@pytest.mark.parametrize(("goal", "loss"), [(Untargeted, LogitDifference()), (RankedTargets, CrossEntropy())])
 def test_losses_and_goals_that_do_not_fit_are_refused_at_once(goal, loss):
     with pytest.raises(TypeError, match=type(loss).__name__):
         goal(loss)

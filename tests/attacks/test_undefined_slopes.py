@@ -20,7 +20,7 @@ from gauntlet.attacks import (
     SparseAPGD,
     Square,
 )
-from gauntlet.attacks.slope import slope
+from gauntlet.attacks.gradient import finite_gradient
 from gauntlet.data import Batch
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.evaluation import AttackSuite, evaluate, probe
@@ -171,7 +171,7 @@ def test_a_distance_without_a_derivative_somewhere_stops_no_search(attack, jacob
 
 def test_a_slope_keeps_what_is_defined_to_the_bit():
     params = torch.tensor([[0.0, 2.0, -3.0], [1.0, 5.0, 0.5]], requires_grad=True)
-    found = slope((params**2).sqrt().sum(1) + params.square().sum(1), params)
+    found = finite_gradient((params**2).sqrt().sum(1) + params.square().sum(1), params)
     assert found.tolist() == [[0.0, 5.0, -7.0], [3.0, 11.0, 2.0]]
 
 

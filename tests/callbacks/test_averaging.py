@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 
 from gauntlet.callbacks import ExponentialAveraging, KeepResumable
 from gauntlet.callbacks.averaging import followed
+from gauntlet.config.compose import CONF, regime_of, training_part
 from gauntlet.data import Digits
 from gauntlet.defenses import NormalTraining, warmup_and_drops
-from gauntlet.launch.config import CONF, regime_of, training_part
 from gauntlet.models import small_resnet
+from tests.cli.test_resume import PullThePlug
 from tests.conftest import QUICK
-from tests.launch.test_resume import PullThePlug
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 FLAT = partial(warmup_and_drops, warmup_epochs=0, drop_epochs=[])

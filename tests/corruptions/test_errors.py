@@ -3,10 +3,10 @@
 import polars as pl
 import pytest
 
+from gauntlet.config.compose import CONF
 from gauntlet.corruptions import TYPES
 from gauntlet.corruptions.errors import Errors, errors_of, read_errors, relative_to
 from gauntlet.errors import UserError
-from gauntlet.launch.config import CONF
 
 
 def records(wrong, of=10):

@@ -9,7 +9,7 @@ from gauntlet.corruptions import TYPES, Contrast, Frost, ImpulseNoise, cifar10_c
 from gauntlet.data import Examples
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Grid, evaluate
-from tests.evaluation.tiny import records, run, same, subject
+from tests.evaluation.tiny import model, records, run, same
 
 FEW = {
     "impulse_noise": [ImpulseNoise(share) for share in (0.01, 0.02, 0.03, 0.05, 0.07)],
@@ -33,7 +33,7 @@ def test_names_order_and_union():
 
 
 def test_records_are_inside_and_the_same_after_a_kill_and_in_other_chunks(tmp_path):
-    suite, who = corruption_suite(FEW, "nowhere"), subject(examples=images())
+    suite, who = corruption_suite(FEW, "nowhere"), model(examples=images())
     grid = Grid(chunk=8)
     folders = run(tmp_path / "one", grid, who, suite)
     first = records(folders)
@@ -50,8 +50,8 @@ def test_seeds_follow_the_example_and_not_its_place(tmp_path):
     suite, everyone = corruption_suite(FEW, "nowhere"), images()
     rows = torch.tensor([7, 3, 11])
     some = Examples(*(part[rows] for part in (everyone.images, everyone.labels, everyone.ids)))
-    whole = records(run(tmp_path / "all", Grid(), subject(examples=everyone), suite))["impulse_noise_3"]
-    part = records(run(tmp_path / "some", Grid(), subject(examples=some), suite))["impulse_noise_3"]
+    whole = records(run(tmp_path / "all", Grid(), model(examples=everyone), suite))["impulse_noise_3"]
+    part = records(run(tmp_path / "some", Grid(), model(examples=some), suite))["impulse_noise_3"]
     assert part.equals(whole.filter(whole["example_id"].is_in([3, 7, 11])), null_equal=True)
 
 

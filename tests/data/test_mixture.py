@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gauntlet.config.build import build_data, build_training_data
 from gauntlet.data import (
     ArrayFile,
     CentreCrop,
@@ -26,7 +27,6 @@ from gauntlet.data import (
     TrainingExamples,
 )
 from gauntlet.errors import UserError
-from gauntlet.launch.build import build_data, build_training_data
 from gauntlet.noise import Noise
 from tests.data.test_module import Stop, fit
 

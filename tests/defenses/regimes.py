@@ -8,12 +8,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from gauntlet.config.build import build_classifier, build_defense
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import instantiate
 from gauntlet.data import Digits, Examples, Splits
-from gauntlet.launch.build import build_classifier, build_defense
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import instantiate
-from gauntlet.launch.references import without_weights
 from gauntlet.loggers import MetricsCSV
+from gauntlet.runs.references import without_weights
 
 DEFENSES = sorted(file.stem for file in (CONF / "defense").glob("*.yaml"))
 BATCH, STEPS = 8, 2

@@ -18,8 +18,8 @@ from gauntlet.defenses.trades import NearbyPGD, OtherPredictions
 from gauntlet.errors import UserError
 from gauntlet.models import classifier
 from gauntlet.threats import Linf
+from tests.cli.odd_networks import Auxiliary, OneAuxiliary
 from tests.fixtures import random_images
-from tests.launch.odd_networks import Auxiliary, OneAuxiliary
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 FLAT = partial(warmup_and_drops, warmup_epochs=0, drop_epochs=[])

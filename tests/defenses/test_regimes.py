@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from gauntlet.callbacks import KeepResumable
+from gauntlet.config.build import build_defense
 from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialDefense
-from gauntlet.launch.build import build_defense
 from gauntlet.reports.plots.training import _ACCURACIES, _LOSSES
 from gauntlet.testing import check_defense
+from tests.cli.test_resume import PullThePlug
 from tests.defenses.regimes import BATCH, DEFENSES, STEPS, regime, trainer_of
-from tests.launch.test_resume import PullThePlug
 
 PERCEPTUAL = ("pat", "pat_alexnet", "pat_vr", "at", "trades")
 CHECKED = [pytest.param(name, marks=pytest.mark.slow) if name in PERCEPTUAL else name for name in DEFENSES]

@@ -195,8 +195,10 @@ def test_trades_is_clean_cross_entropy_plus_the_divergence_its_attack_finds():
     everyone = torch.ones(24, dtype=torch.bool)
     images = made.perturbed("linf", examples, everyone)
     clean, other = copy.deepcopy(made.classifier).train()(torch.cat((examples.images, images))).chunk(2)
-    apart = F.kl_div(other.log_softmax(1), clean.softmax(1), reduction="batchmean")
-    assert made.training_step(examples, 0).allclose(F.cross_entropy(clean, examples.labels) + 6 * apart, rtol=1e-5)
+    feature_distance = F.kl_div(other.log_softmax(1), clean.softmax(1), reduction="batchmean")
+    assert made.training_step(examples, 0).allclose(
+        F.cross_entropy(clean, examples.labels) + 6 * feature_distance, rtol=1e-5
+    )
 
 
 def test_trades_search_drives_predictions_apart_also_where_they_are_wrong():
@@ -240,8 +242,8 @@ def test_the_published_search_reaches_as_far_apart_as_ours():
     classifier = made.classifier.eval()
     with torch.no_grad():
         clean = classifier(examples.images)
-        apart = [
+        feature_distance = [
             divergence(clean, classifier(search(classifier, *examples[:2], seeds=examples.ids).images)).mean().item()
             for search in (NearbyPGD(**options), PGD(**options))
         ]
-    assert apart[0] == pytest.approx(apart[1], rel=0.3)
+    assert feature_distance[0] == pytest.approx(feature_distance[1], rel=0.3)

@@ -6,9 +6,9 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from gauntlet.config.compose import CONF
+from gauntlet.config.instantiate import instantiate
 from gauntlet.distances import LPIPS
-from gauntlet.launch.config import CONF
-from gauntlet.launch.instantiate import instantiate
 from gauntlet.models import alexnet, imagenet_features
 from tests.fixtures import imagenet_alexnet_features, photographs, shared_data
 

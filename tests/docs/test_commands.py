@@ -20,9 +20,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from gauntlet.config.compose import CONF, check_named_row, plain, register_resolvers
+from gauntlet.config.instantiate import check_targets
 from gauntlet.errors import UserError
-from gauntlet.launch.config import CONF, check_named_row, plain, register_resolvers
-from gauntlet.launch.instantiate import check_targets
 from gauntlet.models import small_resnet
 from gauntlet.models.weights import save_weights
 from tests.docs.pages import PAGES, ROOT, Command, blocks, commands, commands_of, write_files
@@ -72,10 +72,10 @@ STANDS_FOR = {r"<(other )?run>": RUN, r"<(folder|ILSVRC)[^>]*>": "somewhere", "<
 
 COMPOSED = {
     "hydra/launcher=slurm": "needs a cluster: tests/slurm runs such sweeps on one",
-    "hydra/launcher=local": "two processes a job: tests/launch/test_launchers.py starts them",
-    "torchrun": "four processes: tests/launch/test_torchrun.py starts two",
+    "hydra/launcher=local": "two processes a job: tests/cluster/test_launchers.py starts them",
+    "torchrun": "four processes: tests/cluster/test_torchrun.py starts two",
     "glob(*)": "ten trainings of ResNet-50",
-    "trades.safetensors": "the file is the TRADES authors': tests/launch/test_external.py has one like it",
+    "trades.safetensors": "the file is the TRADES authors': tests/config/test_external.py has one like it",
     "model=resnet18": "hours on a CPU",
     "model.name=resnext50_32x4d": "hours on a CPU",
     "dataset=cifar10": "needs CIFAR-10, and more than a CPU",
@@ -235,12 +235,12 @@ def test_its_python_runs(page, tmp_path, monkeypatch):
     scripts = [block.text for block in blocks(page) if block.language == "python" and not block.file]
     if not scripts:
         pytest.skip("no Python on this page")
-    settle(page, tmp_path, monkeypatch)
+    finalize(page, tmp_path, monkeypatch)
     for script in scripts:
         run_python(script)
 
 
-def settle(page, folder, monkeypatch):
+def finalize(page, folder, monkeypatch):
     """A reader's folder with the files of the page."""
     write_files(page, folder)
     monkeypatch.chdir(folder)
@@ -320,7 +320,7 @@ def given(text):
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: page.stem)
 def test_a_page_is_gone_through_from_top_to_bottom(page, door, reader, monkeypatch):
     """What a command needs, a command above it made."""
-    settle(page, reader, monkeypatch)
+    finalize(page, reader, monkeypatch)
     for block in blocks(page):
         if block.language == "python" and not block.file:
             run_python(block.text)

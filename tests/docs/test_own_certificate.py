@@ -7,11 +7,11 @@ import pytest
 
 from gauntlet.checks import TOLERANCE
 from gauntlet.evaluation import read_run
-from gauntlet.evaluation.soundness import within_radius
+from gauntlet.evaluation.sanity.soundness import within_radius
 from gauntlet.kinds import Kind
 from gauntlet.reports.certified import attacked_at
 from tests.docs.pages import ROOT, blocks, commands
-from tests.docs.test_commands import run_python, settle
+from tests.docs.test_commands import finalize, run_python
 
 GUIDE = ROOT / "docs" / "own_certificate.md"
 FEW = ("evaluation.examples=40", "evaluation.chunk=20", "logger=csv")
@@ -25,7 +25,7 @@ def folder(fitted, tmp_path, monkeypatch):
     """A reader's folder with the files of the page, and a reference network that need not be fitted."""
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "references").symlink_to(fitted / "references")
-    settle(GUIDE, tmp_path, monkeypatch)
+    finalize(GUIDE, tmp_path, monkeypatch)
     return tmp_path
 
 

@@ -40,7 +40,7 @@ def run(command, folder):
     doors = folder / ".doors"
     doors.mkdir(exist_ok=True)
     for name, words in SMALL.items():
-        code = f"import sys; sys.path.insert(0, '{SOURCES}'); from gauntlet.launch.doors import {name}; {name}()"
+        code = f"import sys; sys.path.insert(0, '{SOURCES}'); from gauntlet.cli.main import {name}; {name}()"
         script = doors / f"gauntlet-{name}"
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@" {" ".join(words)}\n')
         script.chmod(0o755)

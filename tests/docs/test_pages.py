@@ -7,7 +7,7 @@ import pytest
 
 import gauntlet
 from gauntlet.evaluation import read_card, read_flags
-from gauntlet.evaluation.soundness import Soundness
+from gauntlet.evaluation.sanity.soundness import Soundness
 from tests.docs.pages import PAGES, ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs in this installation")

@@ -9,11 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import instantiate
 from gauntlet.evaluation import AttackSuite
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import instantiate
-from gauntlet.launch.references import without_weights
 from gauntlet.reports import read_published
+from gauntlet.runs.references import without_weights
 from tests.conftest import QUICK
 
 PUBLISHED = read_published(CONF / "published" / "cifar10.yaml")

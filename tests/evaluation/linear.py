@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from gauntlet.data import Examples
-from gauntlet.evaluation import Grid, Measured, Plan, PlannedEntry, Subject, read_records
-from gauntlet.evaluation.families import family_of
+from gauntlet.evaluation import Grid, Measured, ModelUnderTest, Plan, PlannedEntry, read_records
+from gauntlet.evaluation.grouping import family_of
 from gauntlet.evaluation.plan import Card
 from gauntlet.threats import L2
 from tests.fixtures import LinearClassifier, LinearMargin, NearestOfLinear
@@ -17,7 +17,7 @@ FAR = NearestOfLinear(threat_model=L2(0.05), overshoot=1e-5)
 MARGIN = LinearMargin(threat_model=L2(0.05))
 
 
-def subject(labels=None):
+def model(labels=None):
     """Grey images on both sides of the boundary; every seventh label is wrong unless labels are given."""
     pixels = torch.randint(100, 156, (COUNT, 3, 4, 4), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     classifier = LinearClassifier(48, dtype=torch.float64)
@@ -25,7 +25,7 @@ def subject(labels=None):
     if labels is None:
         labels = (score(classifier, pixels) < 0).long()
         labels[::7] = 1 - labels[::7]
-    return Subject(classifier, "c0ffee", Examples(pixels, labels, torch.arange(COUNT) * 3 + 100), "f00d")
+    return ModelUnderTest(classifier, "c0ffee", Examples(pixels, labels, torch.arange(COUNT) * 3 + 100), "f00d")
 
 
 def score(classifier, pixels):

@@ -9,7 +9,7 @@ import torch
 from gauntlet.attacks import PGD, Adversarial, Attack, FastLagrangianPerceptualAttack, OntoRegion
 from gauntlet.data import Digits
 from gauntlet.distances import LPIPS
-from gauntlet.evaluation import SCHEMAS, AttackSuite, Grid, Subject, Union, read_records
+from gauntlet.evaluation import SCHEMAS, AttackSuite, Grid, ModelUnderTest, Union, read_records
 from gauntlet.kinds import Kind
 from gauntlet.models import alexnet_cifar, small_resnet
 from gauntlet.threats import L2, Linf, NeuralPerceptual
@@ -22,11 +22,11 @@ def made_subject(**changes):
     reference = LPIPS(alexnet_cifar(10))
     data = Digits()
     parts = {"checkpoint": "c0ffee", "fingerprint": data.fingerprint, "examples": data.splits.test, **changes}
-    return Subject(classifier=classifier, reference=reference, **parts)
+    return ModelUnderTest(classifier=classifier, reference=reference, **parts)
 
 
-def made_suite(subject, steps=3):
-    perceptual = NeuralPerceptual(subject.reference, 0.3)
+def made_suite(model, steps=3):
+    perceptual = NeuralPerceptual(model.reference, 0.3)
     attacks = {
         "clean": Clean(),
         "linf": PGD(threat_model=Linf(0.03), steps=steps),
@@ -36,9 +36,9 @@ def made_suite(subject, steps=3):
     return AttackSuite(attacks, aggregates={"union": Union(["clean", "linf", "l2"])})
 
 
-def run(grid, root, subject=None, suite=None, done=lambda *_: None):
-    subject = subject or made_subject()
-    return grid.run(subject, suite or made_suite(subject), root, done)
+def run(grid, root, model=None, suite=None, done=lambda *_: None):
+    model = model or made_subject()
+    return grid.run(model, suite or made_suite(model), root, done)
 
 
 def records(folders):
@@ -80,15 +80,15 @@ def test_chunks_hardly_matter(whole, tmp_path):
 
 
 def test_another_identity_is_another_folder(tmp_path):
-    subject = made_subject()
-    suite, grid = made_suite(subject), Grid(chunk=16, examples=16)
-    base = grid.folders(subject, suite, tmp_path)["linf"].path
+    model = made_subject()
+    suite, grid = made_suite(model), Grid(chunk=16, examples=16)
+    base = grid.folders(model, suite, tmp_path)["linf"].path
     others = [
-        Grid(chunk=8, examples=16).folders(subject, suite, tmp_path),
-        Grid(chunk=16, examples=16, seed=1).folders(subject, suite, tmp_path),
+        Grid(chunk=8, examples=16).folders(model, suite, tmp_path),
+        Grid(chunk=16, examples=16, seed=1).folders(model, suite, tmp_path),
         grid.folders(made_subject(checkpoint="other"), suite, tmp_path),
         grid.folders(made_subject(fingerprint="other"), suite, tmp_path),
-        grid.folders(subject, made_suite(subject, steps=4), tmp_path),
+        grid.folders(model, made_suite(model, steps=4), tmp_path),
     ]
     assert len({base, *(folders["linf"].path for folders in others)}) == 6
     assert grid.folders(made_subject(), made_suite(made_subject()), tmp_path)["linf"].path == base
@@ -112,9 +112,9 @@ class Liar(Attack):
 
 @pytest.mark.parametrize("way", ["too far", "other params", "outside [0, 1]", "NaN"])
 def test_an_image_that_is_not_inside_is_recorded_and_never_a_success(tmp_path, way):
-    subject = made_subject()
+    model = made_subject()
     suite = AttackSuite({"clean": Clean(), "liar": Liar(Linf(0.01), way)})
-    found = records(run(Grid(chunk=16, examples=16), tmp_path, subject, suite))
+    found = records(run(Grid(chunk=16, examples=16), tmp_path, model, suite))
     assert not found["liar"]["inside"].any()
     assert found["liar"]["correct"].equals(found["clean"]["correct"])
 

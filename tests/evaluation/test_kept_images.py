@@ -38,7 +38,7 @@ def whole(tmp_path_factory):
 
 
 def test_there_is_an_image_for_every_record_and_it_is_what_the_record_says(whole, plain):
-    one = tiny.subject()
+    one = tiny.model()
     clean = dict(zip(one.examples.ids.tolist(), one.examples[slice(0, 40)].images, strict=True))
     records = tiny.records(whole)
     assert tiny.same(records, plain)  # keeping changes none
@@ -115,7 +115,7 @@ def test_a_chunk_without_survivors_is_done_once(tmp_path, monkeypatch):
 def test_a_certificate_has_no_image(tmp_path):
     from tests.evaluation import linear
 
-    one, suite = linear.subject(), AttackSuite({"far": linear.FAR}, {"margin": linear.MARGIN})
+    one, suite = linear.model(), AttackSuite({"far": linear.FAR}, {"margin": linear.MARGIN})
     folders = Grid(chunk=8, keep_images=True).run(one, suite, tmp_path, lambda _: None)
     assert len(kept(folders["far"])) == linear.COUNT
     assert LinearMargin.kind is Kind.CERTIFICATE

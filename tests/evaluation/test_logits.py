@@ -7,10 +7,10 @@ from torch import nn
 from gauntlet.attacks import PGD
 from gauntlet.data import Examples
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Card, Grid, Subject, accuracy, evaluate, read_run
+from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, accuracy, evaluate, read_run
 from gauntlet.evaluation.logits import TOLERANCE, recognised
-from gauntlet.launch.folder import RunFolder
-from gauntlet.launch.gauntlet import run_gauntlet
+from gauntlet.runs.evaluation import run_suite
+from gauntlet.runs.folder import RunFolder
 from gauntlet.threats import Linf
 from gauntlet.transforms import Clean
 
@@ -55,8 +55,8 @@ def test_rounding_of_another_processor_discards_nothing_and_a_temperature_does(t
     examples = _examples()
 
     def number(scale: float) -> int:
-        subject = Subject(_Lying(scale), "weights", examples, examples.digest())
-        return recognised(subject, tmp_path).measurement
+        model = ModelUnderTest(_Lying(scale), "weights", examples, examples.digest())
+        return recognised(model, tmp_path).measurement
 
     assert number(1.0) == 0
     assert number(1.0 + TOLERANCE / 3) == 0
@@ -73,17 +73,17 @@ def test_masked_classes_are_compared_by_their_places(tmp_path):
             return logits.index_fill(1, torch.tensor([type(self).masked]), -torch.inf)
 
     examples = _examples()
-    subject = Subject(Masked(), "weights", examples, examples.digest())
-    assert recognised(subject, tmp_path).measurement == 0
-    assert recognised(subject, tmp_path).measurement == 0
+    model = ModelUnderTest(Masked(), "weights", examples, examples.digest())
+    assert recognised(model, tmp_path).measurement == 0
+    assert recognised(model, tmp_path).measurement == 0
     Masked.masked = 1
-    assert recognised(subject, tmp_path).measurement == 1
+    assert recognised(model, tmp_path).measurement == 1
 
 
 def test_a_dry_look_writes_nothing(tmp_path):
     examples = _examples()
-    subject = Subject(_Lying(), "weights", examples, examples.digest())
-    assert recognised(subject, tmp_path / "records", keep=False).measurement == 0
+    model = ModelUnderTest(_Lying(), "weights", examples, examples.digest())
+    assert recognised(model, tmp_path / "records", keep=False).measurement == 0
     assert not (tmp_path / "records").exists()
 
 
@@ -93,15 +93,15 @@ def test_a_classifier_that_draws_at_random_is_not_measured_anew_for_it(tmp_path)
             return super().forward(images) + torch.rand(len(images), 3)
 
     examples = _examples()
-    subject = Subject(Random(), "weights", examples, examples.digest())
-    assert [recognised(subject, tmp_path).measurement for _ in range(3)] == [0, 0, 0]
+    model = ModelUnderTest(Random(), "weights", examples, examples.digest())
+    assert [recognised(model, tmp_path).measurement for _ in range(3)] == [0, 0, 0]
 
 
 def _front_door(classifier, folder, suite="clean", **grid):
     examples = _examples()
     Card("net", "toy", "net", None, None, [], "weights", examples.digest()).write(folder.path)
-    subject = Subject(classifier, "weights", examples, examples.digest())
-    return run_gauntlet(subject, _ONLY_CLEAN, suite, Grid(chunk=20, probed=4, **grid), folder)
+    model = ModelUnderTest(classifier, "weights", examples, examples.digest())
+    return run_suite(model, _ONLY_CLEAN, suite, Grid(chunk=20, probed=4, **grid), folder)
 
 
 def test_the_front_door_measures_another_network_of_the_same_weights_and_shows_it_alone(tmp_path, capsys):

@@ -78,14 +78,14 @@ def test_an_order_of_what_is_not_in_the_union_is_refused(tmp_path):
 
 
 def test_its_records_are_kept_apart_but_for_those_that_are_full(tmp_path):
-    places, others = (grid.folders(tiny.subject(), tiny.suite(), tmp_path) for grid in (tiny.GRID, FAST))
+    places, others = (grid.folders(tiny.model(), tiny.suite(), tmp_path) for grid in (tiny.GRID, FAST))
     shared = {name for name in places if places[name].path == others[name].path}
     assert shared == {"clean", "free"}
     assert others["l2"].path.name.startswith("l2-survivors-")
     stronger = AttackSuite(
         tiny.attacks() | {"linf": PGD(threat_model=Linf(0.1), steps=9)}, aggregates=tiny.union_of(UNION)
     )
-    again = FAST.folders(tiny.subject(), stronger, tmp_path)
+    again = FAST.folders(tiny.model(), stronger, tmp_path)
     assert again["l2"].path != others["l2"].path  # who survives depends on the attacks before it
 
 
@@ -126,7 +126,7 @@ def test_an_attack_that_fails_is_named_and_the_others_go_on(grid, tmp_path, caps
     with pytest.raises(UserError, match=r"broken \(KeyError: 'flow', in chunk 0\)"):
         tiny.run(tmp_path, grid, suite_=suite)
     assert "broken failed in chunk 0 (examples 0 to 7): KeyError: 'flow'" in capsys.readouterr().out
-    places = grid.folders(tiny.subject(), suite, tmp_path)
+    places = grid.folders(tiny.model(), suite, tmp_path)
     assert not list(places["broken"].path.glob("*.parquet"))
     assert len(list(places["linf"].path.glob("*.parquet"))) == (5 if grid == tiny.GRID else 0)
     monkeypatch.setattr(Broken, "mended", True)
@@ -167,17 +167,17 @@ class Oversteps(Attack):
 
 
 def test_an_example_for_which_an_attack_breaks_its_promise_is_outside_and_its_chunk_mates_keep_theirs(tmp_path):
-    subject = tiny.subject()
-    bright = subject.examples.images[:, 0, 0, 0] > 0.8 * 255
+    model = tiny.model()
+    bright = model.examples.images[:, 0, 0, 0] > 0.8 * 255
     suite = AttackSuite({"clean": tiny.attacks()["clean"], "linf": Oversteps(tiny.attacks()["linf"])})
-    found = tiny.records(tiny.run(tmp_path, subject_=subject, suite_=suite))
+    found = tiny.records(tiny.run(tmp_path, subject_=model, suite_=suite))
     outside = ~found["linf"]["inside"]
     marked = set(found["linf"].filter(outside)["example_id"])
     assert 0 < len(marked) < 40
-    assert marked == set(subject.examples.ids[bright].tolist())
+    assert marked == set(model.examples.ids[bright].tolist())
     clean = found["clean"].filter(outside)["correct"]
     assert found["linf"].filter(outside)["correct"].equals(clean)  # never a success
-    alone = tiny.records(tiny.run(tmp_path / "alone", Grid(chunk=1), subject, suite))
+    alone = tiny.records(tiny.run(tmp_path / "alone", Grid(chunk=1), model, suite))
     for column in ("prediction", "correct", "inside", "linf"):
         assert found["linf"][column].equals(alone["linf"][column])  # whoever is in the batch
     fallen = found["linf"].filter(~pl.col("correct") & pl.col("inside"))
@@ -185,7 +185,7 @@ def test_an_example_for_which_an_attack_breaks_its_promise_is_outside_and_its_ch
 
 
 def test_only_attacks_run_on_survivors_and_every_other_kind_in_full(tmp_path):
-    one = linear.subject()
+    one = linear.model()
     attacks = {
         "clean": Clean(),
         "strong": PGD(threat_model=L2(0.05), steps=9, step_size=0.5),

@@ -25,7 +25,7 @@ def opened(monkeypatch):
 
 
 def test_a_notebook_opens_each_file_once(opened, tmp_path):
-    one = tiny.subject()
+    one = tiny.model()
     evaluate(one.classifier, one.examples, tiny.suite(), tiny.GRID, folder=tmp_path)
     assert opened == {str(file): 1 for file in tmp_path.rglob("*.parquet")}
     assert len(opened) == tiny.CHUNKS

@@ -76,7 +76,7 @@ def test_processes_at_once_share_the_chunks_and_give_the_records_of_one(forks, w
     assert [process.exitcode for process in processes] == [0] * world
     assert sorted(lines(log)) == sorted(set(lines(log)))
     assert len(lines(log)) == tiny.CHUNKS
-    assert tiny.same(tiny.records(tiny.GRID.folders(tiny.subject(), tiny.suite(), tmp_path)), whole)
+    assert tiny.same(tiny.records(tiny.GRID.folders(tiny.model(), tiny.suite(), tmp_path)), whole)
 
 
 def test_two_processes_that_know_nothing_of_each_other_do_no_harm(forks, whole, tmp_path):
@@ -88,7 +88,7 @@ def test_two_processes_that_know_nothing_of_each_other_do_no_harm(forks, whole, 
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(lines(log)) == tiny.CHUNKS
-    assert tiny.same(tiny.records(tiny.GRID.folders(tiny.subject(), tiny.suite(), tmp_path)), whole)
+    assert tiny.same(tiny.records(tiny.GRID.folders(tiny.model(), tiny.suite(), tmp_path)), whole)
 
 
 def test_a_chunk_somebody_is_at_is_waited_for_and_taken_over_when_he_dies(forks, whole, tmp_path, monkeypatch):

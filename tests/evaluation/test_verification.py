@@ -21,7 +21,7 @@ BALL = L2(0.1)
 
 
 def chunk(entry, one=None, rows=slice(0, 24)):
-    one = one or linear.subject()
+    one = one or linear.model()
     batch = one.examples[rows]
     return measure_chunk(one, entry, batch, GRID.noise(entry, batch))
 
@@ -78,7 +78,7 @@ def test_a_column_that_means_nothing_is_null_from_the_first_row_to_the_last():
 
 
 def test_a_minimum_distance_is_the_closed_form_and_0_where_the_clean_image_is_wrong():
-    one = linear.subject()
+    one = linear.model()
     records, images = chunk(linear.FAR, one)
     truth = linear.true_distance(one)
     assert sum(distance == 0 for distance in truth.values()) == 4
@@ -103,7 +103,7 @@ class Idle(MinimumDistanceAttack):
 
 
 def test_where_nothing_was_found_the_distance_is_infinite():
-    one = linear.subject()
+    one = linear.model()
     records = chunk(Idle(threat_model=L2(0.1)), one).records
     expected = torch.where(right(one), torch.inf, 0.0)
     assert records["distance"].to_list() == expected.tolist()
@@ -112,7 +112,7 @@ def test_where_nothing_was_found_the_distance_is_infinite():
 
 
 def test_an_image_outside_is_no_success_and_has_no_distance():
-    one = linear.subject()
+    one = linear.model()
     records = chunk(Idle(threat_model=L2(0.1), wild=True), one).records
     wild = one.examples.images[:, 0, 0, 0] > 0.5 * 255
     assert 0 < wild.sum() < len(wild)
@@ -121,7 +121,7 @@ def test_an_image_outside_is_no_success_and_has_no_distance():
 
 
 def test_a_certificate_records_what_it_states_and_what_it_counted():
-    one = linear.subject()
+    one = linear.model()
     records = chunk(Counted(), one).records
     labels = one.examples.labels
     states = torch.arange(24) % 2 == 0
@@ -141,7 +141,7 @@ def test_a_transform_is_correct_where_its_own_image_is_whatever_the_clean_one_wa
         def __call__(self, batch, noise):
             return 1 - batch.images
 
-    one = linear.subject()
+    one = linear.model()
     records, images = chunk(Inverted(), one)
     batch = one.examples[slice(0, 24)]
     prediction = one.classifier(1 - batch.images).argmax(1)
@@ -219,7 +219,7 @@ class Cropped(Transform):
     ],
 )
 def test_an_entry_with_a_bug_fails_alone_and_in_one_line(entry, said, tmp_path, capsys):
-    one = linear.subject()
+    one = linear.model()
     part = {"faulty": entry}
     certificates = {"good": linear.MARGIN} | (part if entry.kind is Kind.CERTIFICATE else {})
     attacks = {"clean": Clean(), "far": linear.FAR} | ({} if entry.kind is Kind.CERTIFICATE else part)
@@ -235,7 +235,7 @@ def test_an_entry_with_a_bug_fails_alone_and_in_one_line(entry, said, tmp_path, 
 
 
 def test_minimum_distances_and_certificates_answer_for_every_bound_with_one_run(tmp_path, monkeypatch):
-    one = linear.subject()
+    one = linear.model()
 
     def suite(bound):
         named = {"far": replace(linear.FAR, threat_model=L2(bound)), "linf": replace(ATTACK, threat_model=L2(bound))}

@@ -9,7 +9,7 @@ from torch import nn
 
 from gauntlet.attacks import PGD
 from gauntlet.data import Examples
-from gauntlet.evaluation import AttackSuite, Grid, Subject, Union, read_records, runner
+from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest, Union, read_records, runner
 from gauntlet.threats import L2, Linf
 from gauntlet.transforms import Clean
 from tests.fixtures import tapped
@@ -38,9 +38,9 @@ def examples(count=40):
     return Examples(images, labels, torch.arange(count) * 3 + 100)
 
 
-def subject(count=40, **changes):
+def model(count=40, **changes):
     parts = {"classifier": Double(tapped()).eval(), "checkpoint": "c0ffee", "examples": examples(count)}
-    return Subject(**({**parts, "fingerprint": "f00d"} | changes))
+    return ModelUnderTest(**({**parts, "fingerprint": "f00d"} | changes))
 
 
 def attacks(steps=3):
@@ -66,7 +66,7 @@ CHUNKS = 4 * 5  # of 40 examples under four attacks
 
 
 def run(root, grid=GRID, subject_=None, suite_=None, done=lambda _: None):
-    return grid.run(subject_ or subject(), suite_ or suite(), Path(root), done)
+    return grid.run(subject_ or model(), suite_ or suite(), Path(root), done)
 
 
 def records(folders):
@@ -81,11 +81,11 @@ def noting(log, pause=0.0):
     """Write a line to a file for every chunk that is measured."""
     measure = runner.measure_chunk
 
-    def noted(subject, entry, batch, noise):
+    def noted(model, entry, batch, noise):
         with Path(log).open("a") as stream:
             stream.write(f"{entry.threat_model.name}-{entry.threat_model.bound} {int(batch.ids[0])}\n")
         time.sleep(pause)
-        return measure(subject, entry, batch, noise)
+        return measure(model, entry, batch, noise)
 
     return noted
 
@@ -98,7 +98,7 @@ def process(root, log, rank, world, pause):
 
 def hold(root, ready):
     """Take the first chunk under clean and never finish it."""
-    with GRID.folders(subject(), suite(), Path(root))["clean"].taking(0) as ours:
+    with GRID.folders(model(), suite(), Path(root))["clean"].taking(0) as ours:
         ready.send(ours)
         time.sleep(600)
 

@@ -6,21 +6,21 @@ from lightning import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gauntlet.acceleration.folding import Folding, folded
 from gauntlet.attacks import APGD, FAB, PGD, FastLagrangianPerceptualAttack, SparseAPGD, Square, WorstCase
 from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialTraining, NormalTraining
 from gauntlet.distances import SelfLPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, evaluate, probe
-from gauntlet.folding import Folding, folded
 from gauntlet.goals import RankedTargets
 from gauntlet.models import Tiled, answers_of, climbed_of, foldable, logits_of, needs_gradients, surrogate_of
 from gauntlet.models import classifier as normalised
 from gauntlet.scopes import frozen
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
+from tests.acceleration.test_folding import small
 from tests.evaluation.tiny import examples
 from tests.fixtures import random_images, tapped
-from tests.test_folding import small
 
 
 class Vote(nn.Module):
@@ -166,9 +166,9 @@ def test_a_vote_is_counted_unfolded_before_an_example_leaves(monkeypatch):
     second = climbed_of(network, images).topk(2, 1).indices[:, 1]  # wrong from the start
     with folded(network, images) as folding:
         assert len(folding) > 0
-    asked, undone = [], Folding.undone
-    monkeypatch.setattr(Folding, "undone", lambda folding: asked.append(folding) or undone(folding))
-    monkeypatch.setattr(Folding, "doubtful", lambda folding, logits: torch.zeros(len(logits), dtype=torch.bool))
+    asked, unfolded = [], Folding.unfolded
+    monkeypatch.setattr(Folding, "unfolded", lambda folding: asked.append(folding) or unfolded(folding))
+    monkeypatch.setattr(Folding, "low_margin", lambda folding, logits: torch.zeros(len(logits), dtype=torch.bool))
     PGD(threat_model=L2(0.1), steps=1)(network, images, second, seeds=torch.arange(6))
     assert len(asked) == 1
 

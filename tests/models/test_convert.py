@@ -18,8 +18,8 @@ from PIL import Image
 from torch import nn
 from torchvision.models import get_model
 
+from gauntlet.config.instantiate import check_targets, instantiate
 from gauntlet.errors import UserError
-from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.models import alexnet_cifar, resnet18, resnet18_imagenet, wide_resnet, with_weights
 from gauntlet.models.convert import card_of, convert, main
 from gauntlet.models.weights import digest_of, read_weights

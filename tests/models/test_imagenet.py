@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model
 
+from gauntlet.config.compose import CONF
+from gauntlet.config.instantiate import instantiate
 from gauntlet.errors import UserError
-from gauntlet.launch.config import CONF
-from gauntlet.launch.instantiate import instantiate
 from gauntlet.models import imagenet_features
 from tests.fixtures import random_images
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torchvision.models import get_model
 
+from gauntlet.config.instantiate import check_targets, instantiate
 from gauntlet.errors import UserError
-from gauntlet.launch.instantiate import check_targets, instantiate
 from gauntlet.models import Classifier, TappedClassifier, timm, torchvision
 from tests.fixtures import random_images
 

@@ -194,8 +194,8 @@ def test_nothing_is_kept_after_a_forward_even_one_that_failed():
     network.network.head = nn.Linear(5, 5)
     with pytest.raises(RuntimeError):
         network.tap(random_images(2, 1, 4, 4))
-    assert network._ear.heard == {}
-    assert not network._ear.open
+    assert network._recorder.recorded == {}
+    assert not network._recorder.open
 
 
 @pytest.mark.parametrize("scope", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])

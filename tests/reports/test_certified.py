@@ -22,23 +22,23 @@ from gauntlet.evaluation import (
 from gauntlet.reports import (
     details,
     latex,
-    make_sheet,
-    make_sheets,
+    make_paper_table,
+    make_paper_tables,
     markdown,
-    numbers,
     page,
     run_markdown,
     run_table,
     run_tables,
     terminal_table,
+    to_frame,
     write_run_report,
 )
 from gauntlet.reports.certified import certified_and_attacked, curve, pairs
 from gauntlet.reports.curves import curves_markdown
 from gauntlet.reports.dashboard import summary
 from gauntlet.reports.plots import certified, certified_plots, column_plot, row_plot
-from gauntlet.reports.render import as_rich
-from gauntlet.reports.spreadsheet import SCHEMA
+from gauntlet.reports.render.result_table import as_rich
+from gauntlet.reports.render.spreadsheet import SCHEMA
 from tests.reports.folders import Distances, Radii, make_run
 from tests.reports.test_plots import described
 from tests.reports.test_reports import shown
@@ -154,7 +154,7 @@ def test_infinite_distances_and_radii_are_values_like_others(folder):
     assert far.cells["median distance"].interval == "0–∞"
     assert far.cells["ACR"] is None
     assert "∞ L2" in shown(run_table(far, "title"))
-    sheet = make_sheet([far], None)
+    sheet = make_paper_table([far], None)
     assert r"$\infty$" in latex(sheet)
     assert "| ∞ (0–∞) |" in markdown(sheet)
     table = numbers([sheet])
@@ -167,7 +167,7 @@ def test_infinite_distances_and_radii_are_values_like_others(folder):
 
 def test_a_conditional_bound_is_named_with_its_assumption_and_never_called_certified(run):
     """Of all words about it in every form, none says certified but to deny it."""
-    sheet = make_sheet([run], None)
+    sheet = make_paper_table([run], None)
     forms = {
         "terminal": shown(run_table(run, "title")),
         "markdown": run_markdown(run),
@@ -201,14 +201,14 @@ def test_daggers_are_on_the_side_that_a_flag_touches_and_on_what_is_made_of_it(r
     assert {name for name in marked.cells if marked.mark(name)} == {"margin", "median radius", "ACR", "abstained"}
     at_half, at_one = certified_and_attacked({"run": flagged(run, "l2")}).rows
     assert ("†" in at_half[3], "†" in at_one[3]) == (False, True)  # at 0.5 it tells nothing
-    table = numbers([make_sheet([flagged(run, "l2")], None)])
+    table = to_frame([make_paper_table([flagged(run, "l2")], None)])
     sides = table.filter(pl.col("kind").is_in(["certified", "attacked"]))
     assert sides.filter("flagged").select("kind", "bound").rows() == [("attacked", 1.0)]
 
 
 def test_markdown_latex_and_html_have_both_sides_of_every_run(run, folder):
     other = both(folder / "other", name="at_l2/small_resnet/seed0")
-    sheet = make_sheet([run, other], None)
+    sheet = make_paper_table([run, other], None)
     expected = [["normal", *row] for row in certified_and_attacked({"x": run}).rows]
     expected += [["at_l2", *row[1:]] for row in expected]
     _, second = markdown(sheet).split("| run | certificate |")
@@ -231,7 +231,7 @@ def test_markdown_latex_and_html_have_both_sides_of_every_run(run, folder):
 
 
 def test_the_csv_has_both_sides_and_the_dashboard_too(run):
-    sheet = make_sheet([run], None)
+    sheet = make_paper_table([run], None)
     sides = numbers([sheet]).filter(pl.col("kind").is_in(["certified", "attacked"]))
     assert sides.select("column", "threat_model", "kind", "bound", "unit", "value", "examples").rows() == [
         ("margin", "l2", "certified", 0.5, "%", 0.5, 10),
@@ -253,7 +253,7 @@ def test_the_csv_has_both_sides_and_the_dashboard_too(run):
 
 
 def test_headers_have_units_in_markdown_latex_and_html(run):
-    sheet = make_sheet([run], None)
+    sheet = make_paper_table([run], None)
     (row,) = rows_of(run_markdown(run).splitlines())
     heads = ["median distance L2", "ACR L2", "l2 1", "nearest at 0.5 L2", "margin certified at 0.5 L2"]
     assert set(heads) <= row.keys()
@@ -286,7 +286,7 @@ def test_columns_in_a_unit_are_drawn_over_this_unit(run, monkeypatch):
     from gauntlet.reports.plots import accuracies
 
     figures = captured(monkeypatch, accuracies)
-    sheet = make_sheet([run], None)
+    sheet = make_paper_table([run], None)
     plot = column_plot(sheet, "median distance", "a")
     assert (plot.title, plot.caption) == ("median distance, L2", "median distance in L2, with 95 % intervals.")
     assert "normal/small_resnet/seed0 0.5 L2 (0–3)" in described(plot)
@@ -303,7 +303,7 @@ def test_columns_in_a_unit_are_drawn_over_this_unit(run, monkeypatch):
 
 
 def test_a_number_in_a_drawing_is_whole(run):
-    sheet = make_sheet([both(run.folder / "x", distances={"nearest": Distances([0.4567] * 8 + [0, 0])})], None)
+    sheet = make_paper_table([both(run.folder / "x", distances={"nearest": Distances([0.4567] * 8 + [0, 0])})], None)
     assert ">0.457<" in column_plot(sheet, "median distance", "a").svg
 
 
@@ -411,7 +411,7 @@ def test_one_side_alone_is_drawn_without_a_gap(folder, monkeypatch):
 
 def test_the_page_has_the_plot_and_every_run_its_own(run, folder):
     other = both(folder / "other", name="at_l2/small_resnet/seed0")
-    text = page(make_sheets([run, other], {}), {})
+    text = page(make_paper_tables([run, other], {}), {})
     assert text.count("l2: accuracy against the bound") == 2
     ids = [part.split('"')[0] for part in text.split(' id="')[1:]]
     assert len(ids) == len(set(ids))

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from gauntlet.evaluation import read_plan, read_records, read_run
-from gauntlet.evaluation.pairs import mcnemar
+from gauntlet.evaluation.statistics.paired_tests import mcnemar
 from gauntlet.files import write_atomically
 from gauntlet.reports import compare_runs
 from gauntlet.reports.comparison import compare_all, comparisons_markdown, comparisons_table

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from gauntlet.launch import doors
+from gauntlet.cli import main as doors
 from gauntlet.reports import read_run
 from gauntlet.reports.dashboard import send_evaluation, summary
 from tests.reports.folders import add_pictures, answers, make_run

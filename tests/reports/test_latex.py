@@ -7,15 +7,15 @@ import subprocess
 
 import pytest
 
-from gauntlet.launch.config import CONF
-from gauntlet.reports import latex, make_sheets, read_published, read_run
-from gauntlet.reports.latex import escape
+from gauntlet.config.compose import CONF
+from gauntlet.reports import latex, make_paper_tables, read_published, read_run
+from gauntlet.reports.render.latex import escape
 
 
 @pytest.fixture(scope="module")
 def sheet(twelve):
     published = {"cifar10": read_published(CONF / "published" / "cifar10.yaml")}
-    return make_sheets([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)[0]
+    return make_paper_tables([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)[0]
 
 
 def test_every_line_has_a_cell_per_column_and_every_value_is_there(sheet):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gauntlet.launch.config import CONF
-from gauntlet.reports import make_sheets, page, read_published, read_run
+from gauntlet.config.compose import CONF
+from gauntlet.reports import make_paper_tables, page, read_published, read_run
 from tests.reports.browser import look, picture
 from tests.reports.folders import answers, make_run
 
@@ -18,7 +18,7 @@ MADE_WITH = {"gauntlet": "0.1.0", "revision": "feedfacecafe", "python": "3.11", 
 def written(folders, file):
     """The page about some runs."""
     published = {"cifar10": read_published(CONF / "published" / "cifar10.yaml")}
-    file.write_text(page(make_sheets([read_run(folder, "paper") for folder in folders], published), MADE_WITH))
+    file.write_text(page(make_paper_tables([read_run(folder, "paper") for folder in folders], published), MADE_WITH))
     return file
 
 

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from gauntlet.evaluation import read_plan
-from gauntlet.reports import make_sheet, read_run
-from gauntlet.reports.families import families
+from gauntlet.reports import make_paper_table, read_run
+from gauntlet.reports.bound_curves import families
 from gauntlet.reports.plots import (
     bound_plots,
     build_up_plot,
@@ -61,7 +61,7 @@ def test_overlaps_are_those_of_the_records(run):
 
 def test_accuracies_of_all_runs_with_their_intervals(run, folder):
     other = make_run(folder / "other", {"clean": first(10, 10), "linf": first(10, 0)}, name="at_l2/small_resnet/seed0")
-    sheet = make_sheet([run, read_run(other, "paper")], None)
+    sheet = make_paper_table([run, read_run(other, "paper")], None)
     plot = column_plot(sheet, "linf", "a")
     assert plot.title == "linf, bound 8/255"
     assert "normal 50.0 % (23.7–76.3); at_l2 0.0 % (0.0–27.8)" in described(plot)
@@ -87,7 +87,7 @@ def test_attacks_that_differ_in_the_bound_alone_make_a_curve_across_suites(run, 
     assert [(round(255 * point.bound), point.accuracy.value) for point in points] == [
         (0, 0.9), (4, 0.7), (8, 0.5), (16, 0.1)
     ]  # fmt: skip
-    ((plot, attacks),) = bound_plots(make_sheet([read_run(folder, "paper")], None), "a")
+    ((plot, attacks),) = bound_plots(make_paper_table([read_run(folder, "paper")], None), "a")
     assert "90.0 % at 0, 70.0 % at 4/255, 50.0 % at 8/255, 10.0 % at 16/255" in described(plot)
     assert len(attacks) == 4
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from gauntlet.config.compose import CONF
 from gauntlet.errors import UserError
 from gauntlet.evaluation import unseen
-from gauntlet.launch.config import CONF
 from gauntlet.reports import read_published
 
 

@@ -2,17 +2,17 @@
 
 import polars as pl
 
-from gauntlet.launch.config import CONF
-from gauntlet.reports import make_sheets, numbers, read_published, read_run
-from gauntlet.reports.spreadsheet import SCHEMA
+from gauntlet.config.compose import CONF
+from gauntlet.reports import make_paper_tables, read_published, read_run, to_frame
+from gauntlet.reports.render.spreadsheet import SCHEMA
 
 
 def test_every_number_of_the_table_comes_back_to_the_last_bit(twelve, tmp_path):
     published = {"cifar10": read_published(CONF / "published" / "cifar10.yaml")}
-    sheets = make_sheets([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)
-    numbers(sheets).write_csv(tmp_path / "table.csv")
+    sheets = make_paper_tables([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)
+    to_frame(sheets).write_csv(tmp_path / "table.csv")
     table = pl.read_csv(tmp_path / "table.csv", schema=SCHEMA)
-    assert table.equals(numbers(sheets))
+    assert table.equals(to_frame(sheets))
     (sheet,) = sheets
     rows = iter(table.iter_rows(named=True))
     for run, cells in zip(sheet.runs, sheet.cells, strict=True):

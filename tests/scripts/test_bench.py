@@ -14,25 +14,25 @@ from gauntlet.attacks import (
     PGD,
     Adam,
     FastLagrangianPerceptualAttack,
+    FirstSuccess,
     LagrangianPerceptualAttack,
     Last,
     NoProjection,
-    Stopped,
 )
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import instantiate
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.identity import describe
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import instantiate
-from gauntlet.launch.references import without_weights
 from gauntlet.noise import Noise
+from gauntlet.runs.references import without_weights
 from gauntlet.threats import NeuralPerceptual, ReColorAdv, StAdv
 from scripts.bench import evaluating, passes, sides, training
 from scripts.bench.growth import draw, growth
+from scripts.bench.models import BenchModel, Bounds, bench_models
 from scripts.bench.naive import Naive, adam
 from scripts.bench.naive import autoattack as naive_autoattack
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, Timed, take_slices, take_turns
-from scripts.bench.subjects import Bounds, Subject, subjects
 from tests.fixtures import batch_of, predictions, random_images, tapped
 
 CPU = torch.device("cpu")
@@ -44,13 +44,13 @@ def tiny(dtype=torch.float32):
     labels = predictions(network, images)
     fast = copy.deepcopy(network).to(memory_format=torch.channels_last)
     bounds = Bounds(0.1, 1.0, 0.1, 0.1, 0.3)
-    return Subject("tiny", fast, network, images, labels, LPIPS(tapped(seed=3, dtype=dtype)), bounds)
+    return BenchModel("tiny", fast, network, images, labels, LPIPS(tapped(seed=3, dtype=dtype)), bounds)
 
 
 @pytest.fixture
 def setting():
-    subject = tiny()
-    both = {"normal": subject, "robust": subject}
+    bench_model = tiny()
+    both = {"normal": bench_model, "robust": bench_model}
     return Setting(both, CPU, images=COUNT, few=COUNT, batch=COUNT, turns=1, queries=20, targets=3)
 
 
@@ -67,14 +67,14 @@ def same_start(monkeypatch):
 
 @pytest.mark.parametrize("bounded", ["self", "external"])
 def test_the_naive_fast_lpa_goes_where_the_librarys_goes(bounded, same_start):
-    subject = tiny(torch.float64)
-    images, labels, seeds = subject.images, subject.labels, torch.arange(COUNT)
-    eyes = subject.plain if bounded == "self" else subject.distance.network
-    distance = SelfLPIPS() if bounded == "self" else subject.distance
+    bench_model = tiny(torch.float64)
+    images, labels, seeds = bench_model.images, bench_model.labels, torch.arange(COUNT)
+    eyes = bench_model.plain if bounded == "self" else bench_model.distance.network
+    distance = SelfLPIPS() if bounded == "self" else bench_model.distance
     attack = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(distance, 0.3), steps=6, iterate=Last())
-    ours = attack(subject.plain, images, labels, seeds=seeds).images
+    ours = attack(bench_model.plain, images, labels, seeds=seeds).images
     same_start(seeds)
-    theirs = Naive(subject.plain, eyes).fast_lpa(images, labels, 0.3, 6)
+    theirs = Naive(bench_model.plain, eyes).fast_lpa(images, labels, 0.3, 6)
     assert (ours - images).abs().amax() > 0.01
     assert theirs.allclose(ours, rtol=0, atol=1e-5)
 
@@ -88,58 +88,60 @@ class OnTheWay(Naive):
 
 @pytest.mark.parametrize("bound", [0.1, 0.3])
 def test_the_naive_lpa_climbs_and_stops_where_the_librarys_does(bound, same_start):
-    subject = tiny(torch.float64)
-    images, labels, seeds = subject.images, subject.labels, torch.arange(COUNT)
-    threat = NeuralPerceptual(subject.distance, bound)
+    bench_model = tiny(torch.float64)
+    images, labels, seeds = bench_model.images, bench_model.labels, torch.arange(COUNT)
+    threat = NeuralPerceptual(bench_model.distance, bound)
     attack = LagrangianPerceptualAttack(
-        threat_model=threat, searches=3, steps=4, iterate=Stopped(), projection=NoProjection()
+        threat_model=threat, searches=3, steps=4, iterate=FirstSuccess(), projection=NoProjection()
     )
-    ours = attack(subject.plain, images, labels, seeds=seeds).images
+    ours = attack(bench_model.plain, images, labels, seeds=seeds).images
     same_start(seeds)
-    theirs = OnTheWay(subject.plain, subject.distance.network).lpa(images, labels, bound, 3, 4)
+    theirs = OnTheWay(bench_model.plain, bench_model.distance.network).lpa(images, labels, bound, 3, 4)
     assert theirs.allclose(ours, rtol=0, atol=1e-4)
 
 
 def test_the_naive_way_back_ends_inside():
-    subject = tiny(torch.float64)
+    bench_model = tiny(torch.float64)
     others = random_images(COUNT, 3, 8, 8, seed=5, dtype=torch.float64)
-    naive = Naive(subject.plain, subject.distance.network)
-    back = naive.projected(subject.images, others, naive.phi(subject.images).detach(), 0.3)
-    assert (subject.distance(subject.images, others) > 0.3).all()
-    assert (subject.distance(subject.images, back) <= 0.3).all()
+    naive = Naive(bench_model.plain, bench_model.distance.network)
+    back = naive.projected(bench_model.images, others, naive.phi(bench_model.images).detach(), 0.3)
+    assert (bench_model.distance(bench_model.images, others) > 0.3).all()
+    assert (bench_model.distance(bench_model.images, back) <= 0.3).all()
 
 
 @pytest.mark.parametrize("threat", [StAdv(0.1), ReColorAdv(0.1)])
 def test_the_naive_adam_goes_where_the_librarys_goes(threat):
-    subject = tiny(torch.float64)
+    bench_model = tiny(torch.float64)
     attack = PGD(threat_model=threat, iterate=Last(), step=Adam(), steps=6, step_size=0.2)
-    ours = attack(subject.plain, subject.images, subject.labels, seeds=torch.arange(COUNT)).images
-    region = threat.around(batch_of(subject.images))
-    theirs = adam(subject.plain, region, subject.labels, 0.2 * threat.bound, 6)
+    ours = attack(bench_model.plain, bench_model.images, bench_model.labels, seeds=torch.arange(COUNT)).images
+    region = threat.around(batch_of(bench_model.images))
+    theirs = adam(bench_model.plain, region, bench_model.labels, 0.2 * threat.bound, 6)
     assert theirs.allclose(ours, rtol=0, atol=1e-6)
 
 
 def test_the_naive_ppgd_stays_in_the_ball_and_lowers_the_margin():
-    subject = tiny(torch.float64)
-    naive = Naive(subject.plain, subject.distance.network)
-    found = naive.ppgd(subject.images, subject.labels, 0.3, 5)
-    assert (subject.distance(subject.images, found) <= 0.3 * (1 + 1e-6)).all()
+    bench_model = tiny(torch.float64)
+    naive = Naive(bench_model.plain, bench_model.distance.network)
+    found = naive.ppgd(bench_model.images, bench_model.labels, 0.3, 5)
+    assert (bench_model.distance(bench_model.images, found) <= 0.3 * (1 + 1e-6)).all()
     with torch.no_grad():
-        before, after = (subject.plain(x).gather(1, subject.labels[:, None]) for x in (subject.images, found))
+        before, after = (
+            bench_model.plain(x).gather(1, bench_model.labels[:, None]) for x in (bench_model.images, found)
+        )
     assert (after < before).all()
 
 
 def test_the_naive_autoattack_leaves_nobody_out_but_of_square(setting):
     pytest.importorskip("pyautoattack")
-    subject, batches = tiny(), []
-    subject.plain.register_forward_pre_hook(lambda _network, given: batches.append(len(given[0])))
-    package = evaluating._package(subject.plain, "Linf", 0.1, setting)
+    bench_model, batches = tiny(), []
+    bench_model.plain.register_forward_pre_hook(lambda _network, given: batches.append(len(given[0])))
+    package = evaluating._package(bench_model.plain, "Linf", 0.1, setting)
     package.square.n_queries = 0
-    found = naive_autoattack(package, subject.images, subject.labels)
+    found = naive_autoattack(package, bench_model.images, bench_model.labels)
     assert len(found) == 1 + 3 + 3 + 1
     assert set(batches) == {COUNT}
     assert len(batches) > 100 + 3 * 100 + 3 * 2 * 100
-    assert all((images - subject.images).abs().max() <= 0.1 + 1e-6 for images in found)
+    assert all((images - bench_model.images).abs().max() <= 0.1 + 1e-6 for images in found)
 
 
 def test_sides_take_turns_and_ratios_are_by_turn():
@@ -229,14 +231,14 @@ def test_folding_is_timed_on_both_sides(setting):
 
 
 def test_a_step_is_timed_on_both_sides_and_changes_no_weights(setting):
-    subject = setting.subjects["robust"]
-    before = {name: tensor.clone() for name, tensor in subject.classifier.state_dict().items()}
+    bench_model = setting.bench_models["robust"]
+    before = {name: tensor.clone() for name, tensor in bench_model.classifier.state_dict().items()}
     rows = [*training.step(setting), *training.flops(setting), *training.loader(setting)]
     assert len(rows) == 2 + 2 + 2
     for row in rows[:2]:
         assert {side.name for side in row.sides} == {"Gauntlet", "Gauntlet, bf16-mixed", "naive"}
         assert all(0 <= side.strength <= 1 for side in row.sides)
-    assert all(tensor.equal(before[name]) for name, tensor in subject.classifier.state_dict().items())
+    assert all(tensor.equal(before[name]) for name, tensor in bench_model.classifier.state_dict().items())
 
 
 def test_growth_is_measured_and_drawn(setting, tmp_path):
@@ -248,9 +250,9 @@ def test_growth_is_measured_and_drawn(setting, tmp_path):
 
 @pytest.mark.slow
 def test_without_data_the_networks_are_trained_on_digits():
-    found = subjects(None, CPU)
-    for subject in found.values():
-        assert subject.robust(subject.images) > 0.9
+    found = bench_models(None, CPU)
+    for bench_model in found.values():
+        assert bench_model.robust(bench_model.images) > 0.9
     bound = found["robust"].half_robust_bound(50)
     assert bound > found["normal"].half_robust_bound(50)
 
@@ -263,9 +265,9 @@ def test_the_suites_that_are_timed_are_those_of_the_configs(name):
     HydraConfig.instance().set_config(config)
     suite = instantiate(without_weights(plain(config))["attack_suite"], "attack_suite")
     distance = suite.attacks["lpa"].threat_model.distance
-    subject = replace(tiny(), distance=distance, bounds=Bounds(8 / 255, 1.0, 0.05, 0.06, 0.5))
+    bench_model = replace(tiny(), distance=distance, bounds=Bounds(8 / 255, 1.0, 0.05, 0.06, 0.5))
     setting = Setting({}, CPU, images=1, few=1, batch=1, turns=1)
-    timed = evaluating.published(subject, setting)
+    timed = evaluating.published(bench_model, setting)
     if name == "paper_stopped":
         timed = {key: evaluating.stopped(attack) for key, attack in timed.items()}
     for key, attack in timed.items():

@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import gauntlet
+from gauntlet.config.compose import CONF, register_resolvers
 from gauntlet.evaluation import read_run
-from gauntlet.launch.config import CONF, register_resolvers
 from gauntlet.reports.dashboard import summary
 
 script = pytest.importorskip("scripts.wandb_workspace", reason="no scripts in this installation")
@@ -91,7 +91,7 @@ def test_every_key_is_in_an_offline_run(workspace, fitted, tmp_path):
     outputs = tmp_path / "outputs"
     outputs.mkdir()
     (outputs / "references").symlink_to(fitted / "references")
-    code = "from gauntlet.launch.doors import train; train()"
+    code = "from gauntlet.cli.main import train; train()"
     hidden = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k != "NETRC"}
     hidden |= {"HOME": str(tmp_path), "PYTHONPATH": str(Path(gauntlet.__file__).parents[1])}
     words = [sys.executable, "-c", code, "defense=at_linf", f"outputs={outputs}", *SMALL]

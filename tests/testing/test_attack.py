@@ -199,7 +199,7 @@ class NearestOfLinear(MinimumDistanceAttack):
     def nearest(self, classifier, region, labels, noise):
         images = region.images.clone().requires_grad_()
         logits = classifier(images)
-        best = region.identity()
+        best = region.zero()
         length = torch.where(logits.argmax(1) == labels, torch.inf, 0.0).to(best)
         for other in range(logits.shape[1]):
             lead = logits.gather(1, labels[:, None])[:, 0] - logits[:, other]
@@ -231,7 +231,7 @@ def of_the_bound(self, classifier, region, labels, noise):
 
 
 def kept_without_success(self, classifier, region, labels, noise):
-    return region.identity() + (0.5 - region.images) * 1e-6
+    return region.zero() + (0.5 - region.images) * 1e-6
 
 
 def moving_what_is_wrong(self, classifier, region, labels, noise):

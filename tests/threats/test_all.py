@@ -149,7 +149,7 @@ def region_of(case, images, dtype=torch.float32):
 
 def wild(case, region, seed=0):
     """Params far outside."""
-    identity = region.identity()
+    identity = region.zero()
     noise = torch.randn(identity.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return (case.spread * noise).to(identity)
 
@@ -195,7 +195,7 @@ def test_the_start_of_a_search_once_projected_is_inside(case, shape):
     if not perceives(threat):
         assert (region.size(start) <= 1 + 1e-4).all()
         assert ((region.perturb(start) >= 0) & (region.perturb(start) <= 1)).all()
-    assert start.shape == region.identity().shape
+    assert start.shape == region.zero().shape
     assert start.dtype == images.dtype
     inside = region.perturb(region.project(start))
     assert (measured(threat, network, images, inside) <= threat.bound * (1 + 1e-4) + 1e-7).all()
@@ -249,7 +249,7 @@ def test_a_large_step_ends_on_the_sphere(name):
     """Size 1, give or take the resolution of the projection."""
     images = random_images(3, 3, 6, 6) * 0.02 + 0.49
     _, _, region = region_of(CASES[name], images)
-    far = region.ascend(region.identity() + 1e-3, wild(CASES[name], region), 5.0)
+    far = region.ascend(region.zero() + 1e-3, wild(CASES[name], region), 5.0)
     assert region.size(region.project(far)).allclose(torch.ones(3), atol=0.05 if name == "self perceptual" else 1e-5)
 
 
@@ -266,6 +266,6 @@ def test_gradients_through_the_images_are_right(name):
     region = CASES[name].make(network).around(batch_of(images), network)
     params = (0.01 * wild(CASES[name], region)).requires_grad_()
     assert torch.autograd.gradcheck(region.perturb, params)
-    assert torch.autograd.gradcheck(lambda p: region.look(network, p).logits, params)
+    assert torch.autograd.gradcheck(lambda p: region.forward(network, p).logits, params)
     if name == "self perceptual":
-        assert torch.autograd.gradcheck(lambda p: region.look(network, p).distance, params)
+        assert torch.autograd.gradcheck(lambda p: region.forward(network, p).distance, params)

@@ -32,9 +32,9 @@ MEMBERS = [
 
 
 def wild(region, seed=0):
-    shape = region.identity().shape
+    shape = region.zero().shape
     random = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-    return (0.3 * random).to(region.identity())
+    return (0.3 * random).to(region.zero())
 
 
 def union_and_members(images, network):
@@ -51,7 +51,7 @@ def test_packed_params_are_the_members_own_bit_for_bit(index, batch):
     alone = members[index]
     params, gradient = wild(alone), wild(alone, 1)
     packed = union.pack(index, params)
-    assert packed.shape == union.identity().shape
+    assert packed.shape == union.zero().shape
     assert packed.dtype == images.dtype
     assert union.perturb(packed).equal(alone.perturb(params))
     assert union.project(packed).equal(union.pack(index, alone.project(params)))
@@ -74,7 +74,7 @@ def test_every_example_has_a_member_of_its_own():
         assert sizes[i].allclose(member.size(own)[i])
     assert union.chosen(params).tolist() == [0, 1, 2, 3, 4, 5]
     assert union.chosen(union.ascend(params, torch.ones_like(params), 0.3)).tolist() == [0, 1, 2, 3, 4, 5]
-    assert union.inside(params, union.look(network, params)).all()
+    assert union.inside(params, union.forward(network, params)).all()
     keep = torch.tensor([4, 1])
     assert union.rows(keep).perturb(params[keep]).allclose(shown[keep], rtol=0, atol=1e-12)
 
@@ -105,7 +105,7 @@ def test_starts_draw_the_member_from_the_seed():
 
 def test_wild_numbers_are_brought_to_a_member_that_exists():
     region = AnyOf([Linf(0.1), L2(0.5)]).around(batch_of(random_images(5, 1, 4, 4)))
-    params = region.identity()
+    params = region.zero()
     params[:, 0] = torch.tensor([-7.0, 0.4, 0.6, 99.0, float("nan")])
     assert region.project(params)[:, 0].tolist() == [0, 0, 1, 1, 0]
 

@@ -45,7 +45,7 @@ class Latent:
 class LatentRegion(Region):
     batch: Batch
 
-    def identity(self):
+    def zero(self):
         return torch.zeros_like(self.batch.codes)
 
     def start(self, noise):

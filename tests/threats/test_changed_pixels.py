@@ -73,10 +73,8 @@ def test_a_step_moves_its_share_of_the_pixels():
     region = ChangedPixels(0.4).around(batch_of(torch.full((1, 3, 5, 5), 0.5)))
     gradient = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     for step, moved in ((0.1, 1), (0.3, 3), (1.0, 10), (2.0, 10)):
-        assert region.ascend(region.identity(), gradient, step).any(1).sum() == moved
-    assert region.ascend(region.identity(), 1e-30 * gradient, 0.3).equal(
-        region.ascend(region.identity(), gradient, 0.3)
-    )
+        assert region.ascend(region.zero(), gradient, step).any(1).sum() == moved
+    assert region.ascend(region.zero(), 1e-30 * gradient, 0.3).equal(region.ascend(region.zero(), gradient, 0.3))
 
 
 def test_it_starts_at_any_pixels_with_any_colour():

@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from gauntlet.attacks import PGD, Last
+from gauntlet.config.compose import CONF, plain, register_resolvers
+from gauntlet.config.instantiate import instantiate
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.identity import describe
-from gauntlet.launch.config import CONF, plain, register_resolvers
-from gauntlet.launch.instantiate import instantiate
 from gauntlet.noise import Noise
 from gauntlet.threats import L1, L2, AdversarialJPEG, ChangedPixels, Composition, Linf, NeuralPerceptual, Region
 from tests.fixtures import LinearClassifier, batch_of, predictions, random_images, tapped
@@ -42,7 +42,7 @@ class Gamma:
 
 
 class GammaRegion(Region):
-    def identity(self):
+    def zero(self):
         return self.images.new_zeros(len(self.images), 1, 1, 1)
 
     def start(self, noise):
@@ -65,9 +65,9 @@ class GammaRegion(Region):
 
 
 def wild(region, seed=0, scale=0.3):
-    shape = region.identity().shape
+    shape = region.zero().shape
     random = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-    return (scale * random).to(region.identity())
+    return (scale * random).to(region.zero())
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -80,9 +80,9 @@ def test_a_composition_of_one_is_the_one_bit_for_bit(name, batch):
         PARTS[name].around(batch_of(images), network),
     )
     seeds = Noise(torch.arange(batch))
-    shape, gradient = alone.identity().shape, wild(alone, seed=1)
+    shape, gradient = alone.zero().shape, wild(alone, seed=1)
     assert one.start(seeds).equal(alone.start(seeds).flatten(1))
-    for params in (alone.identity(), alone.start(seeds), wild(alone)):
+    for params in (alone.zero(), alone.start(seeds), wild(alone)):
         row = params.reshape(batch, shape[1:].numel())
         assert one.perturb(row).equal(alone.perturb(params))
         assert one.project(row).reshape(shape).equal(alone.project(params))
@@ -122,8 +122,8 @@ def test_each_part_is_inside_its_own_bound_around_the_image_before_it(first, sec
     assert shown.equal(image)
     assert ((shown >= 0) & (shown <= 1)).all()
     assert region.size(params).equal(torch.stack(sizes).amax(0))
-    assert region.inside(params, region.look(network, params)).all()
-    assert not region.inside(wild(region, scale=9.0), region.look(network, params)).any()
+    assert region.inside(params, region.forward(network, params)).all()
+    assert not region.inside(wild(region, scale=9.0), region.forward(network, params)).any()
 
 
 @pytest.mark.parametrize("names", [("gamma", "linf"), ("gamma", "jpeg"), ("jpeg", "gamma", "l2"), ("l1", "perceptual")])

@@ -109,4 +109,4 @@ def test_of_bounds_of_0_it_is_0_at_the_zero_params_and_infinite_elsewhere():
 
 def test_an_unchanged_image_is_at_distance_0():
     region = Unchanged().around(batch_of(IMAGES))
-    assert region.distance(region.identity()).tolist() == [0, 0]
+    assert region.distance(region.zero()).tolist() == [0, 0]

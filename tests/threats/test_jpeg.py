@@ -61,7 +61,7 @@ def test_the_tables_are_those_that_pillow_writes_at_quality_50():
 def test_the_zero_image_has_the_brightness_of_x_and_the_mean_colour_of_every_2_by_2(shape):
     images = random_images(2, *shape, dtype=DOUBLE)
     region = AdversarialJPEG(0.25).around(batch_of(images))
-    zero = region.perturb(region.identity())
+    zero = region.perturb(region.zero())
     assert zero.allclose(subsampled(images), rtol=0, atol=2e-5)
     if shape[0] == 1:
         assert zero.allclose(images, rtol=0, atol=1e-12)
@@ -70,7 +70,7 @@ def test_the_zero_image_has_the_brightness_of_x_and_the_mean_colour_of_every_2_b
 def test_an_image_without_detail_in_colour_is_its_own_zero_image():
     images = random_images(2, 3, 8, 6, dtype=DOUBLE).repeat_interleave(2, 2).repeat_interleave(2, 3)
     region = AdversarialJPEG(0.25).around(batch_of(images))
-    assert region.perturb(region.identity()).allclose(images, rtol=0, atol=2e-6)
+    assert region.perturb(region.zero()).allclose(images, rtol=0, atol=2e-6)
 
 
 @settings(deadline=None, max_examples=25)
@@ -82,7 +82,7 @@ def test_no_coefficient_moves_by_more_than_half_the_bound_in_steps(channels, hei
     """Read back from the image by the independent transform, where nothing was clamped and no block was padded."""
     images = 0.5 + 0.02 * random_images(1, channels, 16 * height, 16 * width, seed=seed, dtype=DOUBLE)
     region = AdversarialJPEG(bound).around(batch_of(images))
-    wild = torch.randn(region.identity().shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+    wild = torch.randn(region.zero().shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
     small = region.project(wild * bound) * torch.tensor(min(1.0, 0.02 / bound))
     changed = region.perturb(small)
     assert 0 < changed.min() < changed.max() < 1
@@ -112,7 +112,7 @@ def test_files_of_steps_of_1_hold_the_zero_image(height, width):
     levels = photograph(height, width)
     for image, mode in ((levels[:1], "L"), (levels, "YCbCr")):
         region = AdversarialJPEG(0.25).around(batch_of(image[None] / 255))
-        ours = 255 * region.perturb(region.identity())[0]
+        ours = 255 * region.perturb(region.zero())[0]
         file = filed(image, mode, quality=100)
         if mode == "YCbCr":
             ours, file = 0.299 * ours[0] + 0.587 * ours[1] + 0.114 * ours[2], file[..., 0]
@@ -135,7 +135,7 @@ def test_a_uniform_colour_is_filed_as_pillow_files_it():
     brightness = (photographs(1, 32)[0, :1] * 100).round()
     levels = torch.cat((brightness + 60, brightness + 20, brightness + 90)).double()
     region = AdversarialJPEG(0.25).around(batch_of(levels[None] / 255))
-    ours = 255 * region.perturb(region.identity())[0]
+    ours = 255 * region.perturb(region.zero())[0]
     assert (ours.permute(1, 2, 0) - filed(levels, "RGB", quality=100)).abs().max() < 1.5
 
 
@@ -148,7 +148,7 @@ def test_pgd_reaches_the_worst_case_of_a_linear_classifier(shape, batch):
     labels = torch.zeros(batch, dtype=torch.long)
     threat = AdversarialJPEG(0.05)
     region = threat.around(batch_of(images))
-    zero = region.identity().requires_grad_()
+    zero = region.zero().requires_grad_()
     score = region.perturb(zero).flatten(1) @ classifier.weight.detach()
     (weight,) = torch.autograd.grad(score.sum(), zero)
     best = 2 * (0.05 * weight.abs().flatten(1).sum(1) - score.detach())
@@ -162,7 +162,7 @@ def test_clamped_pixels_have_no_gradient_and_the_others_theirs():
     images = torch.ones(1, 1, 8, 16, dtype=DOUBLE)
     images[..., 8:] = 0.5
     region = AdversarialJPEG(1.0).around(batch_of(images))
-    params = torch.full_like(region.identity(), 0.0)
+    params = torch.full_like(region.zero(), 0.0)
     params[:, :, 0] = 0.5  # brighter
     params.requires_grad_()
     (gradient,) = torch.autograd.grad(region.perturb(params).sum(), params)
@@ -175,7 +175,7 @@ def test_clamped_pixels_have_no_gradient_and_the_others_theirs():
 def test_black_and_white_keep_their_gradient(level, channels):
     """The background of a digit: at the end of [0, 1], and free to leave it."""
     region = AdversarialJPEG(1.0).around(batch_of(torch.full((1, channels, 32, 32), level)))
-    params = region.identity().requires_grad_()
+    params = region.zero().requires_grad_()
     shown = region.perturb(params)
     (gradient,) = torch.autograd.grad(shown.sum(), params)
     assert ((shown >= 0) & (shown <= 1)).all()
@@ -186,7 +186,7 @@ def test_black_and_white_keep_their_gradient(level, channels):
 def test_autocast_does_not_blur_the_images(dtype):
     images = random_images(3, 3, 20, 20, dtype=dtype)
     plain = AdversarialJPEG(0.5).around(batch_of(images))
-    params = torch.randn(plain.identity().shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    params = torch.randn(plain.zero().shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         region = AdversarialJPEG(0.5).around(batch_of(images))
         assert region.perturb(params).equal(plain.perturb(params))
@@ -195,7 +195,7 @@ def test_autocast_does_not_blur_the_images(dtype):
 def test_an_image_has_the_same_bits_in_every_batch():
     images = random_images(40, 3, 32, 32)
     region = AdversarialJPEG(0.5).around(batch_of(images))
-    params = torch.randn(region.identity().shape, generator=torch.Generator().manual_seed(0))
+    params = torch.randn(region.zero().shape, generator=torch.Generator().manual_seed(0))
     whole = region.perturb(params)
     for few in (1, 3, 17):
         assert AdversarialJPEG(0.5).around(batch_of(images[:few])).perturb(params[:few]).equal(whole[:few])

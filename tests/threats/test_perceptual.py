@@ -45,7 +45,7 @@ def test_a_step_in_an_ellipsoid_is_as_long_as_asked(step):
     """For a linear φ the finite difference is exact."""
     region = NeuralPerceptual(ellipsoid(6), 0.2).around(batch_of(torch.full((3, 1, 2, 3), 0.5, dtype=DOUBLE)))
     gradient = torch.randn(3, 1, 2, 3, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
-    moved = region.ascend(region.identity(), gradient, step)
+    moved = region.ascend(region.zero(), gradient, step)
     assert region.size(moved).allclose(torch.full((3,), step, dtype=DOUBLE), rtol=1e-3)
     assert torch.cosine_similarity(moved.flatten(1), gradient.flatten(1)).allclose(torch.ones(3, dtype=DOUBLE))
 
@@ -169,9 +169,9 @@ def test_looking_through_the_classifiers_own_eyes_is_one_forward():
     for distance in (SelfLPIPS(), LPIPS(network)):
         region = NeuralPerceptual(distance, 0.5).around(batch_of(random_images(2, 3, 4, 4)), network)
         forwards.clear()
-        look = region.look(network, region.identity() + 0.01)
+        output = region.forward(network, region.zero() + 0.01)
         assert len(forwards) == 1
-        assert look.logits.equal(network(region.images + 0.01))
+        assert output.logits.equal(network(region.images + 0.01))
 
 
 def test_looking_through_another_network_is_one_forward_of_each():
@@ -180,7 +180,7 @@ def test_looking_through_another_network_is_one_forward_of_each():
     eyes.stages[0].register_forward_hook(lambda *_: forwards.append(1))
     region = NeuralPerceptual(LPIPS(eyes), 0.5).around(batch_of(random_images(2, 3, 4, 4)), classifier)
     assert (len(forwards), classifier.batches) == (1, [])
-    region.look(classifier, region.identity() + 0.01)
+    region.forward(classifier, region.zero() + 0.01)
     assert (len(forwards), classifier.batches) == (2, [2])
 
 
@@ -189,4 +189,4 @@ def test_no_search_starts_outside_the_box_and_counts_as_inside():
     network = tapped()
     region = NeuralPerceptual(SelfLPIPS(), 3.0).around(batch_of(images), network)
     for params, inside in ((torch.full_like(images, -1e-3), False), (torch.full_like(images, 1e-3), True)):
-        assert region.inside(params, region.look(network, params)).tolist() == [inside]
+        assert region.inside(params, region.forward(network, params)).tolist() == [inside]

@@ -29,7 +29,7 @@ def test_a_step_is_as_long_as_asked_whatever_the_scale_of_the_gradient(threat, l
     images = torch.full((2, 3, 4, 4), 0.5, dtype=torch.float64)
     gradient = scale * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     region = threat.around(batch_of(images))
-    moved = region.ascend(region.identity(), gradient, 0.2).flatten(1)
+    moved = region.ascend(region.zero(), gradient, 0.2).flatten(1)
     assert moved.norm(p=float("inf") if isinstance(threat, Linf) else 2, dim=1).allclose(
         torch.full((2,), length, dtype=torch.float64), rtol=1e-2
     )

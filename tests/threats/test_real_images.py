@@ -23,7 +23,7 @@ THREATS = {
 def test_a_photograph_is_itself_without_params(name):
     images = photographs(2, 224)[..., :180]
     region = THREATS[name].around(batch_of(images))
-    assert region.perturb(region.identity()).equal(images)
+    assert region.perturb(region.zero()).equal(images)
 
 
 @pytest.mark.parametrize("name", THREATS)
@@ -50,7 +50,7 @@ def test_pgd_leaves_next_to_nothing_of_a_plain_classifier(name):
 def as_published(threat, classifier, images, labels, rate, steps):
     """Adam on margin and penalty from the identity, the last point (specs of Laidlaw et al. 2021 and mister_ed)."""
     region = threat.around(batch_of(images))
-    params = region.identity().requires_grad_()
+    params = region.zero().requires_grad_()
     optimizer = torch.optim.Adam([params], lr=rate)
     with frozen(classifier):
         for _ in range(steps):

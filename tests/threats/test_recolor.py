@@ -19,7 +19,7 @@ SATURATED = torch.tensor([[r, g, b] for r in (0.0, 1.0) for g in (0.0, 1.0) for 
 
 
 def tables(region, scale, seed=0):
-    identity = region.identity()
+    identity = region.zero()
     generator = torch.Generator().manual_seed(seed)
     return (scale * torch.randn(identity.shape, generator=generator, dtype=DOUBLE)).to(identity)
 
@@ -29,7 +29,7 @@ def test_no_offset_is_the_image_to_the_last_bit(space):
     """All of the gamut, corners included, at the resolution of the paper."""
     images = torch.cat((cube(25, torch.float32), random_images(1, 3, 625, 25)))
     region = ReColorAdv(0.06, space).around(batch_of(images))
-    assert region.perturb(region.identity()).equal(images)
+    assert region.perturb(region.zero()).equal(images)
 
 
 @settings(deadline=None, max_examples=20)
@@ -64,7 +64,7 @@ def test_colours_move_by_the_table_at_their_place(sizes, seed, scale):
 def test_a_constant_table_moves_every_colour_alike():
     images = random_images(2, 3, 6, 5, dtype=DOUBLE) * 0.2 + 0.4
     region = ReColorAdv(0.06).around(batch_of(images))
-    table = torch.tensor([0.05, -0.02, 0.03], dtype=DOUBLE).reshape(1, 3, 1, 1, 1).expand_as(region.identity())
+    table = torch.tensor([0.05, -0.02, 0.03], dtype=DOUBLE).reshape(1, 3, 1, 1, 1).expand_as(region.zero())
     moved = luv_of(region.perturb(table).numpy()) - luv_of(images.numpy())
     assert np.allclose(moved, np.array([5, -4, 6])[:, None, None], rtol=0, atol=1e-8)
     assert region.size(table).allclose(torch.full((2,), 0.05 / 0.06, dtype=DOUBLE))
@@ -73,7 +73,7 @@ def test_a_constant_table_moves_every_colour_alike():
 def test_in_rgb_a_constant_table_is_added_and_clamped():
     images = random_images(2, 3, 6, 5, dtype=DOUBLE)
     region = ReColorAdv(0.3, RGB(), resolution=[5, 4, 3]).around(batch_of(images))
-    table = torch.tensor([0.3, -0.2, 0.1], dtype=DOUBLE).reshape(1, 3, 1, 1, 1).expand_as(region.identity())
+    table = torch.tensor([0.3, -0.2, 0.1], dtype=DOUBLE).reshape(1, 3, 1, 1, 1).expand_as(region.zero())
     expected = (images + torch.tensor([0.3, -0.2, 0.1], dtype=DOUBLE).reshape(3, 1, 1)).clamp(0, 1)
     assert region.perturb(table).allclose(expected, rtol=0, atol=1e-12)
 
@@ -82,7 +82,7 @@ def test_a_gray_image_has_a_curve_of_tones():
     """Along one channel, linear between the vertices."""
     images = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=DOUBLE).reshape(1, 1, 1, 5)
     region = ReColorAdv(0.2, RGB(), resolution=[3, 9, 9]).around(batch_of(images))
-    assert region.identity().shape == (1, 1, 3)
+    assert region.zero().shape == (1, 1, 3)
     changed = region.perturb(torch.tensor([[[0.1, -0.2, 0.0]]], dtype=DOUBLE))
     expected = torch.tensor([0.1, 0.2, 0.3, 0.65, 1.0], dtype=DOUBLE)
     assert changed.flatten().allclose(expected, rtol=0, atol=1e-12)
@@ -101,7 +101,7 @@ def test_equal_colours_move_alike_wherever_they_are():
 def test_one_vertex_moves_only_the_colours_of_its_cells():
     images = cube(9)
     region = ReColorAdv(0.2, RGB(), resolution=[5, 5, 5]).around(batch_of(images))
-    table = region.identity()
+    table = region.zero()
     table[0, 0, 2, 2, 2] = 0.1
     tent = (1 - (images - 0.5).abs() * 4).clamp(min=0).prod(1)
     assert (region.perturb(table) - images)[:, 0].allclose(0.1 * tent, rtol=0, atol=1e-12)
@@ -136,7 +136,7 @@ def test_gradients_reach_the_table_and_the_images_it_is_laid_around(space):
 def test_black_and_white_pixels_are_free_to_move(space, shade):
     """They lie on the border of [0, 1], where a clamp may have no gradient."""
     region = ReColorAdv(0.06, space).around(batch_of(torch.full((1, 3, 2, 2), shade)))
-    table = region.identity().requires_grad_()
+    table = region.zero().requires_grad_()
     (gradient,) = torch.autograd.grad(region.perturb(table).sum(), table)
     assert gradient.sum().item() > 0
     moved = region.perturb(region.project(table.detach() + (0.5 - shade) * gradient.sign()))
@@ -161,7 +161,7 @@ def test_pgd_reaches_the_worst_recolouring_of_one_colour(batch):
 def test_roughness_of_one_moved_vertex():
     """Six neighbours, met from both sides."""
     region = ReColorAdv(0.06, resolution=[4, 5, 6]).around(batch_of(random_images(1, 3, 2, 2, dtype=DOUBLE)))
-    table = region.identity()
+    table = region.zero()
     table[0, :, 1, 2, 3] = torch.tensor([0.02, 0.04, 0.04])
     assert region.penalty(table).item() == pytest.approx(0.0036 / 0.06 * 12 * 0.06, rel=1e-3)
     assert region.penalty(torch.full_like(table, 0.05)).item() == 0

@@ -6,7 +6,7 @@ from gauntlet.attacks.combined import RandomChoice, WorstCase
 from gauntlet.attacks.fab import FAB
 from gauntlet.attacks.fast_lpa import FastLagrangianPerceptualAttack
 from gauntlet.attacks.first_order import FirstOrderStep
-from gauntlet.attacks.iterates import Best, Last, Stopped
+from gauntlet.attacks.iterates import Best, FirstSuccess, Last
 from gauntlet.attacks.jacobian import CentralDifference, DoubleBackward
 from gauntlet.attacks.lpa import LagrangianPerceptualAttack
 from gauntlet.attacks.minimum_distance import MinimumDistanceAttack
@@ -34,6 +34,7 @@ __all__ = [
     "DoubleBackward",
     "FastLagrangianPerceptualAttack",
     "FirstOrderStep",
+    "FirstSuccess",
     "Geometric",
     "LagrangianPerceptualAttack",
     "Last",
@@ -50,7 +51,6 @@ __all__ = [
     "SparseAPGD",
     "Square",
     "Steepest",
-    "Stopped",
     "Tenfold",
     "Verified",
     "WorstCase",

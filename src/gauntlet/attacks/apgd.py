@@ -13,8 +13,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
+from gauntlet.attacks.state import SearchState
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import CrossEntropy
 from gauntlet.threats.l2 import per_image
@@ -77,29 +77,29 @@ class APGD(Search):
                 f" momentum in (0, 1] and rising in [0, 1]"
             )
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """Algorithm 1."""
         intervals = dict(_checkpoints(self.steps))
-        quest.params = quest.region.project(quest.params)
+        state.params = state.region.project(state.params)
         for i in range(self.steps):
-            self._look(quest, first=i == 0)
+            self._look(state, first=i == 0)
             if i in intervals:
-                self._check(quest, intervals[i])
-            quest.retire()
-            if not len(quest):
+                self._check(state, intervals[i])
+            state.drop_finished()
+            if not len(state):
                 return
-            self._step(quest, 1.0 if i == 0 else self.momentum)
+            self._step(state, 1.0 if i == 0 else self.momentum)
 
-    def _look(self, quest: Quest, first: bool) -> None:
-        gain, _ = quest.look()
-        slope = quest.slope(gain)
-        params, gain = quest.params.detach(), gain.detach()
+    def _look(self, state: SearchState, first: bool) -> None:
+        gain, _ = state.evaluate()
+        slope = state.gradient(gain)
+        params, gain = state.params.detach(), gain.detach()
         if first:
             length = torch.full_like(gain, 2.0)
             halved = torch.ones_like(gain, dtype=torch.bool)
             ascent = Ascent(params, slope, params, slope, gain, gain, length, torch.zeros_like(gain), gain, halved)
         else:
-            last = Ascent(*quest.carried)
+            last = Ascent(*state.buffers)
             better = gain > last.top_gain
             ascent = last._replace(
                 slope=slope,
@@ -109,16 +109,16 @@ class APGD(Search):
                 gain=gain,
                 rises=last.rises + (gain > last.gain),
             )
-        quest.carried = ascent
+        state.buffers = ascent
 
-    def _check(self, quest: Quest, interval: int) -> None:
+    def _check(self, state: SearchState, interval: int) -> None:
         """Conditions 1 and 2: too few steps went up, or the best is what it was with steps of the same length."""
-        now = Ascent(*quest.carried)
+        now = Ascent(*state.buffers)
         stuck = now.rises <= self.rising * interval  # "fewer than" in the paper, and this in its authors' package
         stuck |= ~now.halved & (now.top_gain <= now.mark)
         back = per_image(stuck, now.top)
-        quest.params = torch.where(back, now.top, quest.params.detach())
-        quest.carried = now._replace(
+        state.params = torch.where(back, now.top, state.params.detach())
+        state.buffers = now._replace(
             slope=torch.where(back, now.top_slope, now.slope),
             length=torch.where(stuck, now.length / 2, now.length),
             rises=torch.zeros_like(now.rises),
@@ -126,12 +126,12 @@ class APGD(Search):
             halved=stuck,
         )
 
-    def _step(self, quest: Quest, momentum: float) -> None:
-        now, params, region = Ascent(*quest.carried), quest.params.detach(), quest.region
+    def _step(self, state: SearchState, momentum: float) -> None:
+        now, params, region = Ascent(*state.buffers), state.params.detach(), state.region
         way = region.ascend(params, now.slope, 1.0) - params
         ahead = region.project(params + per_image(now.length, way) * way)
-        quest.params = region.project(params + momentum * (ahead - params) + (1 - momentum) * (params - now.before))
-        quest.carried = now._replace(before=params)
+        state.params = region.project(params + momentum * (ahead - params) + (1 - momentum) * (params - now.before))
+        state.buffers = now._replace(before=params)
 
 
 def _checkpoints(steps: int) -> list[tuple[int, int]]:

@@ -29,7 +29,7 @@ from gauntlet.threats import AnyOf, SearchableThreatModel, ThreatModel
 from gauntlet.threats.any_of import UnionRegion
 
 
-class Sortie:
+class AttackBatch:
     """A batch, and the attacks that may be sent at some of it."""
 
     def __init__(self, combination: Combination, classifier: nn.Module, batch: Batch, noise: Noise) -> None:
@@ -41,7 +41,7 @@ class Sortie:
     def unchanged(self) -> Adversarial:
         """The zero image of every example."""
         with self._looking():
-            params = self._region.identity()
+            params = self._region.zero()
             size = self._region.size(params) if len(params) else self._batch.images.new_zeros(0)
             return Adversarial(self._region.perturb(params).clone(), params.clone(), size.clone())
 
@@ -114,14 +114,14 @@ class Combination(Attack):
         """Attack a batch as `__call__` does, with random numbers of its own; each attack is given its part of it."""
         check_batch(batch.images, batch.labels)
         batch = batch._replace(images=at_least_float32(batch.images.detach()), labels=batch.labels.long())
-        sortie = Sortie(self, classifier, batch, noise)
-        found = sortie.unchanged()
+        attack_batch = AttackBatch(self, classifier, batch, noise)
+        found = attack_batch.unchanged()
         if len(batch.images):
-            self.combine(sortie, found, noise)
+            self.combine(attack_batch, found, noise)
         return found
 
     @abstractmethod
-    def combine(self, sortie: Sortie, found: Adversarial, noise: Noise) -> None:
+    def combine(self, attack_batch: AttackBatch, found: Adversarial, noise: Noise) -> None:
         """Send attacks, and write over the zero images of a batch of at least 1 what they find."""
 
 
@@ -149,16 +149,16 @@ class WorstCase(Combination):
                 f" projection"
             )
 
-    def combine(self, sortie: Sortie, found: Adversarial, noise: Noise) -> None:
+    def combine(self, attack_batch: AttackBatch, found: Adversarial, noise: Noise) -> None:
         """As above."""
         everyone = torch.arange(len(found.images), device=found.images.device)
-        lead, standing = sortie.lead(found.images, everyone)
+        lead, standing = attack_batch.lead(found.images, everyone)
         for index, attack in enumerate(self.attacks.values()):
             if not standing.any():
                 return
             rows = everyone[standing]
-            part = sortie.sent(index, attack, rows)
-            now, right = sortie.lead(part.images, rows)
+            part = attack_batch.sent(index, attack, rows)
+            now, right = attack_batch.lead(part.images, rows)
             better = (now < lead[rows]) | ~right
             _put(found, rows[better], Adversarial(*(tensor[better] for tensor in part)))
             lead[rows[better]] = now[better]
@@ -181,13 +181,13 @@ class RandomChoice(Combination):
         """Whether every attack promises it."""
         return all(attack.stays_inside for attack in self.attacks.values())
 
-    def combine(self, sortie: Sortie, found: Adversarial, noise: Noise) -> None:
+    def combine(self, attack_batch: AttackBatch, found: Adversarial, noise: Noise) -> None:
         """An attack that nobody drew costs nothing."""
         drawn = (noise.uniform((len(found.images),)) * len(self.attacks)).long()
         for index, attack in enumerate(self.attacks.values()):
             rows = (drawn == index).nonzero()[:, 0]
             if len(rows):
-                _put(found, rows, sortie.sent(index, attack, rows))
+                _put(found, rows, attack_batch.sent(index, attack, rows))
 
 
 def _member(threat_model: ThreatModel, name: str, searched: ThreatModel) -> int | None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from gauntlet.attacks.hyperplanes import mover, onto_hyperplane
-from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
+from gauntlet.attacks.state import SearchState
 from gauntlet.goals import Objective, RankedTargets, Untargeted
-from gauntlet.losses import Lead, Margin
+from gauntlet.losses import LogitDifference, Margin
 from gauntlet.threats import Region
 from gauntlet.threats.l2 import per_image
 from gauntlet.varied import STEPS
@@ -70,7 +70,7 @@ class FAB(Search):
     """
 
     identity: ClassVar[str] = "fab/1"
-    goal: Objective = field(default_factory=lambda: RankedTargets(Lead()))
+    goal: Objective = field(default_factory=lambda: RankedTargets(LogitDifference()))
     steps: int = field(default=100, metadata=STEPS)
     pull: float = 0.1
     overshoot: float = 1.05
@@ -79,9 +79,11 @@ class FAB(Search):
     def __post_init__(self) -> None:
         super().__post_init__()
         mover(self.threat_model)
-        if not isinstance(self.goal, Untargeted | RankedTargets) or not isinstance(self.goal.loss, Lead | Margin):
+        if not isinstance(self.goal, Untargeted | RankedTargets) or not isinstance(
+            self.goal.loss, LogitDifference | Margin
+        ):
             raise TypeError(
-                f"FAB was given {self.goal}: expected a gain that is 0 on the boundary, RankedTargets(Lead()) or"
+                f"FAB was given {self.goal}: expected a gain that is 0 on the boundary, RankedTargets(LogitDifference()) or"
                 f" Untargeted(Margin())"
             )
         if self.steps < 1 or not 0 <= self.pull <= 1 or not self.overshoot >= 1 or not 0 < self.backward < 1:
@@ -89,82 +91,82 @@ class FAB(Search):
                 f"FAB of {self.steps} steps, pull {self.pull}, overshoot {self.overshoot}, backward {self.backward}:"
                 f" expected steps ≥ 1, pull in [0, 1], overshoot ≥ 1 and backward in (0, 1)"
             )
-        if not self.iterate.retires and isinstance(self.goal, RankedTargets) and self.goal.targets > 1:
+        if not self.iterate.early_stop and isinstance(self.goal, RankedTargets) and self.goal.targets > 1:
             raise ValueError(
                 f"FAB with {type(self.iterate).__name__} gives back the smallest change of its last try, not of all"
                 f" {self.goal.targets} targets: give it Untargeted(Margin()), or RankedTargets with targets=1"
             )
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """Algorithm 1, then a finer look at the segment from x to what it found."""
-        self._set_out(quest)
+        self._set_out(state)
         for _ in range(self.steps):
-            gain, reached = quest.roam()
-            slope = quest.slope(gain)
-            _note(quest, gain, reached)
-            quest.params = self._onto_boundary(quest, gain.detach(), slope)
-            quest.retire()
-            if not len(quest):
+            gain, reached = state.evaluate_unbounded()
+            slope = state.gradient(gain)
+            _note(state, gain, reached)
+            state.params = self._onto_boundary(state, gain.detach(), slope)
+            state.drop_finished()
+            if not len(state):
                 return
             with torch.no_grad():
-                gain, reached = quest.roam()
-            _note(quest, gain, reached)
-            quest.params = torch.where(per_image(reached, quest.params), self.backward, 1) * quest.params.detach()
-            quest.retire()
-            if not len(quest):
+                gain, reached = state.evaluate_unbounded()
+            _note(state, gain, reached)
+            state.params = torch.where(per_image(reached, state.params), self.backward, 1) * state.params.detach()
+            state.drop_finished()
+            if not len(state):
                 return
-        self._refine(quest)
+        self._refine(state)
 
-    def _set_out(self, quest: Quest) -> None:
+    def _set_out(self, state: SearchState) -> None:
         """From x, or in later restarts from a point in the ball of half the bound, which is in [0, 1] as well."""
-        params = quest.region.identity() if quest.restart == 0 else quest.params / 2
+        params = state.region.zero() if state.restart == 0 else state.params / 2
         none = params.new_full((len(params),), torch.inf)
-        quest.params, quest.carried = params, Nearest(quest.region.identity(), none, none)
+        state.params, state.buffers = params, Nearest(state.region.zero(), none, none)
 
-    def _onto_boundary(self, quest: Quest, gain: Tensor, slope: Tensor) -> Tensor:
+    def _onto_boundary(self, state: SearchState, gain: Tensor, slope: Tensor) -> Tensor:
         """Equation 9: beyond the linear boundary, from where the search is and with some pull from x."""
-        delta, images, move = quest.params.detach(), quest.region.images, mover(self.threat_model)
+        delta, images, move = state.params.detach(), state.region.images, mover(self.threat_model)
         here = onto_hyperplane(images + delta, slope, -gain, move)
         from_x = onto_hyperplane(images, slope, (slope * delta).flatten(1).sum(1) - gain, move)
-        lengths = [_length(quest.region, step).clamp(min=1e-8) for step in (here, from_x)]
+        lengths = [_length(state.region, step).clamp(min=1e-8) for step in (here, from_x)]
         pull = per_image((lengths[0] / (lengths[0] + lengths[1])).clamp(max=self.pull), delta)
         moved = (1 - pull) * (delta + self.overshoot * here) + pull * self.overshoot * from_x
         return (images + moved).clamp(0, 1) - images
 
     @torch.no_grad()
-    def _refine(self, quest: Quest) -> None:
+    def _refine(self, state: SearchState) -> None:
         """Between x and the nearest point found, where a straight gain would be 0, again and again (§3.3)."""
-        far = Nearest(*quest.carried)
-        quest.params = quest.region.identity()
-        gain, _ = quest.roam()
-        quest.carried = Segment(far.params, torch.zeros_like(gain), gain, torch.ones_like(gain), far.gain)
+        far = Nearest(*state.buffers)
+        state.params = state.region.zero()
+        gain, _ = state.evaluate_unbounded()
+        state.buffers = Segment(far.params, torch.zeros_like(gain), gain, torch.ones_like(gain), far.gain)
         for _ in range(_REFINEMENTS):
-            quest.retire()
-            if not len(quest):
+            state.drop_finished()
+            if not len(state):
                 return
-            now = Segment(*quest.carried)
+            now = Segment(*state.buffers)
             crossing = (now.low_gain / (now.low_gain - now.high_gain)).nan_to_num(1.0)
             at = now.low + (now.high - now.low) * (_BEYOND * crossing).clamp(0, 1)
-            quest.params = per_image(at, now.end) * now.end
-            gain, reached = quest.roam()
-            quest.carried = now._replace(
+            state.params = per_image(at, now.end) * now.end
+            gain, reached = state.evaluate_unbounded()
+            state.buffers = now._replace(
                 low=torch.where(reached, now.low, at),
                 low_gain=torch.where(reached, now.low_gain, gain),
                 high=torch.where(reached, at, now.high),
                 high_gain=torch.where(reached, gain, now.high_gain),
             )
-        quest.retire()
-        now = Segment(*quest.carried)
+        state.drop_finished()
+        now = Segment(*state.buffers)
         found = per_image(now.high, now.end) * now.end
-        quest.params = torch.where(per_image(quest.region.size(found) <= 1, found), found, quest.region.project(found))
+        state.params = torch.where(per_image(state.region.size(found) <= 1, found), found, state.region.project(found))
 
 
-def _note(quest: Quest, gain: Tensor, reached: Tensor) -> None:
+def _note(state: SearchState, gain: Tensor, reached: Tensor) -> None:
     """Remember the params where the goal is reached nearer to x than ever before."""
-    nearest, params = Nearest(*quest.carried), quest.params.detach()
-    size = _length(quest.region, params)
+    nearest, params = Nearest(*state.buffers), state.params.detach()
+    size = _length(state.region, params)
     nearer = reached & (size < nearest.size)
-    quest.carried = Nearest(
+    state.buffers = Nearest(
         torch.where(per_image(nearer, params), params, nearest.params),
         torch.where(nearer, size, nearest.size),
         torch.where(nearer, gain.detach(), nearest.gain),

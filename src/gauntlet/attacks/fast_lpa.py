@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import NoProjection, Projection
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 from gauntlet.threats.perceptual import perceptual
 from gauntlet.varied import STEPS
 
@@ -47,19 +47,19 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
                 f" ≥ 0 and a pixel length above 0, such as 10 and 0.1"
             )
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """As in the paper."""
         for i in range(self.steps):
-            length = quest.region.bound * 0.1 ** (i / self.steps)
+            length = state.region.bound * 0.1 ** (i / self.steps)
             multiplier = self.multiplier * 0.1 ** (1 - i / self.steps)
-            region = perceptual(quest.region)
-            gain, look = quest.look()
-            assert look.distance is not None
-            climbed = gain - multiplier * (look.distance - region.bound).relu()
-            gradient = quest.slope(climbed)
-            embedding = tuple(layer.detach() for layer in look.embedding)
-            quest.params = region.advance(quest.params.detach(), gradient, embedding, length, self.probe)
-            quest.retire()
-            if not len(quest):
+            region = perceptual(state.region)
+            gain, output = state.evaluate()
+            assert output.distance is not None
+            ascent_logits = gain - multiplier * (output.distance - region.bound).relu()
+            gradient = state.gradient(ascent_logits)
+            embedding = tuple(layer.detach() for layer in output.embedding)
+            state.params = region.advance(state.params.detach(), gradient, embedding, length, self.probe)
+            state.drop_finished()
+            if not len(state):
                 return
-        quest.params = self.projection(quest.region, quest.params)
+        state.params = self.projection(state.region, state.params)

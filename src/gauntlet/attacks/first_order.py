@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from gauntlet.attacks.conjugate_gradients import conjugate_gradients
+from gauntlet.attacks.gradient import finite_gradient
 from gauntlet.attacks.jacobian import DoubleBackward, Jacobian, pulled_back
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
-from gauntlet.attacks.quest import Quest
-from gauntlet.attacks.slope import slope
+from gauntlet.attacks.state import SearchState
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import Margin
 from gauntlet.threats.l2 import norm, per_image
@@ -61,33 +61,33 @@ class FirstOrderStep(PerceptualSearch):
                 f" expected a step_size > 0, at least 1 iteration, a tolerance of at least 0 and below 1"
             )
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """One step."""
-        self.step(quest, self.step_size)
+        self.step(state, self.step_size)
 
-    def step(self, quest: Quest, share: float) -> None:
+    def step(self, state: SearchState, share: float) -> None:
         """Look, let go who is done, and move the others by `share` bounds in perceptual distance."""
-        gain, look = quest.look()
-        gradient = slope(gain, quest.params, keep_graph=True)
-        at, embedding, before = quest.params, look.embedding, len(quest)
-        del gain, look  # and the classifier's activations, where φ has a network of its own
-        quest.carried = (gradient,)
-        quest.retire()
-        (gradient,), quest.carried = quest.carried, ()
-        if not len(quest):
+        gain, output = state.evaluate()
+        gradient = finite_gradient(gain, state.params, keep_graph=True)
+        at, embedding, before = state.params, output.embedding, len(state)
+        del gain, output  # and the classifier's activations, where φ has a network of its own
+        state.buffers = (gradient,)
+        state.drop_finished()
+        (gradient,), state.buffers = state.buffers, ()
+        if not len(state):
             return
-        ball = perceptual(quest.region)
-        if len(quest) < before:  # a forward for those who stand is cheaper than the solver for those who do not
-            at = quest.params.detach().requires_grad_()
-            embedding = ball.perception.embed(ball.perturb(at))
+        ball = perceptual(state.region)
+        if len(state) < before:  # a forward for those who stand is cheaper than the solver for those who do not
+            at = state.params.detach().requires_grad_()
+            embedding = ball.metric.embed(ball.perturb(at))
         moved = at.detach() + self._change(ball, at, embedding, gradient, share * ball.bound)
-        quest.params = self.projection(ball, ball.clip(moved))
+        state.params = self.projection(ball, ball.clip(moved))
 
     def _change(
         self, ball: PerceptualRegion, at: Tensor, embedding: tuple[Tensor, ...], gradient: Tensor, length: float
     ) -> Tensor:
         """δ with ‖J δ‖ = length along (JᵀJ)⁻¹ g, `[n, C, H, W]`; 0 where g is."""
-        pushed = self.jacobian.at(lambda params: ball.perception.embed(ball.perturb(params)), at, embedding)
+        pushed = self.jacobian.at(lambda params: ball.metric.embed(ball.perturb(params)), at, embedding)
 
         def product(along: Tensor) -> Tensor:
             return pulled_back(embedding, at, pushed(along))

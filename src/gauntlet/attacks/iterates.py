@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 
 
 @dataclass(frozen=True)
@@ -15,26 +15,26 @@ class Last:
     """Where the search ended. All examples walk all the way: what training uses."""
 
     identity: ClassVar[str] = "last/1"
-    retires: ClassVar[bool] = False
+    early_stop: ClassVar[bool] = False
 
-    def settle(self, quest: Quest) -> None:
+    def finalize(self, state: SearchState) -> None:
         """The current params."""
-        quest.keep()
+        state.keep()
 
 
 @dataclass(frozen=True)
-class Stopped:
+class FirstSuccess:
     """Where the search ended for those who still stood; an example stops where its goal is first reached inside.
 
     As LPA is published, but the point returned is the one that was seen, not the one a step further.
     """
 
     identity: ClassVar[str] = "first_success/1"
-    retires: ClassVar[bool] = True
+    early_stop: ClassVar[bool] = True
 
-    def settle(self, quest: Quest) -> None:
+    def finalize(self, state: SearchState) -> None:
         """The current params of those who stand."""
-        quest.keep()
+        state.keep()
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Best:
     """The point of highest gain inside the region. An example leaves once its goal is reached: for evaluation."""
 
     identity: ClassVar[str] = "best/1"
-    retires: ClassVar[bool] = True
+    early_stop: ClassVar[bool] = True
 
-    def settle(self, quest: Quest) -> None:
+    def finalize(self, state: SearchState) -> None:
         """A last look: the best of all points looked at, the current one included."""
-        if len(quest):
+        if len(state):
             with torch.no_grad():
-                quest.look()
-            quest.retire()
+                state.evaluate()
+            state.drop_finished()

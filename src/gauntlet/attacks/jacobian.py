@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gauntlet.attacks.slope import defined
+from gauntlet.attacks.gradient import defined
 from gauntlet.distances import Embedding
 from gauntlet.scopes import exact
 from gauntlet.threats.l2 import direction, norm, per_image

@@ -12,7 +12,7 @@ from typing import ClassVar
 from gauntlet.attacks.multipliers import Multipliers, Tenfold
 from gauntlet.attacks.perceptual_search import PerceptualSearch
 from gauntlet.attacks.projections import Newton, Projection
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 from gauntlet.attacks.steps import Geometric, Schedule
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import Margin
@@ -25,12 +25,12 @@ class LagrangianPerceptualAttack(PerceptualSearch):
     """Climb margin − λ·max(0, d − bound); where that ended decides the λ of the next climb, from there.
 
     Costs at most `searches`·`steps`·(2F + B) and the projection where the distance is the classifier's own. With the
-    best iterate, or `Stopped`, an example pays until its goal is first reached inside the ball.
+    best iterate, or `FirstSuccess`, an example pays until its goal is first reached inside the ball.
 
     Args:
         threat_model: a `NeuralPerceptual` ball.
         goal: what for; the margin is worth nothing beyond κ = 1.
-        iterate: which of the points seen comes back; the paper's is `Stopped`.
+        iterate: which of the points seen comes back; the paper's is `FirstSuccess`.
         restarts: tries from random starts.
         searches: values of λ, one climb for each; the params are not reset between them.
         steps: N, of each climb.
@@ -61,32 +61,32 @@ class LagrangianPerceptualAttack(PerceptualSearch):
         if not self.probe > 0:
             raise ValueError(f"LPA with a probe of {self.probe}: expected a pixel length above 0, such as 0.1")
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """As in the paper."""
-        state = self.multipliers.begin(quest.params)
-        quest.carried = (state[0], *state)
+        memory = self.multipliers.begin(state.params)
+        state.buffers = (memory[0], *memory)
         for _ in range(self.searches):
             for i in range(self.steps):
-                self._climb(quest, self.step_size * self.schedule(i, self.steps))
-                if not len(quest):
+                self._climb(state, self.step_size * self.schedule(i, self.steps))
+                if not len(state):
                     return
-            distance, *kept = quest.carried
-            quest.carried = (distance, *self.multipliers.after(tuple(kept), distance >= quest.region.bound))
-        quest.params = self.projection(quest.region, quest.params)
+            distance, *kept = state.buffers
+            state.buffers = (distance, *self.multipliers.after(tuple(kept), distance >= state.region.bound))
+        state.params = self.projection(state.region, state.params)
 
-    def _climb(self, quest: Quest, share: float) -> None:
-        """One step. Carried along are the last d, λ and its state, and for a moment what those who stand saw."""
-        gain, look = quest.look()
-        assert look.distance is not None
-        _, multiplier, *state = quest.carried
-        climbed = gain - multiplier * (look.distance - quest.region.bound).relu()
-        gradient = quest.slope(climbed)
-        embedding = tuple(layer.detach() for layer in look.embedding)
-        kept = (look.distance.detach(), multiplier, *state)
-        quest.carried = (*kept, gradient, *embedding)
-        quest.retire()
-        (gradient, *still), quest.carried = quest.carried[len(kept) :], quest.carried[: len(kept)]
-        if len(quest):
-            ball, params = perceptual(quest.region), quest.params.detach()
+    def _climb(self, state: SearchState, share: float) -> None:
+        """One step. Carried along are the last d, λ and its memory, and for a moment what those who stand saw."""
+        gain, output = state.evaluate()
+        assert output.distance is not None
+        _, multiplier, *memory = state.buffers
+        ascent_logits = gain - multiplier * (output.distance - state.region.bound).relu()
+        gradient = state.gradient(ascent_logits)
+        embedding = tuple(layer.detach() for layer in output.embedding)
+        kept = (output.distance.detach(), multiplier, *memory)
+        state.buffers = (*kept, gradient, *embedding)
+        state.drop_finished()
+        (gradient, *still), state.buffers = state.buffers[len(kept) :], state.buffers[: len(kept)]
+        if len(state):
+            ball, params = perceptual(state.region), state.params.detach()
             length = share * ball.bound
-            quest.params = ball.advance(params, gradient, tuple(still), length, self.probe, slowest=1e-8)
+            state.params = ball.advance(params, gradient, tuple(still), length, self.probe, slowest=1e-8)

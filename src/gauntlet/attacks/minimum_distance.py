@@ -60,7 +60,7 @@ class MinimumDistanceAttack(Attack):
         batch = batch._replace(images=at_least_float32(batch.images.detach()), labels=batch.labels.long())
         with frozen(classifier), evaluating(classifier), torch.enable_grad(), exact():
             region = self.threat_model.around(batch, classifier)
-            params = region.identity()
+            params = region.zero()
             if len(params):
                 params = self.nearest(classifier, region, batch.labels, noise).detach()
             with torch.no_grad():

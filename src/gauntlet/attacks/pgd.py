@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
+from gauntlet.attacks.state import SearchState
 from gauntlet.attacks.steps import Constant, Schedule, Steepest, Step
 from gauntlet.varied import STEPS
 
@@ -45,14 +45,14 @@ class PGD(Search):
         """Without steps it draws random images."""
         return self.steps == 0
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """As in the paper."""
-        quest.params = quest.region.project(quest.params)
+        state.params = state.region.project(state.params)
         for i in range(self.steps):
-            gain, _look = quest.look()
-            gradient = quest.slope(gain)
+            gain, _look = state.evaluate()
+            gradient = state.gradient(gain)
             length = self.step_size * self.schedule(i, self.steps)
-            quest.params = quest.region.project(self.step(quest, gradient, length, i))
-            quest.retire()
-            if not len(quest):
+            state.params = state.region.project(self.step(state, gradient, length, i))
+            state.drop_finished()
+            if not len(state):
                 break

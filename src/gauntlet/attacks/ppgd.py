@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from gauntlet.attacks.first_order import FirstOrderStep
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 from gauntlet.attacks.steps import Geometric, Schedule
 from gauntlet.varied import STEPS
 
@@ -47,9 +47,9 @@ class PerceptualPGD(FirstOrderStep):
         if self.steps < 1:
             raise ValueError(f"PPGD of {self.steps} steps: expected at least 1, its start is not an attack")
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """As in the paper."""
         for i in range(self.steps):
-            self.step(quest, self.step_size * self.schedule(i, self.steps))
-            if not len(quest):
+            self.step(state, self.step_size * self.schedule(i, self.steps))
+            if not len(state):
                 return

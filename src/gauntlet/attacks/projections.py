@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gauntlet.attacks.slope import slope
+from gauntlet.attacks.gradient import finite_gradient
 from gauntlet.threats import Region
 from gauntlet.threats.l2 import per_image
 from gauntlet.threats.perceptual import PROBES, WASTE, PerceptualRegion, perceptual
@@ -201,4 +201,4 @@ def _slope(ball: PerceptualRegion, params: Tensor) -> tuple[Tensor, Tensor]:
     distance = ball.feature_distance(params)
     if not (distance > ball.bound).any():
         return distance.detach(), torch.zeros_like(params)
-    return distance.detach(), slope(distance, params)
+    return distance.detach(), finite_gradient(distance, params)

@@ -11,12 +11,12 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from gauntlet.acceleration.folding import Probe, folded
 from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.attacks.iterates import Best
-from gauntlet.attacks.quest import Iterate, Quest
+from gauntlet.attacks.state import Iterate, SearchState
 from gauntlet.checks import at_least_float32, check_batch, guard
 from gauntlet.data import Batch, unidentified
-from gauntlet.folding import Glance, folded
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.noise import Noise, fresh_seeds
 from gauntlet.scopes import evaluating, exact, frozen
@@ -43,7 +43,7 @@ class Search(Attack):
     restarts: int = field(default=1, metadata=COST)
 
     def __post_init__(self) -> None:
-        if self.restarts < 1 or (self.restarts > 1 and not self.iterate.retires):
+        if self.restarts < 1 or (self.restarts > 1 and not self.iterate.early_stop):
             raise ValueError(
                 f"{self.restarts} restarts of an attack that returns {type(self.iterate).__name__.lower()} iterates:"
                 f" expected 1, or more with the best iterate, which remembers the earlier ones"
@@ -77,50 +77,50 @@ class Search(Attack):
         images, labels = at_least_float32(batch.images.detach()), batch.labels.long()
         batch = batch._replace(images=images, labels=labels)
         # Whoever may leave early does so on a full-precision forward of the very image that is returned.
-        precision = exact() if self.iterate.retires else nullcontext()
+        precision = exact() if self.iterate.early_stop else nullcontext()
         with (
             frozen(classifier),
             evaluating(classifier),
             torch.enable_grad(),
             precision,
-            folded(classifier, images, self._glance(classifier, batch.rows(slice(1)), noise)) as folding,
+            folded(classifier, images, self._probe(classifier, batch.rows(slice(1)), noise)) as folding,
         ):
             region = self.threat_model.around(batch, classifier)
             if not len(images):
-                return _given_back(region, region.identity())
-            goal = self.goal.of(labels, noise.stream(1))
-            quest = Quest(classifier, region, goal, noise, self.iterate, folding)
-            turns = quest.aim()
-            if turns > 1 and not self.iterate.retires:
+                return _given_back(region, region.zero())
+            goal = self.goal.bind(labels, noise.stream(1))
+            state = SearchState(classifier, region, goal, noise, self.iterate, folding)
+            num_targets = state.set_targets()
+            if num_targets > 1 and not self.iterate.early_stop:
                 kept = type(self.iterate).__name__.lower()
                 raise ValueError(
-                    f"{turns} targets in turn and {kept} iterates: only the last target's try would be left;"
+                    f"{num_targets} targets in turn and {kept} iterates: only the last target's try would be left;"
                     f" use the best iterate, or one target"
                 )
-            for restart, turn in product(range(self.restarts), range(turns)):
-                quest.begin(restart, turn)
-                self.search(quest)
-                quest.end()
-                if not len(quest):
+            for restart, turn in product(range(self.restarts), range(num_targets)):
+                state.begin(restart, turn)
+                self.search(state)
+                state.end()
+                if not len(state):
                     break
-            found = _given_back(region, quest.result())
+            found = _given_back(region, state.result())
         guard(found.images, found.size, type(self).__name__, self.stays_inside)
         return found
 
     @abstractmethod
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """The algorithm: look, move, retire."""
 
-    def _glance(self, classifier: nn.Module, example: Batch, noise: Noise) -> Glance:
+    def _probe(self, classifier: nn.Module, example: Batch, noise: Noise) -> Probe:
         """What the search sees first of a batch of one: logits, and φ where there is one."""
 
-        def glance() -> list[Tensor]:
+        def probe() -> list[Tensor]:
             region = self.threat_model.around(example, classifier)
             start = region.start(Noise(noise.seeds[:1])).detach().requires_grad_()
-            look = region.look(classifier, start)
-            return [tensor.detach() for tensor in (look.logits, look.climbed, *look.embedding)]
+            output = region.forward(classifier, start)
+            return [tensor.detach() for tensor in (output.logits, output.ascent_logits, *output.embedding)]
 
-        return glance
+        return probe
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
+from gauntlet.attacks.state import SearchState
 from gauntlet.goals import Objective, Untargeted
 from gauntlet.losses import CrossEntropy
 from gauntlet.threats import L1, Region
@@ -91,81 +91,81 @@ class SparseAPGD(Search):
         if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1):
             raise ValueError(f"shares {list(self.shares)} of the steps: expected numbers ≥ 0 that add up to 1")
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """One stage per radius."""
-        quest.params = _ball(quest, self.radii[0]).start(quest.noise)
+        state.params = _ball(state, self.radii[0]).start(state.noise)
         left = self.steps
         for stage, radius in enumerate(self.radii):
             last = stage == len(self.radii) - 1
             steps = left if last else int(self.shares[stage] * self.steps)
             left -= steps
-            quest.carried = ()
+            state.buffers = ()
             if steps:
-                self._climb(quest, radius, steps, last)
-            if not len(quest):
+                self._climb(state, radius, steps, last)
+            if not len(state):
                 return
 
-    def _climb(self, quest: Quest, radius: float, steps: int, last: bool) -> None:
+    def _climb(self, state: SearchState, radius: float, steps: int, last: bool) -> None:
         """A stage, from the projection of where the search is; a last look is left to whoever comes next."""
         every = max(int(0.04 * steps), 1)
-        quest.params = _ball(quest, radius).project(quest.params.detach())
+        state.params = _ball(state, radius).project(state.params.detach())
         for i in range(steps):
-            self._look(quest, radius)
+            self._look(state, radius)
             if i and i % every == 0:
-                self._check(quest)
-            quest.retire()
-            if not len(quest):
+                self._check(state)
+            state.drop_finished()
+            if not len(state):
                 return
-            self._step(quest, radius)
+            self._step(state, radius)
         if not last:
-            self._look(quest, radius)
-            quest.retire()
-            quest.params = SparseAscent(*quest.carried).top
+            self._look(state, radius)
+            state.drop_finished()
+            state.params = SparseAscent(*state.buffers).top
 
-    def _look(self, quest: Quest, radius: float) -> None:
-        gain, _ = quest.look() if radius == 1 else quest.roam()
-        slope = quest.slope(gain)
-        params, gain = quest.params.detach(), gain.detach()
-        if not quest.carried:
+    def _look(self, state: SearchState, radius: float) -> None:
+        gain, _ = state.evaluate() if radius == 1 else state.evaluate_unbounded()
+        slope = state.gradient(gain)
+        params, gain = state.params.detach(), gain.detach()
+        if not state.buffers:
             support = _support(params)
             density, length = support / (1.5 * max(1, params[:1].numel())), torch.ones_like(gain)
-            quest.carried = SparseAscent(slope, params, slope, gain, length, density, support)
+            state.buffers = SparseAscent(slope, params, slope, gain, length, density, support)
             return
-        now = SparseAscent(*quest.carried)
+        now = SparseAscent(*state.buffers)
         better = gain > now.top_gain
-        quest.carried = now._replace(
+        state.buffers = now._replace(
             slope=slope,
             top=torch.where(per_image(better, params), params, now.top),
             top_slope=torch.where(per_image(better, params), slope, now.top_slope),
             top_gain=torch.where(better, gain, now.top_gain),
         )
 
-    def _check(self, quest: Quest) -> None:
+    def _check(self, state: SearchState) -> None:
         """While the best point still becomes sparser, long steps from it; shorter ones once it has settled (§3.3)."""
-        now, params = SparseAscent(*quest.carried), quest.params.detach()
+        now, params = SparseAscent(*state.buffers), state.params.detach()
         support = _support(now.top)
         sparser = support < _STABLE * now.support
         back = per_image(sparser, params)
-        quest.params = torch.where(back, now.top, params)
-        quest.carried = now._replace(
+        state.params = torch.where(back, now.top, params)
+        state.buffers = now._replace(
             slope=torch.where(back, now.top_slope, now.slope),
             length=torch.where(sparser, 1.0, (now.length / _SHORTENED).clamp(min=_SHORTEST)),
             density=support / (1.5 * max(1, params[:1].numel())),
             support=support,
         )
 
-    def _step(self, quest: Quest, radius: float) -> None:
+    def _step(self, state: SearchState, radius: float) -> None:
         """The same change, in sum as long as the step, of the pixels with the steepest slope."""
-        now, params = SparseAscent(*quest.carried), quest.params.detach()
+        now, params = SparseAscent(*state.buffers), state.params.detach()
         steep = now.slope.abs().flatten(1)
         features = steep.shape[1]
         rank = ((1 - now.density) * features).clamp(0, features - 1).long()
         least = steep.sort(1).values.gather(1, rank[:, None])
         way = torch.where(steep >= least, now.slope.flatten(1).sign(), 0)
         way = way / way.abs().sum(1, keepdim=True).clamp(min=1)
-        length = now.length * radius * quest.region.bound
+        length = now.length * radius * state.region.bound
         ahead = params + (per_image(length, way) * way).reshape(params.shape)
-        quest.params = _ball(quest, radius).project(ahead)
+        state.params = _ball(state, radius).project(ahead)
 
 
 def _support(params: Tensor) -> Tensor:
@@ -173,6 +173,6 @@ def _support(params: Tensor) -> Tensor:
     return (params != 0).flatten(1).sum(1).to(params.dtype)
 
 
-def _ball(quest: Quest, radius: float) -> Region:
+def _ball(state: SearchState, radius: float) -> Region:
     """The ball of so many bounds around those who stand."""
-    return replace(quest.region, bound=radius * quest.region.bound)
+    return replace(state.region, bound=radius * state.region.bound)

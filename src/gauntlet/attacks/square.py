@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import torch
 
-from gauntlet.attacks.quest import Quest
 from gauntlet.attacks.search import Search
 from gauntlet.attacks.squares import proposals
+from gauntlet.attacks.state import SearchState
 from gauntlet.threats.l2 import per_image
 from gauntlet.varied import COST
 
@@ -53,26 +53,26 @@ class Square(Search):
         return True
 
     @torch.no_grad()
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """Algorithm 1."""
         proposed = proposals(self.threat_model)
-        quest.params = proposed.first(quest.region, quest.noise)
+        state.params = proposed.first(state.region, state.noise)
         for query in range(self.queries + 1):
-            gain, _ = quest.look()
-            self._keep_the_better(quest, gain)
-            quest.retire()
-            if not len(quest):
+            gain, _ = state.evaluate()
+            self._keep_the_better(state, gain)
+            state.drop_finished()
+            if not len(state):
                 return
             if query < self.queries:
                 share = self.share / 2 ** sum(query * 10_000 // self.queries > after for after in _HALVINGS)
-                quest.params = proposed.next(quest.region, quest.carried[0], share, quest.noise, draw=2 + query)
-        quest.params = quest.carried[0]
+                state.params = proposed.next(state.region, state.buffers[0], share, state.noise, draw=2 + query)
+        state.params = state.buffers[0]
 
-    def _keep_the_better(self, quest: Quest, gain: torch.Tensor) -> None:
-        params = quest.params.detach()
-        if not quest.carried:
-            quest.carried = (params, gain)
+    def _keep_the_better(self, state: SearchState, gain: torch.Tensor) -> None:
+        params = state.params.detach()
+        if not state.buffers:
+            state.buffers = (params, gain)
             return
-        best, best_gain = quest.carried
+        best, best_gain = state.buffers
         better = gain > best_gain
-        quest.carried = (torch.where(per_image(better, params), params, best), torch.where(better, gain, best_gain))
+        state.buffers = (torch.where(per_image(better, params), params, best), torch.where(better, gain, best_gain))

@@ -7,14 +7,14 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 from gauntlet.threats.l2 import direction
 
 
 class Step(Protocol):
     """From params and gradient to params further up."""
 
-    def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
+    def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
         """The params `[n, …]` after step `index`, counted from 0; they may lie outside the region."""
 
 
@@ -24,9 +24,9 @@ class Steepest:
 
     identity: ClassVar[str] = "steepest/1"
 
-    def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
+    def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
         """Ask the region."""
-        return quest.region.ascend(quest.params.detach(), gradient, length)
+        return state.region.ascend(state.params.detach(), gradient, length)
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Sign:
 
     identity: ClassVar[str] = "sign/1"
 
-    def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
+    def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the sign of the gradient."""
-        return _moved(quest, gradient.sign(), length)
+        return _moved(state, gradient.sign(), length)
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Normalised:
 
     identity: ClassVar[str] = "normalised/1"
 
-    def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
+    def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
         """Along the gradient at unit length."""
-        return _moved(quest, direction(gradient), length)
+        return _moved(state, direction(gradient), length)
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,19 @@ class Adam:
                 f" [0, 1) and an epsilon > 0, such as 0.9, 0.999 and 1e-8"
             )
 
-    def __call__(self, quest: Quest, gradient: Tensor, length: float, index: int) -> Tensor:
+    def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
         """Ascend; the two means travel with the examples."""
-        mean, square = quest.carried or (gradient * 0, gradient * 0)
+        mean, square = state.buffers or (gradient * 0, gradient * 0)
         mean = self.beta1 * mean + (1 - self.beta1) * gradient
         square = self.beta2 * square + (1 - self.beta2) * gradient**2
-        quest.carried = (mean, square)
+        state.buffers = (mean, square)
         mean, square = mean / (1 - self.beta1 ** (index + 1)), square / (1 - self.beta2 ** (index + 1))
-        return _moved(quest, mean / (square.sqrt() + self.epsilon), length)
+        return _moved(state, mean / (square.sqrt() + self.epsilon), length)
 
 
-def _moved(quest: Quest, along: Tensor, length: float) -> Tensor:
-    params = quest.params.detach()
-    return params + length * quest.region.extent(params) * along
+def _moved(state: SearchState, along: Tensor, length: float) -> Tensor:
+    params = state.params.detach()
+    return params + length * state.region.extent(params) * along
 
 
 class Schedule(Protocol):

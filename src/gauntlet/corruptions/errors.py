@@ -21,8 +21,8 @@ import yaml
 
 from gauntlet.corruptions.common import SEVERITIES, TYPES
 from gauntlet.errors import UserError
-from gauntlet.evaluation.bootstrap import bootstrap_means
-from gauntlet.evaluation.estimates import PERCENT, Estimate
+from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
+from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.attacks import PGD, Search
-from gauntlet.attacks.quest import Quest
+from gauntlet.attacks.state import SearchState
 from gauntlet.data import Batch
 from gauntlet.defenses.adversarial import AdversarialDefense
 from gauntlet.goals import Goal
@@ -38,9 +38,9 @@ class Unlike(Goal):
     """Predictions as far from those of the clean images as they can get, whatever the label."""
 
     clean: Tensor
-    """`[N, K]` logits; `[N, 0]` until it is aimed."""
+    """`[N, K]` logits; `[N, 0]` until it is with_targets."""
 
-    def aimed(self, clean: Callable[[], Tensor]) -> Unlike:
+    def with_targets(self, clean: Callable[[], Tensor]) -> Unlike:
         """With the clean logits."""
         return replace(self, clean=clean())
 
@@ -63,7 +63,7 @@ class OtherPredictions:
 
     identity: ClassVar[str] = "other_predictions/1"
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal:
+    def bind(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
         return Unlike(labels, torch.zeros(len(labels), 0, device=labels.device))
 
@@ -86,11 +86,11 @@ class NearbyPGD(PGD):
         if not self.spread > 0:
             raise ValueError(f"a start of spread {self.spread} about x: expected one above 0, at x nothing is climbed")
 
-    def search(self, quest: Quest) -> None:
+    def search(self, state: SearchState) -> None:
         """As `PGD`, from there."""
-        image = quest.region.identity()
-        quest.params = image + quest.noise.normal(image.shape, self.spread).to(image)
-        super().search(quest)
+        image = state.region.zero()
+        state.params = image + state.noise.normal(image.shape, self.spread).to(image)
+        super().search(state)
 
 
 class TRADES(AdversarialDefense):
@@ -118,6 +118,6 @@ class TRADES(AdversarialDefense):
         outputs, count = self.outputs(torch.cat((batch.images, images))), len(batch.labels)
         clean, attacked = outputs.logits.chunk(2)
         self.note_attacked(name, attacked, batch.labels, right)
-        apart = divergence(clean, attacked)
-        self.note("train", len(apart), divergence=apart.detach().mean())
-        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.beta * apart
+        feature_distance = divergence(clean, attacked)
+        self.note("train", len(feature_distance), divergence=feature_distance.detach().mean())
+        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.beta * feature_distance

@@ -48,7 +48,7 @@ class TwoPoints:
 
     identity: ClassVar[str] = "two_points/1"
 
-    def of(self, labels: Tensor, noise: Noise) -> Goal:
+    def bind(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[2N]` labels."""
         return Apart(labels)
 
@@ -86,10 +86,10 @@ class VariationRegularised(AdversarialTraining):
         images = torch.cat((self.training_images(batch, right), self.pairs(batch)))
         outputs = self.outputs(images)
         logits = outputs.logits
-        apart = variation(logits[count:])
-        self.note("train", count, variation=apart.detach().mean())
+        feature_distance = variation(logits[count:])
+        self.note("train", count, variation=feature_distance.detach().mean())
         self.note_attacked(self.attack_name, logits[:count], batch.labels, right)
-        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.weight * apart
+        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.weight * feature_distance
 
     def pairs(self, batch: Batch) -> Tensor:
         """Both points of every example, `[2N, C, H, W]`, each from a start of its own."""

@@ -1,12 +1,12 @@
 """Distances between images, `[N]` ≥ 0."""
 
-from gauntlet.distances.perception import (
+from gauntlet.distances.feature_distance import (
     LPIPS,
     Embedding,
-    Perception,
+    FeatureDistance,
     PerceptualDistance,
     SelfLPIPS,
-    apart,
+    feature_distance,
     unit_features,
 )
 from gauntlet.distances.pixels import L2, SSIM, Linf
@@ -16,10 +16,10 @@ __all__ = [
     "LPIPS",
     "SSIM",
     "Embedding",
+    "FeatureDistance",
     "Linf",
-    "Perception",
     "PerceptualDistance",
     "SelfLPIPS",
-    "apart",
+    "feature_distance",
     "unit_features",
 ]

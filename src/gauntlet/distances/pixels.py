@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gauntlet.distances.perception import Embedding, Perception
+from gauntlet.distances.feature_distance import Embedding, FeatureDistance
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # for images in [0, 1]
 
 
 @dataclass(frozen=True)
-class L2(Perception):
+class L2(FeatureDistance):
     """‖x − x'‖₂ over all pixels of an image, in [0, 1] pixel units: the distance whose φ(x) is x."""
 
     identity: ClassVar[str] = "l2_distance/1"
@@ -26,7 +26,7 @@ class L2(Perception):
     def __post_init__(self) -> None:
         """There is no network whose taps to check."""
 
-    def of(self, classifier: nn.Module | None) -> Perception:
+    def bind(self, classifier: nn.Module | None) -> FeatureDistance:
         """The same for every classifier."""
         return self
 
@@ -46,7 +46,7 @@ class Linf:
         """max |x − x'|, `[N]`."""
         return (images - others).abs().amax((1, 2, 3))
 
-    def of(self, classifier: nn.Module | None) -> NoReturn:
+    def bind(self, classifier: nn.Module | None) -> NoReturn:
         """Refused: it has no φ."""
         _refuse(self.name, "threat_model=linf is its ball")
 
@@ -66,7 +66,7 @@ class SSIM:
         """1 − SSIM of `[N, C, H, W]` images in [0, 1], `[N]`."""
         return 1 - ssim_map(images, others).mean((1, 2, 3))
 
-    def of(self, classifier: nn.Module | None) -> NoReturn:
+    def bind(self, classifier: nn.Module | None) -> NoReturn:
         """Refused: it has no φ."""
         _refuse(self.name, "it measures only")
 

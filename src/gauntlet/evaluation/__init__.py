@@ -10,26 +10,26 @@ from gauntlet.evaluation.aggregates import (
     Union,
     UnseenMean,
 )
-from gauntlet.evaluation.bootstrap import bootstrap_means
-from gauntlet.evaluation.changes import distance_statistics
-from gauntlet.evaluation.estimates import Estimate
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
-from gauntlet.evaluation.first_look import FirstLook, first_look
-from gauntlet.evaluation.flags import Flag, read_flags, write_flags
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.library import evaluate
-from gauntlet.evaluation.measures import accuracy, all_correct, mean_accuracy, union_accuracy, unseen, wilson
 from gauntlet.evaluation.modes import Full, Survivors
-from gauntlet.evaluation.overlap import Overlap, coverage, overlaps
-from gauntlet.evaluation.pairs import Paired, compare, mcnemar, paired
 from gauntlet.evaluation.plan import Card, Plan, PlannedEntry, read_card, read_plan
-from gauntlet.evaluation.probe import probe
-from gauntlet.evaluation.record_checks import recorded
 from gauntlet.evaluation.run import Measured, Run, read_run
 from gauntlet.evaluation.runner import Progress
+from gauntlet.evaluation.sanity.clean_check import CleanCheck, clean_check
+from gauntlet.evaluation.sanity.flags import Flag, read_flags, write_flags
+from gauntlet.evaluation.sanity.probe import probe
+from gauntlet.evaluation.sanity.record_checks import recorded
+from gauntlet.evaluation.statistics.accuracy import accuracy, all_correct, mean_accuracy, union_accuracy, unseen, wilson
+from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
+from gauntlet.evaluation.statistics.distances import distance_statistics
+from gauntlet.evaluation.statistics.estimates import Estimate
+from gauntlet.evaluation.statistics.overlap import Overlap, coverage, overlaps
+from gauntlet.evaluation.statistics.paired_tests import Paired, compare, mcnemar, paired
 from gauntlet.evaluation.store import RecordFolder, read_records
 from gauntlet.evaluation.suite import AttackSuite, Entry
-from gauntlet.evaluation.verification import Subject, measure_chunk
+from gauntlet.evaluation.verification import ModelUnderTest, measure_chunk
 from gauntlet.kinds import Kind
 
 __all__ = [
@@ -41,10 +41,10 @@ __all__ = [
     "AttackSuite",
     "AverageCertifiedRadius",
     "Card",
+    "CleanCheck",
     "Column",
     "Entry",
     "Estimate",
-    "FirstLook",
     "Flag",
     "Full",
     "Grid",
@@ -52,6 +52,7 @@ __all__ = [
     "Measured",
     "MedianDistance",
     "MedianRadius",
+    "ModelUnderTest",
     "Overlap",
     "Paired",
     "Plan",
@@ -60,18 +61,17 @@ __all__ = [
     "RecordFolder",
     "ResultTable",
     "Run",
-    "Subject",
     "Survivors",
     "Union",
     "UnseenMean",
     "accuracy",
     "all_correct",
     "bootstrap_means",
+    "clean_check",
     "compare",
     "coverage",
     "distance_statistics",
     "evaluate",
-    "first_look",
     "holds_at",
     "mcnemar",
     "mean_accuracy",

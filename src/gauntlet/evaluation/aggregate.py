@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from gauntlet.evaluation.estimates import Estimate
+from gauntlet.evaluation.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
     from gauntlet.evaluation.run import Measured, Run

@@ -10,11 +10,11 @@ from typing import ClassVar
 import polars as pl
 
 from gauntlet.evaluation.aggregate import Aggregated, Column
-from gauntlet.evaluation.bootstrap import bootstrap_means
-from gauntlet.evaluation.estimates import Estimate
-from gauntlet.evaluation.measures import mean_share, share_of, unseen
-from gauntlet.evaluation.medians import median
 from gauntlet.evaluation.run import Measured
+from gauntlet.evaluation.statistics.accuracy import mean_share, share_of, unseen
+from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
+from gauntlet.evaluation.statistics.estimates import Estimate
+from gauntlet.evaluation.statistics.medians import median
 from gauntlet.evaluation.suite import Entry
 from gauntlet.kinds import Kind
 

@@ -16,7 +16,7 @@ from gauntlet.data import Batch
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.store import as_parquet
 from gauntlet.evaluation.suite import Entry
-from gauntlet.evaluation.verification import Subject, device_of, measure_chunk
+from gauntlet.evaluation.verification import ModelUnderTest, device_of, measure_chunk
 from gauntlet.kinds import Kind
 from gauntlet.models import Tapped, features_of, logits_of
 from gauntlet.scopes import evaluating, exact
@@ -40,18 +40,18 @@ class Cost:
     """Of the file of records; an upper bound."""
 
 
-def cost_of(subject: Subject, entry: Entry, grid: Grid) -> Cost:
+def cost_of(model: ModelUnderTest, entry: Entry, grid: Grid) -> Cost:
     """Run the entry on a few examples, twice.
 
     The second time on the same examples several times over, with the same random numbers: the difference is the price
     of an example, the rest the price of a call.
     """
-    few = subject.examples[slice(0, min(_PROBE, len(subject.examples)))]
+    few = model.examples[slice(0, min(_PROBE, len(model.examples)))]
     many = few.mapped(lambda part: torch.cat([part] * _TIMES))
-    with _counted(subject, entry, few) as counts:
-        _, small = _timed(subject, entry, few, grid)
-    frame, large = _timed(subject, entry, many, grid)
-    chunk = grid.chunks(subject)[0]
+    with _counted(model, entry, few) as counts:
+        _, small = _timed(model, entry, few, grid)
+    frame, large = _timed(model, entry, many, grid)
+    chunk = grid.chunks(model)[0]
     size = chunk.stop - chunk.start
     per_example = max(0.0, (large - small) / (len(many.labels) - len(few.labels)))
     seconds = max(0.0, small - per_example * len(few.labels)) + per_example * size
@@ -64,16 +64,16 @@ def cost_of(subject: Subject, entry: Entry, grid: Grid) -> Cost:
     return Cost(own.forwards / per - checks, own.backwards / per, foreign, seconds, disk)
 
 
-def _timed(subject: Subject, entry: Entry, batch: Batch, grid: Grid) -> tuple[pl.DataFrame, float]:
+def _timed(model: ModelUnderTest, entry: Entry, batch: Batch, grid: Grid) -> tuple[pl.DataFrame, float]:
     start = time.perf_counter()
-    chunk = measure_chunk(subject, entry, batch, grid.noise(entry, batch))
+    chunk = measure_chunk(model, entry, batch, grid.noise(entry, batch))
     return chunk.records, time.perf_counter() - start
 
 
 @contextmanager
-def _counted(subject: Subject, entry: Entry, batch: Batch) -> Iterator[list[Passes]]:
+def _counted(model: ModelUnderTest, entry: Entry, batch: Batch) -> Iterator[list[Passes]]:
     """Passes of the classifier, then of every other network in the attack."""
-    classifier, device = subject.classifier, device_of(subject.classifier)
+    classifier, device = model.classifier, device_of(model.classifier)
     others = [network for network in networks_in(entry) if network is not classifier]
     with counted_passes((classifier, *others), batch.images[:1].to(device)) as counts:
         yield counts

@@ -12,7 +12,7 @@ from gauntlet.evaluation.modes import Full, Mode
 from gauntlet.evaluation.runner import GridRunner, Progress
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite, Entry
-from gauntlet.evaluation.verification import Subject
+from gauntlet.evaluation.verification import ModelUnderTest
 from gauntlet.identity import describe, digest, stream_of_identity, weights_of
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, mix
@@ -53,9 +53,9 @@ class Grid:
         if not 1 <= self.multiple < float("inf"):
             raise ValueError(f"multiple {self.multiple}: expected a multiple of the certified radius, at least 1")
 
-    def folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
+    def folders(self, model: ModelUnderTest, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
         """Where the records of each entry of a suite belong."""
-        places = self.full_folders(subject, suite, root)
+        places = self.full_folders(model, suite, root)
         for name, entry in suite.entries.items():
             if earlier := self.mode.earlier(suite, name):
                 among = [digest(places[other].identity) for other in earlier]
@@ -63,40 +63,38 @@ class Grid:
                 places[name] = RecordFolder(root, f"{name}-survivors", entry.kind, identity)
         return places
 
-    def full_folders(self, subject: Subject, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
+    def full_folders(self, model: ModelUnderTest, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
         """Where they belong if every entry is run on every example."""
         common: dict[str, Any] = {
-            "classifier": subject.description,
-            "reference": None
-            if subject.reference is None
-            else [describe(subject.reference), weights_of(subject.reference)],
-            "checkpoint": subject.checkpoint,
-            "dataset": subject.fingerprint,
+            "classifier": model.description,
+            "reference": None if model.reference is None else [describe(model.reference), weights_of(model.reference)],
+            "checkpoint": model.checkpoint,
+            "dataset": model.fingerprint,
             "examples": self.examples,
             "seed": self.seed,
             "chunk": self.chunk,
         }
-        if subject.measurement:
-            common["measurement"] = subject.measurement
-        if subject.calibrated.digest:
-            common["calibrated"] = subject.calibrated.digest
+        if model.measurement:
+            common["measurement"] = model.measurement
+        if model.calibrated.digest:
+            common["calibrated"] = model.calibrated.digest
         return {
             name: RecordFolder(root, name, entry.kind, measured_by(entry) | common)
             for name, entry in suite.entries.items()
         }
 
-    def chunks(self, subject: Subject) -> list[slice]:
+    def chunks(self, model: ModelUnderTest) -> list[slice]:
         """Which examples are in which chunk."""
-        total = min(len(subject.examples), self.examples or len(subject.examples))
+        total = min(len(model.examples), self.examples or len(model.examples))
         return [slice(start, min(start + self.chunk, total)) for start in range(0, total, self.chunk)]
 
     def run(
-        self, subject: Subject, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
+        self, model: ModelUnderTest, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
     ) -> dict[str, RecordFolder]:
         """Do what is missing: this process's share, then whatever no other process is at. Returns when all is done.
 
         Args:
-            subject: the classifier.
+            model: the classifier.
             suite: what it is measured by.
             root: `records/` of the run folder.
             done: called after every chunk, also of those that were there.
@@ -104,7 +102,7 @@ class Grid:
         Raises:
             UserError: entries failed; all that could be done without them is done.
         """
-        runner = GridRunner(self, subject, suite, root, done)
+        runner = GridRunner(self, model, suite, root, done)
         runner.finish()
         return runner.folders
 

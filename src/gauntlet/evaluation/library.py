@@ -11,13 +11,13 @@ from torch import nn
 
 from gauntlet.data import ImageData, Split
 from gauntlet.distances import LPIPS
-from gauntlet.evaluation.first_look import first_look
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.runner import Progress
+from gauntlet.evaluation.sanity.clean_check import clean_check
 from gauntlet.evaluation.store import read_records
 from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.evaluation.verification import Subject
+from gauntlet.evaluation.verification import ModelUnderTest
 from gauntlet.identity import weights_digest
 
 
@@ -53,14 +53,14 @@ def evaluate(
     examples, fingerprint = (
         (dataset.splits.test, dataset.fingerprint) if isinstance(dataset, ImageData) else (dataset, dataset.digest())
     )
-    subject = Subject(classifier, weights_digest(classifier), examples, fingerprint, reference)
-    look = first_look(subject, slice(0, min(grid.chunk, grid.examples or grid.chunk)))
-    for line in (str(look), *(f"warning: {doubt}" for doubt in look.doubts)):
+    model = ModelUnderTest(classifier, weights_digest(classifier), examples, fingerprint, reference)
+    look = clean_check(model, slice(0, min(grid.chunk, grid.examples or grid.chunk)))
+    for line in (str(look), *(f"warning: {doubt}" for doubt in look.warnings)):
         print(line, flush=True)
     with tempfile.TemporaryDirectory(prefix="gauntlet-") as scratch:
         root = Path(scratch if folder is None else folder)
-        subject = recognised(subject, root)
-        folders = grid.run(subject, suite, root, done or _silent)
+        model = recognised(model, root)
+        folders = grid.run(model, suite, root, done or _silent)
         return {name: read_records(place.path, place.kind) for name, place in folders.items()}
 
 

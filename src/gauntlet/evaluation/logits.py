@@ -14,7 +14,7 @@ from filelock import FileLock
 from safetensors.torch import load, save
 from torch import Tensor
 
-from gauntlet.evaluation.verification import Subject, device_of
+from gauntlet.evaluation.verification import ModelUnderTest, device_of
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
 from gauntlet.models import logits_of
@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 """Largest change of a logit, as a share of the example's largest one, that another processor or batch may make."""
 
 
-def recognised(subject: Subject, root: Path, keep: bool = True) -> Subject:
+def recognised(model: ModelUnderTest, root: Path, keep: bool = True) -> ModelUnderTest:
     """The subject, with the number of the measurement whose records may be reused.
 
     The first classifier under an identity is number 0. Another one under the same identity, whose logits differ, is
@@ -33,30 +33,30 @@ def recognised(subject: Subject, root: Path, keep: bool = True) -> Subject:
     asked twice has no logits to compare, and is number 0.
 
     Args:
-        subject: the classifier, and what it is measured on.
+        model: the classifier, and what it is measured on.
         root: `records/` of the run folder.
         keep: keep the logits of a classifier that was not seen before; False where nothing may be written.
     """
-    if not len(subject.examples):
-        return subject
-    logits, again = _logits(subject), _logits(subject)
+    if not len(model.examples):
+        return model
+    logits, again = _logits(model), _logits(model)
     if not _same(logits, again):
-        return subject
-    key = digest([subject.description, subject.checkpoint, subject.fingerprint])[:12]
+        return model
+    key = digest([model.description, model.checkpoint, model.fingerprint])[:12]
     if not keep:
-        return replace(subject, measurement=_number(root, key, logits)[0])
+        return replace(model, measurement=_number(root, key, logits)[0])
     number, _ = _number(root, key, logits)
     if _file(root, key, number).exists():  # nothing to write, so that a folder may be read-only
-        return replace(subject, measurement=number)
+        return replace(model, measurement=number)
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".logits-{key}.lock"):
         number, nearest = _number(root, key, logits)
         file = _file(root, key, number)
         if not file.exists():
-            write_atomically(file, save({"logits": logits, "example_id": _rows_ids(subject)}))
+            write_atomically(file, save({"logits": logits, "example_id": _rows_ids(model)}))
             if nearest is not None:
-                print(_changed(subject, nearest, logits), flush=True)
-    return replace(subject, measurement=number)
+                print(_changed(model, nearest, logits), flush=True)
+    return replace(model, measurement=number)
 
 
 def _number(root: Path, key: str, logits: Tensor) -> tuple[int, Tensor | None]:
@@ -74,21 +74,21 @@ def _file(root: Path, key: str, number: int) -> Path:
     return root / f"logits-{key}-{number}.safetensors"
 
 
-def _rows(subject: Subject) -> Tensor:
+def _rows(model: ModelUnderTest) -> Tensor:
     """Rows of the fixed examples: evenly spaced over the test split, whatever part of it is measured."""
-    count = len(subject.examples)
+    count = len(model.examples)
     return torch.arange(min(_EXAMPLES, count)) * count // min(_EXAMPLES, count)
 
 
-def _rows_ids(subject: Subject) -> Tensor:
-    return subject.examples.ids[_rows(subject)].cpu().contiguous()
+def _rows_ids(model: ModelUnderTest) -> Tensor:
+    return model.examples.ids[_rows(model)].cpu().contiguous()
 
 
 @torch.no_grad()
-def _logits(subject: Subject) -> Tensor:
-    batch = subject.examples[_rows(subject)]
-    with exact(), evaluating(subject.classifier):
-        answers = logits_of(subject.classifier, batch.images.to(device_of(subject.classifier)))
+def _logits(model: ModelUnderTest) -> Tensor:
+    batch = model.examples[_rows(model)]
+    with exact(), evaluating(model.classifier):
+        answers = logits_of(model.classifier, batch.images.to(device_of(model.classifier)))
     return answers.float().cpu().contiguous()
 
 
@@ -109,7 +109,7 @@ def _change(one: Tensor, other: Tensor) -> Tensor:
     return change / scale.clamp(min=1e-12)
 
 
-def _changed(subject: Subject, before: Tensor, now: Tensor) -> str:
+def _changed(model: ModelUnderTest, before: Tensor, now: Tensor) -> str:
     """Which logits moved, in a line."""
     start = "this classifier is another one than its records say, although it is made of the same parts"
     if before.shape != now.shape:
@@ -119,6 +119,6 @@ def _changed(subject: Subject, before: Tensor, now: Tensor) -> str:
     place = int(_change(before, now)[row].argmax())
     return (
         f"{start}: the logits of {int(moved.sum())} of {len(now)} fixed examples moved, as of class {place} of example"
-        f" {int(_rows_ids(subject)[row])} from {before[row, place]:.4g} to {now[row, place]:.4g}."
+        f" {int(_rows_ids(model)[row])} from {before[row, place]:.4g} to {now[row, place]:.4g}."
         f" All is measured anew, the earlier records are kept"
     )

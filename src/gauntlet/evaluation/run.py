@@ -12,11 +12,11 @@ import polars as pl
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation.aggregate import Column
-from gauntlet.evaluation.estimates import Estimate
 from gauntlet.evaluation.evidence import holds_at
-from gauntlet.evaluation.flags import Flag, read_flags
-from gauntlet.evaluation.measures import check_same_examples, every, share_of
 from gauntlet.evaluation.plan import Card, Plan, read_card, read_plan
+from gauntlet.evaluation.sanity.flags import Flag, read_flags
+from gauntlet.evaluation.statistics.accuracy import check_same_examples, every, share_of
+from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.store import read_records, with_earlier
 from gauntlet.files import read_json
 from gauntlet.identity import digest

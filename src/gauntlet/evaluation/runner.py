@@ -14,7 +14,7 @@ import torch
 from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
 from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.evaluation.verification import Chunk, Subject, measure_chunk
+from gauntlet.evaluation.verification import Chunk, ModelUnderTest, measure_chunk
 from gauntlet.kinds import Kind
 
 if TYPE_CHECKING:
@@ -59,21 +59,21 @@ class GridRunner:
 
     Args:
         grid: how.
-        subject: the classifier.
+        model: the classifier.
         suite: what it is measured by.
         root: `records/`.
         done: called after every chunk.
     """
 
     def __init__(
-        self, grid: Grid, subject: Subject, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
+        self, grid: Grid, model: ModelUnderTest, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
     ) -> None:
-        self.grid, self.subject, self.done = grid, subject, done
+        self.grid, self.model, self.done = grid, model, done
         self.entries = suite.entries
-        self.folders = grid.folders(subject, suite, root)
-        self._full = grid.full_folders(subject, suite, root)
+        self.folders = grid.folders(model, suite, root)
+        self._full = grid.full_folders(model, suite, root)
         self._earlier = {name: grid.mode.earlier(suite, name) for name in self.entries}
-        self._chunks = grid.chunks(subject)
+        self._chunks = grid.chunks(model)
         self._tallies = {name: _Tally() for name in self.entries}
         self._failed: dict[str, str] = {}
 
@@ -127,7 +127,7 @@ class GridRunner:
     def _measured(self, name: str, index: int) -> Chunk:
         """A chunk of an entry: from the full records where there are some, else measured."""
         entry = self.entries[name]
-        batch = self.subject.examples[self._chunks[index]]
+        batch = self.model.examples[self._chunks[index]]
         if self._earlier[name]:
             frames = [self.folders[other].read(index) for other in self._earlier[name]]
             correct = set.intersection(*(set(frame.filter("correct")["example_id"]) for frame in frames))
@@ -137,18 +137,18 @@ class GridRunner:
             if not keep:
                 return Chunk(pl.DataFrame(schema=SCHEMAS[entry.kind]), batch.images[:0])
             batch = batch.rows(keep)
-        return measure_chunk(self.subject, entry, batch, self.grid.noise(entry, batch))
+        return measure_chunk(self.model, entry, batch, self.grid.noise(entry, batch))
 
     def _part_of_full(self, name: str, index: int, keep: list[int]) -> Chunk:
         """Some rows of a chunk whose full records are there; images that were not kept with these are made again."""
-        entry, full, batch = self.entries[name], self._full[name], self.subject.examples[self._chunks[index]]
+        entry, full, batch = self.entries[name], self._full[name], self.model.examples[self._chunks[index]]
         ids = batch.ids[keep].tolist()
         records, images = full.read(index), None
         if self.grid.keep_images and full.has_images(index):
             kept = full.read_images(index)
             images = torch.stack([kept[one] for one in ids]) if ids else batch.images[:0]
         elif self.grid.keep_images:
-            records, every = measure_chunk(self.subject, entry, batch, self.grid.noise(entry, batch))
+            records, every = measure_chunk(self.model, entry, batch, self.grid.noise(entry, batch))
             images = None if every is None else every[keep]
         return Chunk(records.filter(pl.col("example_id").is_in(ids)), images)
 

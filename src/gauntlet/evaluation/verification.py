@@ -19,8 +19,8 @@ from gauntlet.data import Batch, Split
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
+from gauntlet.evaluation.batch_sizer import BatchSizer
 from gauntlet.evaluation.evidence import SCHEMAS
-from gauntlet.evaluation.room import Room
 from gauntlet.evaluation.suite import Entry
 from gauntlet.identity import describe, digest
 from gauntlet.kinds import Kind
@@ -33,7 +33,7 @@ from gauntlet.transforms import Transform
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelUnderTest:
     """The classifier that is measured, and on what.
 
     Args:
@@ -43,7 +43,7 @@ class Subject:
         fingerprint: of the dataset.
         reference: the dataset's own perceptual distance, for the column `perceptual`; None leaves it empty.
         calibrated: the distance of the column `lpips`, which stays empty where its weights are missing.
-        room: how many examples each entry has memory for.
+        batch_sizer: how many examples each entry has memory for.
         measurement: number of the classifier among those with the same identity; from `recognised`.
     """
 
@@ -53,7 +53,7 @@ class Subject:
     fingerprint: str
     reference: LPIPS | None = None
     calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
-    room: Room = field(default_factory=Room)
+    batch_sizer: BatchSizer = field(default_factory=BatchSizer)
     measurement: int = 0
 
     @property
@@ -81,7 +81,7 @@ def device_of(classifier: nn.Module) -> torch.device:
     return next((tensor.device for tensor in classifier.state_dict().values()), torch.device("cpu"))
 
 
-def measure_chunk(subject: Subject, entry: Entry, batch: Batch, noise: Noise) -> Chunk:
+def measure_chunk(model: ModelUnderTest, entry: Entry, batch: Batch, noise: Noise) -> Chunk:
     """Run an entry on a chunk and measure what came back.
 
     All at once, or in as many parts as the device's memory asks for.
@@ -90,18 +90,18 @@ def measure_chunk(subject: Subject, entry: Entry, batch: Batch, noise: Noise) ->
         AttackFailed: the entry raised an error, gave back what it may not, or has no memory for even one example.
         NotFiniteError: the classifier answered NaN.
     """
-    device = device_of(subject.classifier)
+    device = device_of(model.classifier)
     measure = _MEASURES[entry.kind]
 
     def part(rows: slice) -> Chunk:
         start = time.perf_counter()
         some, draws = batch.rows(rows).to(device), Noise(noise.seeds[rows].to(device))
-        with exact(), evaluating(subject.classifier):
-            columns, images = measure(subject, entry, some, draws)
+        with exact(), evaluating(model.classifier):
+            columns, images = measure(model, entry, some, draws)
         seconds = (time.perf_counter() - start) / max(1, len(some.labels))
         return Chunk(_records(entry.kind, columns, seconds), images)
 
-    parts = subject.room.fitted(digest(describe(entry)), len(batch.labels), part)
+    parts = model.batch_sizer.run(digest(describe(entry)), len(batch.labels), part)
     images = [one.images for one in parts if one.images is not None]
     return Chunk(pl.concat([one.records for one in parts]), torch.cat(images) if images else None)
 
@@ -126,11 +126,11 @@ def _dtype(column: Tensor) -> type[pl.DataType]:
 _Measured = tuple[dict[str, Any], Tensor | None]
 
 
-def _attack(subject: Subject, attack: Attack, batch: Batch, noise: Noise) -> _Measured:
-    found = attacked(attack, subject.classifier, batch, noise)
+def _attack(model: ModelUnderTest, attack: Attack, batch: Batch, noise: Noise) -> _Measured:
+    found = attacked(attack, model.classifier, batch, noise)
     with failures_of_an_entry():
-        verified = attack.verify(subject.classifier, batch, found)
-    clean, prediction, columns = _shown(subject, batch, found.images)
+        verified = attack.verify(model.classifier, batch, found)
+    clean, prediction, columns = _shown(model, batch, found.images)
     right = clean == batch.labels
     # The clean image is in the threat model, too; an image outside it is no success.
     correct = right & ((prediction == batch.labels) | ~verified.inside)
@@ -142,21 +142,21 @@ def _attack(subject: Subject, attack: Attack, batch: Batch, noise: Noise) -> _Me
     return columns, found.images.cpu()
 
 
-def _transform(subject: Subject, transform: Transform, batch: Batch, noise: Noise) -> _Measured:
+def _transform(model: ModelUnderTest, transform: Transform, batch: Batch, noise: Noise) -> _Measured:
     with failures_of_an_entry():
         images = transform(batch, noise)
         _check_images(images, batch.images)
         inside = transform.verify(batch, noise, images)
-    _, prediction, columns = _shown(subject, batch, images)
+    _, prediction, columns = _shown(model, batch, images)
     columns |= {"inside": inside, "correct": prediction == batch.labels}
     return columns, images.cpu()
 
 
-def _certificate(subject: Subject, certificate: Certificate, batch: Batch, noise: Noise) -> _Measured:
+def _certificate(model: ModelUnderTest, certificate: Certificate, batch: Batch, noise: Noise) -> _Measured:
     with failures_of_an_entry():
-        found = certificate(subject.classifier, batch.images, noise)
+        found = certificate(model.classifier, batch.images, noise)
         _check_certified(found, len(batch.labels))
-    clean = _answers(subject.classifier, batch.images).argmax(1)
+    clean = _answers(model.classifier, batch.images).argmax(1)
     radius = torch.where(found.abstained, 0.0, found.radius.double())
     correct = (found.predictions == batch.labels) & ~found.abstained
     columns = _common(batch, clean, found.predictions) | {"correct": correct, "radius": radius}
@@ -181,7 +181,7 @@ def _check_images(found: Tensor, images: Tensor) -> None:
         raise ValueError(f"it gave back images {list(found.shape)} for {list(images.shape)}")
 
 
-_MEASURES: Mapping[Kind, Callable[[Subject, Any, Batch, Noise], _Measured]] = {
+_MEASURES: Mapping[Kind, Callable[[ModelUnderTest, Any, Batch, Noise], _Measured]] = {
     Kind.ATTACK: _attack,
     Kind.MINIMUM_DISTANCE: _attack,
     Kind.CERTIFICATE: _certificate,
@@ -189,12 +189,12 @@ _MEASURES: Mapping[Kind, Callable[[Subject, Any, Batch, Noise], _Measured]] = {
 }
 
 
-def _shown(subject: Subject, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def _shown(model: ModelUnderTest, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Predictions of the clean images and of others, `[N]` each; the columns that the images alone tell."""
-    clean, logits = _answers(subject.classifier, batch.images), _answers(subject.classifier, images)
+    clean, logits = _answers(model.classifier, batch.images), _answers(model.classifier, images)
     prediction = logits.argmax(1)
     columns = _common(batch, clean.argmax(1), prediction) | {"margin": margin(logits, batch.labels)}
-    return clean.argmax(1), prediction, columns | _distances(subject, batch.images, images)
+    return clean.argmax(1), prediction, columns | _distances(model, batch.images, images)
 
 
 def _common(batch: Batch, clean: Tensor, prediction: Tensor) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def attacked(attack: Attack, classifier: nn.Module, batch: Batch, noise: Noise) 
             return Adversarial(*(torch.cat(parts) for parts in zip(*halves, strict=True)))
         print(f"violation: {violation}; this example counts as not attacked", flush=True)
         region = attack.threat_model.around(batch, classifier)
-        return Adversarial(images, region.identity(), images.new_full((len(images),), torch.inf))
+        return Adversarial(images, region.zero(), images.new_full((len(images),), torch.inf))
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -273,14 +273,14 @@ def images_of(entry: Entry, classifier: nn.Module, batch: Batch, noise: Noise) -
 
 
 @torch.no_grad()
-def _distances(subject: Subject, images: Tensor, others: Tensor) -> dict[str, Any]:
+def _distances(model: ModelUnderTest, images: Tensor, others: Tensor) -> dict[str, Any]:
     """L∞, L2, the reference distance and LPIPS, from the two images alone."""
     absent = [None] * len(images)
     change = others - images
-    missing = subject.calibrated.missing((images.shape[2], images.shape[3]))
+    missing = model.calibrated.missing((images.shape[2], images.shape[3]))
     return {
         "linf": change.abs().flatten(1).amax(1),
         "l2": norm(change),
-        "perceptual": absent if subject.reference is None else subject.reference(images, others),
-        "lpips": absent if missing else subject.calibrated(images, others),
+        "perceptual": absent if model.reference is None else model.reference(images, others),
+        "lpips": absent if missing else model.calibrated(images, others),
     }

@@ -100,24 +100,24 @@ class TappedClassifier(Classifier):
         if unknown or not self.taps or len(set(self.taps)) < len(self.taps):
             first = ", ".join(name for name in parts if name and name.count(".") < 2)[:200]
             raise ValueError(f"taps {list(self.taps)}: expected different names of its submodules, such as {first}")
-        self._ear = _Ear(self.taps)
+        self._recorder = _Recorder(self.taps)
         for part in _in_place(network):
-            part.register_forward_pre_hook(_Sparing(self._ear))
+            part.register_forward_pre_hook(_KeepRecorded(self._recorder))
         for name in self.taps:
-            parts[name].register_forward_hook(_Tap(self._ear, name))
+            parts[name].register_forward_hook(_Tap(self._recorder, name))
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The feature maps; the forward ends at the last of them."""
-        with self._ear.listening(to_the_end=False):
-            with suppress(_AllHeardError):
+        with self._recorder.recording(to_the_end=False):
+            with suppress(_StopForwardError):
                 self.network(self.normalise(images))
-            return self._ear.maps()
+            return self._recorder.maps()
 
     def tap(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The feature maps and the logits `[N, K]` from one forward."""
-        with self._ear.listening(to_the_end=True):
+        with self._recorder.recording(to_the_end=True):
             logits = self(images)
-            return self._ear.maps(), logits
+            return self._recorder.maps(), logits
 
     def extra_repr(self) -> str:
         """The taps."""
@@ -137,67 +137,67 @@ def classifier(network: nn.Module, mean: Sequence[float], std: Sequence[float], 
     return TappedClassifier(normalise, network, taps) if taps else Classifier(normalise, network)
 
 
-class _AllHeardError(Exception):
+class _StopForwardError(Exception):
     """The last map is there: nothing behind it needs to run."""
 
 
-class _Ear:
+class _Recorder:
     """What the taps of one classifier tell during one forward; deaf at any other time."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
-        self.heard: dict[str, tuple[Tensor, int]] = {}
+        self.recorded: dict[str, tuple[Tensor, int]] = {}
         self.open = self.to_the_end = False
 
     @contextmanager
-    def listening(self, to_the_end: bool) -> Iterator[None]:
+    def recording(self, to_the_end: bool) -> Iterator[None]:
         self.open, self.to_the_end = True, to_the_end
         try:
             yield
         finally:
-            self.heard, self.open = {}, False
+            self.recorded, self.open = {}, False
 
-    def hear(self, name: str, output: Any) -> None:
-        if name in self.heard:
+    def record(self, name: str, output: Any) -> None:
+        if name in self.recorded:
             raise ValueError(f"tap {name} runs more than once a forward, so it is not one feature map: name another")
         if not isinstance(output, Tensor) or output.ndim != 4:
             given = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f"tap {name} puts out {given}: φ needs feature maps [N, C, H, W]; name another")
-        self.heard[name] = output, _version(output)
-        if not self.to_the_end and len(self.heard) == len(self.names):
-            raise _AllHeardError
+        self.recorded[name] = output, _version(output)
+        if not self.to_the_end and len(self.recorded) == len(self.names):
+            raise _StopForwardError
 
     def maps(self) -> tuple[Tensor, ...]:
         """In the order of the names."""
         for name in self.names:
-            if name not in self.heard:
+            if name not in self.recorded:
                 raise ValueError(f"tap {name} does not run in this network's forward: name another")
-            output, version = self.heard[name]
+            output, version = self.recorded[name]
             if _version(output) != version:
                 raise ValueError(f"the output of tap {name} is overwritten in place behind it: tap what follows it")
-        return tuple(self.heard[name][0] for name in self.names)
+        return tuple(self.recorded[name][0] for name in self.names)
 
 
 class _Tap:
     """The forward hook of one submodule; an object, so that copies and pickles of a classifier have their own."""
 
-    def __init__(self, ear: _Ear, name: str) -> None:
-        self.ear, self.name = ear, name
+    def __init__(self, recorder: _Recorder, name: str) -> None:
+        self.recorder, self.name = recorder, name
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self.ear.open:
-            self.ear.hear(self.name, output)
+        if self.recorder.open:
+            self.recorder.record(self.name, output)
 
 
-class _Sparing:
-    """The pre-forward hook of a layer that works in place: what the taps have heard is not overwritten."""
+class _KeepRecorded:
+    """The pre-forward hook of a layer that works in place: what the taps have recorded is not overwritten."""
 
-    def __init__(self, ear: _Ear) -> None:
-        self.ear = ear
+    def __init__(self, recorder: _Recorder) -> None:
+        self.recorder = recorder
 
     def __call__(self, module: Any, inputs: Sequence[Any]) -> None:
-        heard = [_whole(output) for output, _ in self.ear.heard.values()]
-        if any(isinstance(one, Tensor) and any(_whole(one) is output for output in heard) for one in inputs):
+        recorded = [_whole(output) for output, _ in self.recorder.recorded.values()]
+        if any(isinstance(one, Tensor) and any(_whole(one) is output for output in recorded) for one in inputs):
             module.inplace = False
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from gauntlet.evaluation.measures import unseen
 from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.statistics.accuracy import unseen
 from gauntlet.kinds import Kind
 from gauntlet.reports.published import PublishedRow, PublishedTable
 

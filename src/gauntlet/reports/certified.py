@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from gauntlet.evaluation.aggregate import ResultTable
-from gauntlet.evaluation.estimates import Estimate
-from gauntlet.evaluation.measures import every, share_of
 from gauntlet.evaluation.run import MARK, Run
+from gauntlet.evaluation.statistics.accuracy import every, share_of
+from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.kinds import Kind
 from gauntlet.reports.table import bound_text, cell
 

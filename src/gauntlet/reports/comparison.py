@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.measures import check_same_examples
-from gauntlet.evaluation.pairs import Paired, paired
 from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.statistics.accuracy import check_same_examples
+from gauntlet.evaluation.statistics.paired_tests import Paired, paired
 
 _NARROWEST = 76  # characters, so that a title and the notes are not squeezed into a column or two
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.table import Table
 
 from gauntlet.evaluation.aggregate import ResultTable
-from gauntlet.evaluation.estimates import PERCENT
-from gauntlet.evaluation.flags import Flag, rising
 from gauntlet.evaluation.plan import find_plans, read_card
 from gauntlet.evaluation.run import Run, read_run
-from gauntlet.reports.render import as_markdown, as_rich
+from gauntlet.evaluation.sanity.flags import Flag, rising
+from gauntlet.evaluation.statistics.estimates import PERCENT
+from gauntlet.reports.render.result_table import as_markdown, as_rich
 from gauntlet.reports.table import cell, columns, notes
 
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from lightning.pytorch.loggers import Logger
 
-from gauntlet.evaluation.changes import distance_statistics
-from gauntlet.evaluation.estimates import Estimate
-from gauntlet.evaluation.overlap import overlaps
 from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.statistics.distances import distance_statistics
+from gauntlet.evaluation.statistics.estimates import Estimate
+from gauntlet.evaluation.statistics.overlap import overlaps
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
 from gauntlet.loggers import Dashboard
 from gauntlet.reports.certified import pairs
-from gauntlet.reports.sheet import make_sheet
-from gauntlet.reports.spreadsheet import numbers
+from gauntlet.reports.paper_table import make_paper_table
+from gauntlet.reports.render.spreadsheet import to_frame
 
 if TYPE_CHECKING:
     from wandb import Table
@@ -87,7 +87,7 @@ def _objects(run: Run) -> dict[str, Any]:
     """Tables of accuracies, distances and overlaps; the sheet of adversarial examples."""
     import wandb
 
-    found: dict[str, Any] = {"accuracies": _table(numbers([make_sheet([run], None)]).drop(_OF_THE_RUN))}
+    found: dict[str, Any] = {"accuracies": _table(to_frame([make_paper_table([run], None)]).drop(_OF_THE_RUN))}
     distances = [
         distance_statistics(frame).insert_column(0, pl.lit(name).alias("attack"))
         for name, frame in run.searched.items()

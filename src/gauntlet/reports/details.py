@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from gauntlet.evaluation.aggregate import ResultTable
-from gauntlet.evaluation.changes import distance_statistics
-from gauntlet.evaluation.flags import Flag
-from gauntlet.evaluation.overlap import overlaps
 from gauntlet.evaluation.run import MARK, Run
+from gauntlet.evaluation.sanity.flags import Flag
+from gauntlet.evaluation.statistics.distances import distance_statistics
+from gauntlet.evaluation.statistics.overlap import overlaps
 from gauntlet.reports.certified import certified_and_attacked
-from gauntlet.reports.render import as_markdown
+from gauntlet.reports.render.result_table import as_markdown
 
 _AREAS = 12  # the largest, of up to 2ᴷ
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed
-from gauntlet.evaluation import AttackSuite, Grid, Plan, Subject
+from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest, Plan
 from gauntlet.evaluation.verification import device_of, images_of
 from gauntlet.files import write_atomically
 from gauntlet.models import logits_of
@@ -21,13 +21,15 @@ Row = tuple[str, Tensor, list[str]]
 _CELL, _LEFT, _TOP = 96, 150, 16
 
 
-def draw_examples(subject: Subject, suite: AttackSuite, grid: Grid, plan: Plan, file: Path, count: int = 8) -> None:
+def draw_examples(
+    model: ModelUnderTest, suite: AttackSuite, grid: Grid, plan: Plan, file: Path, count: int = 8
+) -> None:
     """A sheet of the first test examples the classifier gets right, as every entry of a suite shows them."""
-    batch = _right_ones(subject, count)
+    batch = _right_ones(model, count)
     rows: list[Row] = []
     for name in _worth_a_picture(suite, plan):
         try:
-            images, predictions = _under(subject, grid, name, suite, batch)
+            images, predictions = _under(model, grid, name, suite, batch)
         except (AttackFailed, torch.OutOfMemoryError):  # said when it was measured; a picture is no reason to end
             continue
         captions = captions_of(batch.labels, predictions)
@@ -58,21 +60,21 @@ def attacked_rows(name: str, clean: Tensor, images: Tensor, captions: list[str])
     ]
 
 
-def _right_ones(subject: Subject, count: int) -> Batch:
-    some = subject.examples[slice(0, 8 * count)]
-    device = device_of(subject.classifier)
-    with torch.no_grad(), evaluating(subject.classifier), exact():
-        right = (logits_of(subject.classifier, some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
+def _right_ones(model: ModelUnderTest, count: int) -> Batch:
+    some = model.examples[slice(0, 8 * count)]
+    device = device_of(model.classifier)
+    with torch.no_grad(), evaluating(model.classifier), exact():
+        right = (logits_of(model.classifier, some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
     chosen = right[:count] if len(right) else torch.arange(min(count, len(some.labels)))
     return some.rows(chosen)
 
 
-def _under(subject: Subject, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
-    entry, on = suite.attacks[name], batch.to(device_of(subject.classifier))
-    images = images_of(entry, subject.classifier, on, grid.noise(entry, on))
+def _under(model: ModelUnderTest, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
+    entry, on = suite.attacks[name], batch.to(device_of(model.classifier))
+    images = images_of(entry, model.classifier, on, grid.noise(entry, on))
     assert images is not None
-    with exact(), torch.no_grad(), evaluating(subject.classifier):
-        return images.cpu(), logits_of(subject.classifier, images).argmax(1).cpu()
+    with exact(), torch.no_grad(), evaluating(model.classifier):
+        return images.cpu(), logits_of(model.classifier, images).argmax(1).cpu()
 
 
 def captions_of(labels: Tensor, predictions: Tensor) -> list[str]:

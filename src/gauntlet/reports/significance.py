@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gauntlet.evaluation.pairs import paired
 from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.statistics.paired_tests import paired
 
 LEVEL = 0.05
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gauntlet.evaluation.run import Run
-from gauntlet.reports.sheet import Sheet
+from gauntlet.reports.paper_table import PaperTable
 
 _SHORT = 12  # hexadecimal digits
 _IN_CAPTIONS = ("gauntlet", "python", "torch", "torchvision")  # all others are in the table at the end
@@ -26,13 +26,13 @@ def run_stamp(run: Run) -> str:
     )
 
 
-def column_stamp(sheet: Sheet, column: str) -> str:
+def column_stamp(sheet: PaperTable, column: str) -> str:
     """Of a column of the table."""
     members = dict.fromkeys(name for run in sheet.runs for name in _members(run, column))
     return attacks_stamp(sheet, [f"{name} {_digests(sheet, name)}" for name in members])
 
 
-def attacks_stamp(sheet: Sheet, attacks: Sequence[str]) -> str:
+def attacks_stamp(sheet: PaperTable, attacks: Sequence[str]) -> str:
     """Of several runs: attacks, data, checkpoints; code and versions, if they are the same for all.
 
     Args:
@@ -70,5 +70,5 @@ def _members(run: Run, column: str) -> list[str]:
     return [name for name in run.members(column) if name in run.digests]
 
 
-def _digests(sheet: Sheet, name: str) -> str:
+def _digests(sheet: PaperTable, name: str) -> str:
     return "/".join(dict.fromkeys(run.digests[name] for run in sheet.runs if name in run.digests))

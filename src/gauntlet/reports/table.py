@@ -9,11 +9,11 @@ from itertools import groupby
 from rich.table import Table
 
 from gauntlet.evaluation.aggregate import ResultTable
-from gauntlet.evaluation.estimates import PERCENT, Estimate
-from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.run import MARK, Run
+from gauntlet.evaluation.sanity.flags import Flag
+from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 from gauntlet.kinds import Kind
-from gauntlet.reports.render import as_markdown, as_rich
+from gauntlet.reports.render.result_table import as_markdown, as_rich
 
 
 def cell(value: Estimate | None, mark: str = "") -> str:

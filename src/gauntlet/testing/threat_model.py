@@ -104,7 +104,7 @@ class _Check:
 
     def wild(self, scale: float, seed: int = 0) -> Tensor:
         """Params anywhere, `[N, …]`: normal numbers times the scale and how far params go."""
-        zero = self.region.identity()
+        zero = self.region.zero()
         drawn = torch.randn(zero.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         extent = torch.as_tensor(self.region.extent(zero), dtype=zero.dtype)
         return scale * drawn.to(zero) * torch.where(extent > 0, extent, 1)
@@ -117,7 +117,7 @@ class _Check:
 
     def zero(self, zero_image: Callable[[Tensor], Tensor] | None) -> None:
         """Zero params show x, or the documented image, and use nothing of the bound."""
-        zero, images = self.region.identity(), self.batch.images
+        zero, images = self.region.zero(), self.batch.images
         expect(len(zero) == len(images), f"{self.kind}: {len(zero)} zero params for {len(images)} images")
         expect(zero.dtype == images.dtype, f"{self.kind}: zero params of {zero.dtype} for images of {images.dtype}")
         shown = self.region.perturb(zero)
@@ -134,7 +134,7 @@ class _Check:
 
     def inside(self) -> None:
         """What is projected belongs to the threat model, wherever it comes from."""
-        zero = self.region.identity()
+        zero = self.region.zero()
         start = self.region.start(self.noise)
         expect(start.shape == zero.shape, f"{self.kind}: start {list(start.shape)} for params {list(zero.shape)}")
         expect(start.dtype == zero.dtype, f"{self.kind}: start of {start.dtype} for params of {zero.dtype}")
@@ -144,7 +144,7 @@ class _Check:
             self._expect_inside(params, "projected params")
 
     def _expect_inside(self, params: Tensor, what: str) -> None:
-        zero = self.region.identity()
+        zero = self.region.zero()
         expect(params.shape == zero.shape, f"{self.kind}: {what} are {list(params.shape)}, not {list(zero.shape)}")
         expect(params.dtype == zero.dtype, f"{self.kind}: {what} are {params.dtype}, not {zero.dtype}")
         with torch.no_grad():
@@ -187,7 +187,7 @@ class _Check:
     def gradients(self) -> None:
         """Images are differentiable in the params: as finite differences say, in float64."""
         params = self.region.project(self.wild(0.1)).detach()
-        inner = (0.5 * params + 0.5 * self.region.identity()).requires_grad_()
+        inner = (0.5 * params + 0.5 * self.region.zero()).requires_grad_()
         images = self.region.perturb(inner)
         if not images.requires_grad and not self.threat_model.bound:
             return  # nothing can be chosen
@@ -228,7 +228,7 @@ class _Check:
         """A distance is the same at every bound."""
         bound, params = self.threat_model.bound, self.region.project(self.wild(0.3))
         half = self._at_share(0.5)
-        if half is None or not bound or half.bound != bound / 2 or half.identity().shape != params.shape:
+        if half is None or not bound or half.bound != bound / 2 or half.zero().shape != params.shape:
             return
         distance = self.region.distance(params)
         what = f"{self.kind}: a distance depends on the bound; override Region.distance"
@@ -237,7 +237,7 @@ class _Check:
     def nothing_allowed(self) -> None:
         """At a bound of 0 every image is x."""
         none = self._at_share(0.0)
-        if none is not None and none.bound == 0 and none.identity().shape == self.region.identity().shape:
+        if none is not None and none.bound == 0 and none.zero().shape == self.region.zero().shape:
             for params in (none.start(self.noise), self.wild(1.0)):
                 shown = none.perturb(none.project(params))
                 expect_alike(shown, self.batch.images, 0.0, f"{self.kind}: at a bound of 0 images change")
@@ -254,7 +254,7 @@ class _Check:
 def _answers(region: Region, params: Tensor) -> dict[str, Tensor]:
     """Everything a region says of params, by the name of the method, `[N, …]`."""
     return {
-        "identity": region.identity(),
+        "identity": region.zero(),
         "perturb": region.perturb(params),
         "project": region.project(1.5 * params),
         "ascend": region.ascend(params, torch.ones_like(params), 0.1),

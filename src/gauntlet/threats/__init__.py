@@ -11,7 +11,7 @@ from gauntlet.threats.linf import Linf
 from gauntlet.threats.perceptual import NeuralPerceptual
 from gauntlet.threats.pixels import ChangedPixels
 from gauntlet.threats.recolor import ReColorAdv
-from gauntlet.threats.region import Look, Region, SearchableThreatModel, ThreatModel
+from gauntlet.threats.region import ForwardPass, Region, SearchableThreatModel, ThreatModel
 from gauntlet.threats.unchanged import Unchanged
 
 __all__ = [
@@ -23,8 +23,8 @@ __all__ = [
     "AnyOf",
     "ChangedPixels",
     "Composition",
+    "ForwardPass",
     "Linf",
-    "Look",
     "NeuralPerceptual",
     "ReColorAdv",
     "Region",

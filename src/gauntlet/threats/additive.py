@@ -14,7 +14,7 @@ from gauntlet.threats.region import Region
 class AdditiveRegion(Region):
     """All x + δ for some δ. The params are δ, `[N, C, H, W]`."""
 
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """δ = 0."""
         return torch.zeros_like(self.images)
 

@@ -17,7 +17,7 @@ from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.l2 import per_image
 from gauntlet.threats.parts import UNIT, bound_of, flat, parts_of, streams, within
-from gauntlet.threats.region import Look, Region, SearchableThreatModel
+from gauntlet.threats.region import ForwardPass, Region, SearchableThreatModel
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class UnionRegion(Region):
         count = len(self.members)
         if not 0 <= index < count:
             raise ValueError(f"member {index} of a union of {count}: expected 0 to {count - 1}")
-        expected = self.members[index].identity().shape[1:]
+        expected = self.members[index].zero().shape[1:]
         if params.shape[1:] != expected:
             raise ValueError(f"params {list(params.shape)} of member {index}: expected {[len(params), *expected]}")
         row = F.pad(flat(params), (1, self._room() - expected.numel()))
@@ -93,9 +93,9 @@ class UnionRegion(Region):
         """The number of each example's member, `[N]`."""
         return params[:, 0].detach().nan_to_num().round().clamp(0, len(self.members) - 1).long()
 
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """That of the first member."""
-        return self.pack(0, self.members[0].identity())
+        return self.pack(0, self.members[0].zero())
 
     def start(self, noise: Noise) -> Tensor:
         """Any member, as likely as another, and its start."""
@@ -130,7 +130,7 @@ class UnionRegion(Region):
         """That of each example's member, `[N]`."""
         return _picked(self.chosen(params), [member.penalty(own) for member, own in self._own(params)])
 
-    def inside(self, params: Tensor, look: Look) -> Tensor:
+    def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
         """Inside the bound of its member, and the images in [0, 1], `[n]`."""
         return within(self, params)
 
@@ -141,11 +141,11 @@ class UnionRegion(Region):
         return torch.cat((torch.zeros_like(extent[:, :1]), extent[:, 1:]), 1)
 
     def _room(self) -> int:
-        return max(member.identity().shape[1:].numel() for member in self.members)
+        return max(member.zero().shape[1:].numel() for member in self.members)
 
     def _cut(self, params: Tensor, member: Region) -> Tensor:
         """What of `[N, 1 + P]` belongs to a member, in its shape."""
-        shape = member.identity().shape
+        shape = member.zero().shape
         return params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
 
     def _own(self, params: Tensor) -> list[tuple[Region, Tensor]]:
@@ -154,7 +154,7 @@ class UnionRegion(Region):
         return [
             (member, torch.where(per_image(chosen == i, identity), self._cut(params, member), identity))
             for i, member in enumerate(self.members)
-            for identity in (member.identity(),)
+            for identity in (member.zero(),)
         ]
 
 

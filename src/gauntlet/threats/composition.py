@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.threats.parts import UNIT, bound_of, boxed, flat, parts_of, streams, within
-from gauntlet.threats.region import Look, Region, SearchableThreatModel
+from gauntlet.threats.region import ForwardPass, Region, SearchableThreatModel
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Composition:
             images, self.bound, labels, ids, codes, self._parts, classifier, first, (), none, none
         )
         with torch.no_grad():
-            regions, origin = zip(*region.walk(lambda _, step: step.identity()), strict=True)
+            regions, origin = zip(*region.walk(lambda _, step: step.zero()), strict=True)
         reach = [torch.ones_like(part) * step.extent(part) for step, part in zip(regions, origin, strict=True)]
         shapes = tuple(part.shape[1:] for part in origin)
         return replace(region, shapes=shapes, origin=_joined(origin), reach=_joined(reach))
@@ -117,7 +117,7 @@ class CompositionRegion(Region):
         """Every part's own."""
         return self.reach
 
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """Every part's identity."""
         return self.origin.clone()
 
@@ -159,7 +159,7 @@ class CompositionRegion(Region):
         """The sum of the parts', `[N]`."""
         return torch.stack([region.penalty(part) for region, part in self.at(params)]).sum(0)
 
-    def inside(self, params: Tensor, look: Look) -> Tensor:
+    def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
         """Every part inside its bound, and the images in [0, 1], `[n]`."""
         return within(self, params)
 

@@ -61,7 +61,7 @@ class FlowRegion(FieldRegion):
     framed: Tensor
     """`[N, C, (H + 2)(W + 2)]`, the images in a black frame one pixel wide."""
 
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """No flow."""
         return self.images.new_zeros(len(self.images), 2, *self.images.shape[2:])
 

@@ -165,7 +165,7 @@ class JPEGRegion(CubeRegion):
     coefficients: Tensor
     """Those of x in quantisation steps, `[N, blocks, 64]`."""
 
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """v = 0."""
         return torch.zeros_like(self.coefficients)
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.data import Batch
-from gauntlet.distances import Embedding, Perception, PerceptualDistance, apart
+from gauntlet.distances import Embedding, FeatureDistance, PerceptualDistance, feature_distance
 from gauntlet.models import answers_of, surrogate_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
 from gauntlet.threats.additive import AdditiveRegion
 from gauntlet.threats.crossing import crossing
 from gauntlet.threats.l2 import norm, per_image
-from gauntlet.threats.region import Look, Region, contained, share
+from gauntlet.threats.region import ForwardPass, Region, contained, share
 
 WASTE = 0.002  # of the bound: what a projection may leave unused
 PROBES = 24  # forwards of φ a projection may take; it needs two to five
@@ -50,37 +50,37 @@ class NeuralPerceptual:
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> PerceptualRegion:
         """The ball around each image; φ of the clean images is computed here, once."""
-        perception = self.distance.of(classifier)
+        metric = self.distance.bind(classifier)
         with torch.no_grad(), exact():
-            clean = perception.embed(batch.images)
-        return PerceptualRegion(batch.images, self.bound, perception, clean)
+            clean = metric.embed(batch.images)
+        return PerceptualRegion(batch.images, self.bound, metric, clean)
 
 
 @dataclass(frozen=True)
 class PerceptualRegion(AdditiveRegion):
     """The perceptual balls around one batch. The params are δ, `[N, C, H, W]`."""
 
-    perception: Perception
+    metric: FeatureDistance
     clean: Embedding
 
     def start(self, noise: Noise) -> Tensor:
         """N(0, 0.01²) per pixel, not clamped."""
         return noise.normal(self.images.shape, _START).to(self.images)
 
-    def look(self, classifier: nn.Module, params: Tensor) -> Look:
+    def forward(self, classifier: nn.Module, params: Tensor) -> ForwardPass:
         """Logits, φ and d at the params: one forward if the network of the distance is the classifier, else two."""
         images = self.perturb(params)
-        if self.perception.network is classifier and surrogate_of(classifier) is None:
-            embedding, logits = self.perception.tap(images)
-            return Look(logits, apart(embedding, self.clean), embedding)
+        if self.metric.network is classifier and surrogate_of(classifier) is None:
+            embedding, logits = self.metric.tap(images)
+            return ForwardPass(logits, feature_distance(embedding, self.clean), embedding)
         logits, surrogate = answers_of(classifier, images)
-        embedding = self.perception.embed(images)
-        return Look(logits, apart(embedding, self.clean), embedding, surrogate)
+        embedding = self.metric.embed(images)
+        return ForwardPass(logits, feature_distance(embedding, self.clean), embedding, surrogate)
 
-    def inside(self, params: Tensor, look: Look) -> Tensor:
+    def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
         """d ≤ bound, and x + δ in [0, 1], where a start need not be, `[n]`."""
-        assert look.distance is not None
-        return contained(self.perturb(params), share(look.distance, self.bound))
+        assert output.distance is not None
+        return contained(self.perturb(params), share(output.distance, self.bound))
 
     def project(self, params: Tensor) -> Tensor:
         """The surface on the way from x to x + δ, by bisection; a δ already inside stays."""
@@ -133,17 +133,17 @@ class PerceptualRegion(AdditiveRegion):
     def distance(self, params: Tensor) -> Tensor:
         """d(x, x + δ), `[N]` float64: φ as its network computes it, their distance in float64."""
         with exact():
-            embedding = self.perception.embed(self.perturb(params))
-        return apart(*(tuple(layer.double() for layer in phi) for phi in (embedding, self.clean)))
+            embedding = self.metric.embed(self.perturb(params))
+        return feature_distance(*(tuple(layer.double() for layer in phi) for phi in (embedding, self.clean)))
 
     def feature_distance(self, params: Tensor) -> Tensor:
         """d(x, x + δ), `[N]`, in φ's own dtype and with its graph; in full precision, also under autocast."""
         with exact():
-            return apart(self.perception.embed(self.perturb(params)), self.clean)
+            return feature_distance(self.metric.embed(self.perturb(params)), self.clean)
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
         """Along the gradient, about `step` bounds in perceptual distance."""
-        return self.advance(params, gradient, self.perception.embed(self.perturb(params)), step * self.bound)
+        return self.advance(params, gradient, self.metric.embed(self.perturb(params)), step * self.bound)
 
     @torch.no_grad()
     def advance(
@@ -168,8 +168,8 @@ class PerceptualRegion(AdditiveRegion):
             slowest: added to the rate, so that a φ that stands still does not divide by 0.
         """
         along = gradient / (per_image(norm(gradient), gradient) + 1e-8)
-        probed = self.perception.embed(self.perturb(params + probe * along))
-        rate = apart(embedding, probed) / probe
+        probed = self.metric.embed(self.perturb(params + probe * along))
+        rate = feature_distance(embedding, probed) / probe
         return self.clip(params + along * per_image(length / (rate + slowest), params))
 
     @torch.no_grad()

@@ -96,7 +96,7 @@ class ColourRegion(FieldRegion):
     """`[N, 2^C, H·W]`, their shares, which add up to 1."""
     resolution: tuple[int, ...]
 
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """No offset."""
         return self.images.new_zeros(len(self.images), len(self.resolution), *self.resolution)
 

@@ -19,7 +19,7 @@ from gauntlet.models import answers_of
 from gauntlet.noise import Noise
 
 
-class Look(NamedTuple):
+class ForwardPass(NamedTuple):
     """What one forward pass tells about n candidates."""
 
     logits: Tensor
@@ -32,7 +32,7 @@ class Look(NamedTuple):
     """`[n, K]`, with their graph: the logits of the classifier's surrogate, where it has one."""
 
     @property
-    def climbed(self) -> Tensor:
+    def ascent_logits(self) -> Tensor:
         """`[n, K]`: what gradients climb, the surrogate's logits or the classifier's own."""
         return self.logits if self.surrogate is None else self.surrogate
 
@@ -51,7 +51,7 @@ class Region(ABC):
     """ρ, in the threat model's own unit."""
 
     @abstractmethod
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """The params of x itself (or of the documented zero image)."""
 
     @abstractmethod
@@ -91,12 +91,12 @@ class Region(ABC):
         """`[N]` ≥ 0, what a threat model charges for rough params; nothing by default."""
         return params.new_zeros(len(params))
 
-    def look(self, classifier: nn.Module, params: Tensor) -> Look:
+    def forward(self, classifier: nn.Module, params: Tensor) -> ForwardPass:
         """One forward at the params."""
         logits, surrogate = answers_of(classifier, self.perturb(params))
-        return Look(logits, surrogate=surrogate)
+        return ForwardPass(logits, surrogate=surrogate)
 
-    def inside(self, params: Tensor, look: Look) -> Tensor:
+    def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
         """Where candidates and what was seen of them belong to T(x, ρ), `[n]`; projected params always do."""
         return torch.ones(len(params), dtype=torch.bool, device=params.device)
 

@@ -45,7 +45,7 @@ class FieldRegion(CubeRegion):
     def start(self, noise: Noise) -> Tensor:
         """Uniform within `spread` of the bound."""
         reach = self.spread * self.bound
-        identity = self.identity()
+        identity = self.zero()
         return self.project(noise.uniform(identity.shape, -reach, reach).to(identity))
 
     def penalty(self, params: Tensor) -> Tensor:

@@ -31,13 +31,13 @@ class Unchanged:
 class UnchangedRegion(Region):
     """The images of one batch. The params are `[N, 1]` zeros: there is nothing to choose."""
 
-    def identity(self) -> Tensor:
+    def zero(self) -> Tensor:
         """The only params there are."""
         return self.images.new_zeros(len(self.images), 1)
 
     def start(self, noise: Noise) -> Tensor:
         """The only params there are."""
-        return self.identity()
+        return self.zero()
 
     def perturb(self, params: Tensor) -> Tensor:
         """x."""

@@ -17,7 +17,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from gauntlet.errors import UserError
 
 if TYPE_CHECKING:
-    from gauntlet.launch.queue import Ended
+    from gauntlet.cluster.queue import Ended
 
 Call = tuple[Any, ...]
 """What Hydra's launcher for submitit is called with inside a job."""
@@ -35,7 +35,7 @@ class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
 
     def __call__(self, *call: Any) -> JobReturn:
         """In a job, once per rank."""
-        from gauntlet.launch.ranks import take_ranks_of_local_job
+        from gauntlet.cluster.ranks import take_ranks_of_local_job
 
         take_ranks_of_local_job()
         return super().__call__(*call)
@@ -46,7 +46,7 @@ class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
         Raises:
             UserError: how many failed and where to read why, after all have ended.
         """
-        from gauntlet.launch.failures import note_failure
+        from gauntlet.runs.failures import note_failure
 
         if not job_overrides:
             return []
@@ -84,7 +84,7 @@ class Slurm(_Jobs):
         """An array of jobs; their states come from the queue, with or without accounting."""
         import submitit
 
-        from gauntlet.launch.queue import QueueWatcher, wait_for
+        from gauntlet.cluster.queue import QueueWatcher, wait_for
 
         params = {key: value for key, value in self.params.items() if value is not None}
         folder, timeouts = params.pop("submitit_folder"), params.pop("max_num_timeout")
@@ -117,7 +117,7 @@ class Local(_Jobs):
 
     def run(self, calls: Sequence[Call]) -> Iterator[Ended]:
         """The next job starts when one has ended, on the GPUs of that one."""
-        from gauntlet.launch.queue import LocalJobs, wait_for
+        from gauntlet.cluster.queue import LocalJobs, wait_for
 
         params = {key: value for key, value in self.params.items() if value is not None}
         folder, parallel = params.pop("submitit_folder"), params.pop("parallel")

@@ -28,8 +28,8 @@ class GridSweeper(BasicSweeper):
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """The next jobs, each composed once, so that what cannot be composed fails before anything runs."""
-        from gauntlet.launch.ranks import ranks
-        from gauntlet.launch.sweeps import Sweep, job_of
+        from gauntlet.cluster.ranks import ranks
+        from gauntlet.cluster.sweeps import Sweep, job_of
         from gauntlet.status import state_of
 
         if self.only not in _WANTED:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from gauntlet.evaluation.estimates import PERCENT, Estimate
+from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 from gauntlet.kinds import Kind
+from gauntlet.reports.paper_table import Cell, PaperTable
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
-from gauntlet.reports.sheet import Cell, Sheet
 
 
-def column_plot(sheet: Sheet, column: str, name: str) -> Plot | None:
+def column_plot(sheet: PaperTable, column: str, name: str) -> Plot | None:
     """One column: a run per line, over percent or over its unit of distance; None where no run has a number.
 
     Args:
@@ -23,7 +23,7 @@ def column_plot(sheet: Sheet, column: str, name: str) -> Plot | None:
     return _plot(rows, _head(sheet, column), name, _word(sheet, [column]))
 
 
-def row_plot(sheet: Sheet, index: int, name: str) -> Plot | None:
+def row_plot(sheet: PaperTable, index: int, name: str) -> Plot | None:
     """One run: a column per line, but for those in a unit of distance.
 
     Args:
@@ -36,7 +36,7 @@ def row_plot(sheet: Sheet, index: int, name: str) -> Plot | None:
     return _plot(rows, sheet.labels[index], name, _word(sheet, columns))
 
 
-def _head(sheet: Sheet, column: str) -> str:
+def _head(sheet: PaperTable, column: str) -> str:
     """`linf, bound 8/255`, `smooth, certified at 0.5 L2`, `median distance, L2`."""
     text = sheet.bound(column)
     entries = [run.plan.entries[column] for run in sheet.runs if column in run.plan.entries]
@@ -44,7 +44,7 @@ def _head(sheet: Sheet, column: str) -> str:
     return ", ".join(part for part in (column, f"bound {text}" if bounded and text else text) if part)
 
 
-def _word(sheet: Sheet, columns: Sequence[str]) -> str:
+def _word(sheet: PaperTable, columns: Sequence[str]) -> str:
     """What the numbers are: an aggregate may be another share than an accuracy."""
     for run in sheet.runs:
         conjunctions = {name for name, column in run.aggregates.items() if column.conjunction}

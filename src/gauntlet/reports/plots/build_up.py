@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gauntlet.evaluation.measures import every, share_of
 from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.statistics.accuracy import every, share_of
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
 
 

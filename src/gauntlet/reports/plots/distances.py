@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gauntlet.evaluation.changes import DISTANCES
-from gauntlet.evaluation.overlap import broken
 from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.statistics.distances import DISTANCES
+from gauntlet.evaluation.statistics.overlap import broken
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along
 
 if TYPE_CHECKING:

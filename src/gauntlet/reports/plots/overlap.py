@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gauntlet.evaluation.overlap import Overlap, overlaps
 from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.statistics.overlap import Overlap, overlaps
 from gauntlet.reports.plots.canvas import FILL, GRID, INK, MUTED, Plot, as_svg, drawing, only_lines_along
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The front doors: train, evaluate, report, status."""

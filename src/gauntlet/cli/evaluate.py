@@ -1,0 +1,212 @@
+"""`evaluate.py`: any checkpoint through any attack suite, with the very records of training's own evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, open_dict
+
+from gauntlet.cluster.ranks import ranks
+from gauntlet.config.bounds import at_bounds, shares
+from gauntlet.config.build import build_classifier, build_data, build_loggers, build_reference, build_suite
+from gauntlet.config.compose import WAYS_TO_DATA, check_plain_words, check_root, plain, run_of
+from gauntlet.config.instantiate import check_targets
+from gauntlet.errors import UserError
+from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, read_card
+from gauntlet.files import read_json
+from gauntlet.identity import digest
+from gauntlet.loggers import wandb_finished
+from gauntlet.models.convert import card_of
+from gauntlet.models.weights import digest_of, load_weights, read_weights
+from gauntlet.reports.curves import at_share
+from gauntlet.reports.dashboard import send_evaluation
+from gauntlet.runs.baseline import with_baseline
+from gauntlet.runs.dry_run import forecast
+from gauntlet.runs.evaluation import (
+    build_calibrated,
+    build_grid,
+    device_of,
+    run_suite,
+    show_curves,
+)
+from gauntlet.runs.folder import RunFolder
+from gauntlet.runs.references import (
+    fitted,
+    fitted_before,
+    outputs_of,
+    references,
+    with_references,
+    without_weights,
+)
+from gauntlet.threats.names import check_names
+
+
+def evaluate(config: DictConfig) -> None:
+    """Find out what the checkpoint is, then do what is missing of the suite, at every share of the bounds."""
+    checkpoint = Path(config.checkpoint).absolute()
+    home = run_of(checkpoint)
+    _take_over(config, RunFolder(home) if home else None)
+    whole = plain(config)
+    whole["outputs"] = str(Path(whole["outputs"] or "outputs").absolute())
+    check_plain_words(whole)
+    check_targets(whole, whole["allow"])
+    weights = RunFolder(checkpoint).weights if checkpoint.is_dir() else checkpoint
+    if checkpoint.is_dir() and not weights.exists():
+        raise UserError(f"{checkpoint} holds no trained weights yet: run its train.py command again to finish it")
+    tensors = read_weights(weights)
+    check_root(whole)
+    data = build_data(whole)
+    classifier = build_classifier(whole, data, 0)
+    load_weights(classifier, tensors, weights)
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    device = device_of(whole["evaluation"]["device"])
+    here = ranks()
+    grid = build_grid(whole["evaluation"], here.rank, here.world)
+    calibrated = build_calibrated(whole["evaluation"])
+    known = (fitted_before if whole["dry_run"] else fitted)(whole, data, outputs_of(home))
+    suites = {
+        share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
+        for share in shares(whole["bounds"])
+    }
+    whole["trained_on"] = _trained_on(whole, suites.values())
+    reference = build_reference(_ready(whole, known), data)
+    sha = digest_of(weights)
+    model_under_test = ModelUnderTest(
+        classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated
+    )
+    if whole["dry_run"]:
+        _forecast(model_under_test, suites, whole["suite"], grid, folder)
+        for network in () if grid.rank else references(whole).keys() - known.keys():
+            epochs = whole["dataset"]["reference_recipe"]["epochs"]
+            print(f"{network} would be fitted first, once, in {epochs} epochs, which is not counted here", flush=True)
+        return
+    if home != folder.path:
+        _check_data(folder, data.fingerprint)
+        if not grid.rank:
+            _card(whole, checkpoint, home, sha, data.fingerprint).write(folder.path)
+    suites = {share: with_baseline(suite, whole, grid, model_under_test, folder) for share, suite in suites.items()}
+    runs = [run_suite(model_under_test, suite, whole["suite"], grid, folder, share) for share, suite in suites.items()]
+    if whole["bounds"] is not None:
+        show_curves(whole["suite"], grid, folder)
+    if not grid.rank:
+        with wandb_finished():
+            loggers = _loggers(whole, folder, sha)
+            for run in filter(None, runs):
+                send_evaluation(loggers, run)
+
+
+def _trained_on(whole: Mapping[str, Any], suites: Iterable[AttackSuite]) -> list[str] | None:
+    """The names of threat models that were given, if any; who brings classes of his own may name those.
+
+    Raises:
+        UserError: nothing is called that.
+    """
+    if (given := whole["trained_on"]) is None:
+        return None
+    names = [str(name) for name in (given if isinstance(given, list) else [given])]
+    if not whole["allow"]:
+        own = {attack.threat_model.name for suite in suites for attack in suite.entries.values()}
+        check_names(names, "trained_on", own)
+    return names
+
+
+def _ready(config: dict[str, Any], known: Mapping[str, Path]) -> dict[str, Any]:
+    """The config with the weights of its references; one still to be fitted costs as much before as after."""
+    ready: dict[str, Any] = without_weights(with_references(config, known))
+    return ready
+
+
+def _forecast(
+    model_under_test: ModelUnderTest,
+    suites: Mapping[float | None, AttackSuite],
+    name: str,
+    grid: Grid,
+    folder: RunFolder,
+) -> None:
+    """What it would cost, told by one process."""
+    if grid.rank:
+        return
+    for share, suite in suites.items():
+        forecast(model_under_test, suite, at_share(name, share), grid, folder)
+
+
+def _loggers(whole: dict[str, Any], folder: RunFolder, sha: str) -> list[Logger]:
+    """Of an evaluation, which is a run of its own on a dashboard: by these weights and this suite."""
+    names, suite = whole["names"], whole["suite"]
+    name = f"{read_card(folder.path).name.replace('/', '-')}-{suite}"
+    identity = {"name": name, "group": names["dataset"], "run_id": digest([sha, suite])[:16], "job_type": "evaluate"}
+    return build_loggers(whole, folder.path, identity)
+
+
+def _take_over(config: DictConfig, run: RunFolder | None) -> None:
+    """Dataset and model come from the run the checkpoint lies in, unless the model is named, or from its card."""
+    if run is None:
+        _take_card(config)
+        missing = [choice for choice in ("dataset", "model") if config[choice] is None]
+        if missing and Path(config.checkpoint).is_file():
+            needed = " and ".join(f"{choice}=…" for choice in missing)
+            raise UserError(f"{config.checkpoint} does not lie in a run folder: say what it is with {needed}")
+        if missing:
+            raise UserError(f"no checkpoint at {config.checkpoint}: give a run folder or a weights file")
+        return
+    known = run.config()
+    here = {} if config.dataset is None else {key: config.dataset.get(key) for key in WAYS_TO_DATA}
+    if config.dataset is not None and not config.dataset.keys() <= set(WAYS_TO_DATA):
+        given = config.names.dataset
+        what = "a part of the dataset" if given is None else f"dataset={given}"
+        raise UserError(f"{what} was given, but {run.path} brings its own dataset: leave it out")
+    with open_dict(config):
+        known["dataset"] |= {key: value for key, value in here.items() if value is not None}
+        config.dataset, config.names.dataset = known["dataset"], known["names"]["dataset"]
+        config.outputs = config.outputs or known["outputs"]
+        if config.model is None:
+            config.model, config.names.model = known["model"], known["names"]["model"]
+
+
+def _take_card(config: DictConfig) -> None:
+    """The model of converted weights and what it was trained on, from the card beside them."""
+    weights = Path(config.checkpoint)
+    if config.model is not None or not weights.is_file() or not (file := card_of(weights)).is_file():
+        return
+    card = read_json(file)
+    if not isinstance(card, dict) or not {"sha256", "model", "node", "trained_on"} <= card.keys():
+        return
+    if card["sha256"] != digest_of(weights):
+        raise UserError(f"{file} is the card of other weights than {weights}: convert them again, or say model=…")
+    with open_dict(config):
+        config.model, config.names.model = card["node"], card["model"]
+        config.trained_on = card["trained_on"] if config.trained_on is None else config.trained_on
+
+
+def _check_data(folder: RunFolder, fingerprint: str) -> None:
+    """Refuse to put records of other images beside those that are there."""
+    file = folder.path / "card.json"
+    if file.exists() and (known := read_json(file)["fingerprint"]) != fingerprint:
+        raise UserError(
+            f"{folder.path} holds records on other images (fingerprint {known[:12]}…, these have {fingerprint[:12]}…):"
+            f" choose another outputs=<folder>"
+        )
+
+
+def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> Card:
+    known = read_card(home) if home and (home / "card.json").exists() else None
+    trained_on = whole["trained_on"]
+    if trained_on is None and known:
+        trained_on = known.trained_on
+    if known and known.checkpoint == sha and known.model == whole["names"]["model"]:  # that run, evaluated elsewhere
+        return replace(known, trained_on=trained_on)
+    return Card(
+        name=checkpoint.name,
+        dataset=whole["names"]["dataset"],
+        model=whole["names"]["model"],
+        defense=None,
+        seed=None,
+        trained_on=trained_on,
+        checkpoint=sha,
+        fingerprint=fingerprint,
+    )

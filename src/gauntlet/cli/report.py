@@ -1,0 +1,89 @@
+"""`report.py`: one or several runs as tables, numbers and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from gauntlet.config.compose import CONF
+from gauntlet.errors import UserError
+from gauntlet.files import write_atomically
+from gauntlet.reports import (
+    PaperTable,
+    PublishedTable,
+    Run,
+    latex,
+    make_paper_tables,
+    markdown,
+    page,
+    read_published,
+    read_run,
+    terminal_table,
+    to_frame,
+)
+from gauntlet.reports.comparison import Comparison, compare_all, comparisons_markdown, comparisons_table
+from gauntlet.reports.render.result_table import as_rich
+from gauntlet.runs.folder import provenance
+from gauntlet.terminal import show
+
+
+def report(config: DictConfig) -> None:
+    """Print the tables, and write them into the report folder in every form."""
+    given = list(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
+    if not given or not all(str(place) for place in given):
+        raise UserError(f"runs={config.runs}: expected a run folder, a folder of several, or a list of them")
+    folders = dict.fromkeys(folder for place in given for folder in _runs_in(Path(str(place))))
+    runs = _read(folders, config.suite)
+    pairs = [] if config.against is None else compare_all(runs, read_run(Path(config.against), config.suite))
+    sheets = make_paper_tables(runs, _published(runs))
+    for sheet in sheets:
+        show(terminal_table(sheet), piped_width=160)
+        if sheet.beside:
+            show(as_rich(sheet.beside, "certified and attacked accuracy"), piped_width=160)
+    if pairs:
+        show(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"), piped_width=160)
+    if config.folder is not None:
+        _write(Path(config.folder), sheets, pairs)
+
+
+def _read(folders: Iterable[Path], suite: str) -> list[Run]:
+    """The runs that can be shown; the others are named, and only where none is left it is an error."""
+    runs, missing = [], []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder, suite))
+        except UserError as error:
+            missing.append(str(error))
+    if not runs:
+        raise UserError("; ".join(missing))
+    for reason in missing:
+        print(f"left out: {reason}", flush=True)
+    return runs
+
+
+def _write(folder: Path, sheets: Sequence[PaperTable], pairs: Sequence[Comparison]) -> None:
+    """The same tables in every form, beside each other."""
+    tables = [*(markdown(sheet) for sheet in sheets), comparisons_markdown(pairs)]
+    write_atomically(folder / "table.md", "\n".join(tables).rstrip("\n") + "\n")
+    write_atomically(folder / "table.tex", "\n".join(latex(sheet) for sheet in sheets))
+    write_atomically(folder / "table.csv", to_frame(sheets).write_csv())
+    write_atomically(folder / "report.html", page(sheets, provenance()))
+    print(f"report: {folder / 'report.html'}; table.md, table.tex and table.csv beside it", flush=True)
+
+
+def _published(runs: Sequence[Run]) -> dict[str, PublishedTable]:
+    """By dataset, where somebody published numbers."""
+    files = {run.card.dataset: CONF / "published" / f"{run.card.dataset}.yaml" for run in runs}
+    return {name: read_published(file) for name, file in files.items() if file.exists()}
+
+
+def _runs_in(place: Path) -> list[Path]:
+    """The run folder itself, or every one below a folder of several; references do not count."""
+    if (place / "card.json").exists():
+        return [place]
+    found = sorted(file.parent for file in place.rglob("card.json") if "references" not in file.parts)
+    if not found:
+        raise UserError(f"no finished run in {place}: give run folders, or a folder that holds some")
+    return found

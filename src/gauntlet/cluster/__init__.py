@@ -1,0 +1,1 @@
+"""Which of several processes this is, job queues, and sweeps."""

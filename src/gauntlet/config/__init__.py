@@ -1,0 +1,1 @@
+"""From a composed config to objects: compose, validate, instantiate, build."""

@@ -1,0 +1,203 @@
+"""The objects of a run from its resolved config, each tried on one example before anything expensive begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from gauntlet.acceleration.channels_last import channels_last
+from gauntlet.config.compose import WAYS_TO_DATA
+from gauntlet.config.instantiate import instantiate
+from gauntlet.config.rehearsal import rehearse_attack, rehearse_entry, rehearse_saving, rehearse_step
+from gauntlet.data import ImageData, Mixed, Source, Step, TrainingExamples
+from gauntlet.defenses import AdversarialDefense, Defense
+from gauntlet.distances import LPIPS
+from gauntlet.errors import UserError, first_line
+from gauntlet.evaluation import AttackSuite
+from gauntlet.models import logits_of
+from gauntlet.scopes import evaluating
+
+
+def build_data(config: Mapping[str, Any]) -> ImageData:
+    """The dataset. `dataset.root` and `dataset.workers` say how to come by it and are no part of what it is."""
+    dataset = config["dataset"]
+    given = {"batch_size": (dataset.get("recipe") or {}).get("batch_size", 1), "seed": config.get("seed", 0)}
+    given |= {key: dataset[key] for key in WAYS_TO_DATA if dataset.get(key) is not None}
+    module = dict(dataset["module"])
+    if augmentation := dataset.get("augmentation"):  # as nodes: Hydra turns dataclass objects given to it into dicts
+        module["augmentation"] = [node for node in augmentation.values() if node is not None]
+    classes = dataset["classes"]
+    if not isinstance(classes, int) or classes < 2:
+        raise UserError(f"dataset.classes is {classes}: expected how many a classifier tells apart, at least 2")
+    data = instantiate(module, "dataset.module", **given)
+    assert isinstance(data, ImageData)
+    try:
+        shape = list(data.splits.test.shape)
+    except ValueError as error:
+        raise UserError(f"dataset: {first_line(error)}") from error
+    if shape != list(dataset["shape"]):
+        raise UserError(f"dataset.shape is {dataset['shape']}, its images are {shape}: write that")
+    if (last := max((int(split.labels.max()) for split in data.splits if len(split)), default=0)) >= classes:
+        raise UserError(f"dataset.classes is {classes}, the labels of its images run up to {last}: write {last + 1}")
+    _rehearse_augmentation(data, 0)
+    return data
+
+
+def build_training_data(config: Mapping[str, Any], data: ImageData) -> ImageData:
+    """The dataset, with the second source of `dataset.extra` in its training batches if there is one."""
+    extra = config["dataset"].get("extra")
+    if extra is None:
+        return data
+    unknown = sorted(extra.keys() - {"source", "share", *WAYS_TO_DATA})
+    if unknown or not {"source", "share", "root"} <= extra.keys():
+        raise UserError(f"dataset.extra has {sorted(extra)}: expected source, root and share, and workers if you like")
+    source = instantiate(extra["source"], "dataset.extra.source", root=extra["root"])
+    if not isinstance(source, Source):
+        raise UserError(f"dataset.extra.source is {type(source).__name__}: expected ArrayFile or PictureFolder")
+    try:
+        others = source.load(data.splits.train.shape, config["dataset"]["classes"])
+        mixed = Mixed(data, others, extra["share"], extra.get("workers") or 0)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"dataset.extra: {first_line(error)}") from error
+    _rehearse_augmentation(mixed, len(data.splits.train))
+    return mixed
+
+
+def _rehearse_augmentation(data: ImageData, row: int) -> None:
+    """One training image through the augmentation, or a refusal in one line."""
+    try:
+        TrainingExamples(data.training_split, data.augmentation, data.seed).__getitems__(Step(0, [row]))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"dataset.augmentation: {first_line(error)}") from error
+
+
+def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> nn.Module:
+    """The classifier, its first weights a function of the seed alone."""
+    torch.manual_seed(seed)
+    classifier = instantiate(config["model"], "model")
+    if not isinstance(classifier, nn.Module):
+        raise UserError(f"model is a {type(classifier).__name__}: expected a torch.nn.Module")
+    logits = rehearse(classifier, data, "the model")
+    if logits.shape != (1, config["dataset"]["classes"]):
+        raise UserError(
+            f"the model gives logits {list(logits.shape)} for one image: expected [1, {config['dataset']['classes']}]"
+        )
+    return channels_last(classifier)
+
+
+def rehearse_training(config: Mapping[str, Any], classifier: nn.Module, data: ImageData, world: int) -> None:
+    """Train a second classifier for a step, then let it take the weights of the one that will be trained.
+
+    That one is left as it is, and so are the random numbers.
+
+    Args:
+        config: resolved.
+        classifier: as `build_classifier` made it.
+        data: as it will be trained on.
+        world: how many processes will share every step.
+
+    Raises:
+        UserError: the classifier cannot be trained, or what is trained could not be saved.
+    """
+    rows = list(range(min(2, data.batches(lambda: 0, 0, world).smallest())))
+    batch = TrainingExamples(data.training_split, data.augmentation, data.seed).__getitems__(Step(0, rows))
+    with torch.random.fork_rng():
+        torch.manual_seed(config["seed"] ^ 1)
+        twin = channels_last(instantiate(config["model"], "model"))
+        rehearse_step(twin, batch)
+        rehearse_saving(classifier, twin, data.splits.test[0].images)
+
+
+def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> Defense:
+    """The training regime."""
+    node = {key: value for key, value in config["defense"].items() if key != "row"}
+    defense = instantiate(node, "defense", classifier=classifier, seed=config["seed"])
+    assert isinstance(defense, Defense)
+    try:
+        defense.optimizer_of(classifier.parameters())
+    except (ValueError, TypeError) as error:
+        raise UserError(f"optimizer: {first_line(error)}") from error
+    if isinstance(defense, AdversarialDefense):
+        for name, attack, batch in defense.rehearsals(data.splits.test[0]):
+            rehearse_attack(attack, classifier, batch, f"defense attacks with {name}")
+    return defense
+
+
+def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> AttackSuite:
+    """The attack suite."""
+    suite = instantiate(config["attack_suite"], "attack_suite")
+    assert isinstance(suite, AttackSuite)
+    for name, entry in suite.entries.items():
+        place = "certificates" if name in suite.certificates else "attacks"
+        rehearse_entry(entry, classifier, data.splits.test[0], f"attack_suite.{place}.{name}")
+    return suite
+
+
+def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
+    """The dataset's own distance, for the column `lpips`."""
+    node = config["dataset"].get("reference")
+    if node is None:
+        return None
+    reference = instantiate(node, "dataset.reference")
+    if not isinstance(reference, LPIPS):
+        raise UserError(f"dataset.reference is {type(reference).__name__}: expected the LPIPS of a fixed network")
+    images = data.splits.test[0].images
+    try:
+        reference.embed(images)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"dataset.reference {_not_taken(reference.embed, images, error)}") from error
+    return reference
+
+
+@torch.no_grad()
+def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
+    """The logits of one test image, or a refusal in one line."""
+    images = data.splits.test[0].images
+    try:
+        with evaluating(network):
+            logits = logits_of(network, images)
+    except UserError:
+        raise
+    except Exception as error:  # a network of somebody else's raises anything
+        raise UserError(f"{what} {_not_taken(network, images, error)}") from error
+    return logits
+
+
+_SIZES = (28, 32, 48, 64, 96, 128, 224, 256, 299, 384)
+
+
+def _not_taken(network: Callable[[torch.Tensor], Any], images: torch.Tensor, error: Exception) -> str:
+    """That it cannot take images, and which it can: found by trying, for what libraries say is about their layers."""
+    channels, height, width = images.shape[1:]
+    sizes = [(height, width), *((size, size) for size in _SIZES)]
+    shapes = [(count, *size) for count in dict.fromkeys((channels, 3, 1)) for size in sizes]
+    taken = next((list(shape) for shape in shapes if _takes(network, images.new_zeros(1, *shape))), None)
+    others = first_line(error) if taken is None else f"but takes {taken}"
+    return f"cannot take the dataset's {list(images.shape[1:])} images ({others}): choose one that does"
+
+
+def _takes(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> bool:
+    try:
+        with evaluating(network) if isinstance(network, nn.Module) else nullcontext():
+            network(images)
+    except Exception:  # as above
+        return False
+    return True
+
+
+def build_loggers(config: Mapping[str, Any], folder: Path, identity: Mapping[str, str]) -> list[Logger]:
+    """The loggers of the config.
+
+    Args:
+        config: resolved.
+        folder: of the run.
+        identity: what the run is called there, as in `gauntlet.loggers.wandb_logger`.
+    """
+    nodes = (config["logger"] or {}).items()
+    return [instantiate(node, f"logger.{name}", folder=folder, **identity) for name, node in nodes]

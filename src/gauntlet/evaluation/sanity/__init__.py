@@ -1,0 +1,1 @@
+"""Sanity checks of records, attacks, classifiers and certificates."""

@@ -1,0 +1,75 @@
+"""Before hours are spent: is the classifier right about clean images, and are the images what they should be?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from gauntlet.errors import NotFiniteError, UserError
+from gauntlet.evaluation.verification import ModelUnderTest, device_of
+from gauntlet.models import logits_of
+from gauntlet.scopes import evaluating, exact
+
+
+@dataclass(frozen=True)
+class CleanCheck:
+    """What the first chunk of clean images tells."""
+
+    accuracy: float
+    examples: int
+    classes: int
+    """K of the logits."""
+    low: float
+    """The darkest pixel."""
+    high: float
+    """The brightest."""
+
+    def __str__(self) -> str:
+        pixels = f"images in [{self.low:.3g}, {self.high:.3g}]"
+        return f"clean accuracy {100 * self.accuracy:.1f} % on the first {self.examples}; {pixels}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes an evaluation a waste of time, in words; nothing where all is well.
+
+        Accuracy is near chance where it is less than a tenth of the way from 1/K to 1.
+        """
+        chance = 1 / self.classes
+        said = []
+        if self.accuracy < chance + 0.1 * (1 - chance):
+            said.append(
+                f"clean accuracy {100 * self.accuracy:.1f} % is near chance ({100 * chance:.1f} %): the weights,"
+                f" the normalisation inside the model (mean, std) or the order of the classes are not this dataset's"
+            )
+        if self.high - self.low < 0.1:
+            said.append(
+                f"the images use only [{self.low:.3g}, {self.high:.3g}] of [0, 1]: were they divided by 255 twice?"
+            )
+        return said
+
+
+@torch.no_grad()
+def clean_check(model: ModelUnderTest, chunk: slice) -> CleanCheck:
+    """One clean forward of a chunk.
+
+    Raises:
+        UserError: there are no examples, images are outside [0, 1], or labels are no classes of the classifier.
+        NotFiniteError: the classifier answered NaN.
+    """
+    batch = model.examples[chunk]
+    if not len(batch.labels):
+        raise UserError("the test split has no examples: there is nothing to evaluate on")
+    low, high = batch.images.amin().item(), batch.images.amax().item()
+    if not (low >= 0 and high <= 1):  # NaN too
+        raise UserError(f"images run from {low:.4g} to {high:.4g}: expected [0, 1]; normalisation is the classifier's")
+    device = device_of(model.classifier)
+    with exact(), evaluating(model.classifier):
+        logits = logits_of(model.classifier, batch.images.to(device)).cpu()
+    if logits.isnan().any():
+        raise NotFiniteError("the classifier answered NaN on clean images: such examples are neither right nor robust")
+    classes = logits.shape[1]
+    if not (batch.labels.min() >= 0 and batch.labels.max() < classes):
+        raise UserError(f"labels run up to {int(batch.labels.max())}, the classifier's classes are 0 to {classes - 1}")
+    right = (logits.argmax(1) == batch.labels.cpu()).float().mean().item()
+    return CleanCheck(right, len(batch.labels), classes, low, high)

@@ -1,0 +1,121 @@
+"""Accuracies, their union and their mean, each with an interval: pure functions of records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from gauntlet.errors import UserError
+from gauntlet.evaluation.statistics.estimates import Estimate
+
+Z95 = 1.959963984540054
+"""The normal quantile of a two-sided 95 % interval."""
+
+
+def wilson(value: float, examples: float) -> Estimate:
+    """Wilson's score interval (1927) of a share of independent examples, which may be an effective number of them."""
+    if examples < 1:
+        raise ValueError("an interval of no examples")
+    spread = Z95 * math.sqrt(value * (1 - value) / examples + Z95**2 / (4 * examples**2))
+    scale, centre = 1 + Z95**2 / examples, value + Z95**2 / (2 * examples)
+    return Estimate(value, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale), int(examples))
+
+
+def share_of(holds: pl.Series) -> Estimate:
+    """The share of examples, of `[N]` booleans, with Wilson's interval."""
+    return wilson(_mean(holds), len(holds))
+
+
+def accuracy(records: pl.DataFrame) -> Estimate:
+    """The share of examples that are correct in the records of an attack, a transform or a certificate."""
+    return share_of(records["correct"])
+
+
+def union_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:
+    """The share of examples that are correct under every attack."""
+    return share_of(all_correct(records))
+
+
+def all_correct(records: Sequence[pl.DataFrame]) -> pl.Series:
+    """Which examples are correct under every attack, `[N]` booleans.
+
+    Raises:
+        UserError: the attacks were measured on different examples.
+    """
+    check_same_examples(records)
+    return every([frame["correct"] for frame in records])
+
+
+def every(columns: Sequence[pl.Series]) -> pl.Series:
+    """Where all of several `[N]` booleans hold."""
+    frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
+    return frame.select(pl.all_horizontal(pl.all())).to_series()
+
+
+def mean_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:
+    """The unweighted mean over attacks of the share of examples that are correct; as `mean_share`.
+
+    Raises:
+        UserError: the attacks were measured on different examples.
+    """
+    check_same_examples(records)
+    return mean_share([frame["correct"] for frame in records])
+
+
+def mean_share(columns: Sequence[pl.Series]) -> Estimate:
+    """The unweighted mean of the shares of several `[N]` booleans of the same examples.
+
+    The interval is Wilson's for as many examples as would make a share vary as much as this mean does (Korn and
+    Graubard, "Confidence intervals for proportions with small expected number of positive counts", Survey Methodology
+    1998): a mean over attacks varies less from example to example than right or wrong does. Where every example has
+    the same mean nothing is known of that, and the number of examples stands. A bootstrap is no substitute near 0 and
+    1, where it is far too narrow.
+    """
+    frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
+    means = frame.select(pl.mean_horizontal(pl.all())).to_series()
+    value, examples = _mean(means), len(means)
+    variance = float(means.var(ddof=0) or 0.0)  # type: ignore[arg-type]
+    effective = examples * max(1.0, value * (1 - value) / variance) if variance else examples
+    return wilson(value, effective)._replace(examples=examples)
+
+
+def unseen(threat_models: Mapping[str, str], trained_on: Sequence[str]) -> list[str]:
+    """The attacks whose mean is the unseen mean: threat models not trained on, each once (Laidlaw et al. 2021).
+
+    The perceptual threat model counts once, as the attack named `lpa` where there is one. Where every narrow threat
+    model was trained on there is no unseen mean: the paper gives none for models trained on all of them.
+
+    Args:
+        threat_models: of every attack of the suite, by attack.
+        trained_on: names of threat models; `linf|l2` (any of them) is both.
+
+    Where several attacks search another threat model the last of them stands for it; clean images are no threat.
+    """
+    seen = {"clean", *(part for name in trained_on for part in (name, *name.split("|")))}
+    representatives = {threat: attack for attack, threat in threat_models.items()}
+    if threat_models.get("lpa") == _PERCEPTUAL:
+        representatives[_PERCEPTUAL] = "lpa"
+    narrow = representatives.keys() - {"clean", _PERCEPTUAL}
+    if narrow and narrow <= seen:
+        return []
+    return [attack for threat, attack in representatives.items() if threat not in seen]
+
+
+_PERCEPTUAL = "perceptual"  # the name of the threat model that every narrow one is thought to lie in
+
+
+def check_same_examples(records: Sequence[pl.DataFrame]) -> None:
+    """Raise UserError unless all records are of the same examples, in the same order."""
+    first = records[0]["example_id"]
+    for frame in records[1:]:
+        if not frame["example_id"].equals(first):
+            raise UserError(
+                f"attacks were measured on different examples ({len(first)} and {len(frame)} of them):"
+                " finish the evaluation before they are put side by side"
+            )
+
+
+def _mean(column: pl.Series) -> float:
+    return float(column.mean() or 0.0)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""A table as terminal, Markdown, LaTeX, HTML or CSV."""

@@ -1,0 +1,104 @@
+r"""The table as LaTeX: a `table` for `\input`, with `\usepackage{booktabs}` in the preamble and nothing else."""
+
+from __future__ import annotations
+
+from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.reports.paper_table import Cell, PaperTable
+
+_ESCAPED = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"$^{\dagger}$",
+    "*": r"$^{*}$",
+    "–": "--",
+    "−": "$-$",
+    "∞": r"$\infty$",
+    "≤": r"$\leq$",
+    "|": r"\textbar{}",
+    "<": r"$<$",
+    ">": r"$>$",
+}
+
+
+def latex(sheet: PaperTable) -> str:
+    r"""A run takes a line of numbers, a line of intervals, and a line of published numbers where there are some.
+
+    The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, where the page is narrower. A
+    sheet of more columns than fit is turned: a line per column, a column per run. Certified beside attacked accuracy is
+    a second table.
+    """
+    lines = _upright(sheet) if sheet.is_wide else _lying(sheet)
+    width = len(sheet.labels) if sheet.is_wide else len(sheet.columns)
+    first = _table(lines, width, f"{sheet.title}. {' '.join(sheet.notes())}")
+    return f"{first}\n{_plain(sheet.beside, sheet.title)}" if sheet.beside else first
+
+
+def _plain(table: ResultTable, title: str) -> str:
+    lines = [_line([*map(escape, table.head)]), r"    \midrule", *(_line([*map(escape, row)]) for row in table.rows)]
+    return _table(lines, len(table.head) - 1, f"{title}. {table.caption}")
+
+
+def _table(lines: list[str], width: int, caption: str) -> str:
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{escape(caption)}}}",
+            r"  \setlength{\tabcolsep}{4pt}",
+            rf"  \begin{{tabular}}{{l{'r' * width}}}",
+            r"    \toprule",
+            *lines,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _lying(sheet: PaperTable) -> list[str]:
+    columns = sheet.columns
+    bounds = [escape(sheet.bound(name)) for name in columns]
+    lines = [
+        _line(["training", *map(escape, columns)]),
+        *([_line(["", *(_small(bound) for bound in bounds)])] if any(bounds) else []),
+    ]
+    for i, label in enumerate(sheet.labels):
+        cells = [sheet.cells[i][name] for name in columns]
+        lines += [r"    \midrule", _line([escape(label), *map(_value, cells)])]
+        lines.append(_line(["", *(_small(escape(cell.interval)) for cell in cells)]))
+        if sheet.has_published(i):
+            lines.append(_line([r"\quad published", *(escape(cell.beside) for cell in cells)]))
+    return lines
+
+
+def _upright(sheet: PaperTable) -> list[str]:
+    lines = [_line(["", *map(escape, sheet.labels)]), r"    \midrule"]
+    for name in sheet.columns:
+        head = f"{name} {sheet.bound(name)}".strip()
+        lines.append(_line([escape(head), *(_in_one(cells[name]) for cells in sheet.cells)]))
+    return lines
+
+
+def _in_one(cell: Cell) -> str:
+    return " ".join(part for part in (_value(cell), _small(escape(cell.interval)), escape(cell.beside)) if part)
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_ESCAPED.get(sign, sign) for sign in text)
+
+
+def _value(cell: Cell) -> str:
+    value = escape(cell.value)
+    return (rf"\textbf{{{value}}}" if cell.best else value) + escape(cell.marks)
+
+
+def _small(text: str) -> str:
+    return rf"{{\scriptsize {text}}}" if text else ""
+
+
+def _line(parts: list[str]) -> str:
+    return f"    {' & '.join(parts)} \\\\"

@@ -1,0 +1,144 @@
+"""The report as one page that needs nothing but itself: no script, no network, no file beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gauntlet.evaluation.run import Run
+from gauntlet.evaluation.sanity.flags import Flag
+from gauntlet.evaluation.statistics.estimates import PERCENT
+from gauntlet.reports.gallery import Gallery, gallery
+from gauntlet.reports.paper_table import PaperTable
+from gauntlet.reports.plots import (
+    Plot,
+    bound_plots,
+    build_up_plot,
+    certified_plots,
+    column_plot,
+    distance_plot,
+    overlap_plot,
+    row_plot,
+    training_plot,
+)
+from gauntlet.reports.stamps import attacks_stamp, code_of, column_stamp, run_stamp, versions
+
+_PICTURES = 2_000_000  # bytes for the galleries of all runs, so that twelve runs stay under 5 MB
+_PICTURE = 300_000  # for that of one run
+_OPEN = 3  # up to so many runs are unfolded from the start
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing and where its numbers come from."""
+
+    plot: Plot
+    stamp: str
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """What the page shows of one run."""
+
+    anchor: str
+    label: str
+    run: Run
+    stamp: str
+    figures: Sequence[Figure]
+    gallery: Gallery | None
+    flags: Sequence[Flag]
+    code: str
+    versions: str
+
+
+@dataclass(frozen=True)
+class SheetSection:
+    """What the page shows of one table."""
+
+    anchor: str
+    sheet: PaperTable
+    accuracies: Sequence[Figure]
+    bounds: Sequence[Figure]
+    runs: Sequence[RunSection]
+    unfolded: bool
+
+
+def page(sheets: Sequence[PaperTable], made_with: Mapping[str, Any]) -> str:
+    """The HTML.
+
+    Args:
+        sheets: what it is about.
+        made_with: provenance of the report itself.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    count = sum(len(sheet.runs) for sheet in sheets)
+    budget = min(_PICTURE, _PICTURES // count)
+    sections = [_sheet_section(i, sheet, budget, count <= _OPEN) for i, sheet in enumerate(sheets)]
+    places = FileSystemLoader(Path(__file__).parent / "template")
+    environment = Environment(
+        loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["breakable"] = _breakable
+    return environment.get_template("page.html").render(
+        sections=sections, count=count, code=code_of(made_with), versions=versions(made_with)
+    )
+
+
+def _breakable(name: str) -> str:
+    """A name that may go on in the next line after its own marks."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(name))))
+
+
+def _sheet_section(index: int, sheet: PaperTable, budget: int, unfolded: bool) -> SheetSection:
+    anchor = f"table-{index}"
+    runs = [
+        _run_section(f"run-{index}-{i}", label, run, budget)
+        for i, (label, run) in enumerate(zip(sheet.labels, sheet.runs, strict=True))
+    ]
+    return SheetSection(
+        anchor,
+        sheet,
+        _accuracies(sheet, anchor),
+        [Figure(plot, attacks_stamp(sheet, names)) for plot, names in bound_plots(sheet, f"{anchor}-bound")],
+        runs,
+        unfolded,
+    )
+
+
+def _accuracies(sheet: PaperTable, anchor: str) -> list[Figure]:
+    """A plot per column; of one run all columns in percent in one."""
+    columns, whole = list(enumerate(sheet.columns)), []
+    if len(sheet.runs) == 1:
+        plot = row_plot(sheet, 0, anchor)
+        whole = [Figure(plot, run_stamp(sheet.runs[0]))] if plot else []
+        columns = [(i, column) for i, column in columns if sheet.unit(column) != PERCENT]
+    plots = [(column, column_plot(sheet, column, f"{anchor}-{i}")) for i, column in columns]
+    return [*whole, *(Figure(plot, column_stamp(sheet, column)) for column, plot in plots if plot)]
+
+
+def _run_section(anchor: str, label: str, run: Run, budget: int) -> RunSection:
+    stamp = run_stamp(run)
+    plots = [
+        *certified_plots(run, f"{anchor}-certified"),
+        build_up_plot(run, f"{anchor}-union"),
+        overlap_plot(run, f"{anchor}-overlap"),
+        distance_plot(run, f"{anchor}-distances"),
+        training_plot(run.folder, f"{anchor}-training"),
+    ]
+    return RunSection(
+        anchor,
+        label,
+        run,
+        stamp,
+        [Figure(plot, stamp) for plot in plots if plot],
+        gallery(run.folder / "pictures" / f"{run.suite}.png", budget),
+        run.flags_by_column,
+        code_of(run.provenance),
+        versions(run.provenance),
+    )

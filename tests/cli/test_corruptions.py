@@ -1,0 +1,129 @@
+"""`attack_suite=corruptions` from the command line: a readable table, a baseline, every form of the report."""
+
+import json
+
+import pytest
+
+from gauntlet.corruptions import TYPES
+from gauntlet.reports import latex, make_paper_tables, markdown, numbers, page, read_run, terminal_table
+from tests.fixtures import shared_data
+
+KEPT = ("contrast", "jpeg_compression")
+FEW = (
+    "attack_suite=corruptions",
+    *(f"attack_suite.types.{kind}=null" for kind in TYPES if kind not in KEPT),
+    *("evaluation.examples=20", "evaluation.chunk=20", "evaluation.probed=2", "logger=csv"),
+)
+
+
+@pytest.fixture
+def evaluated(door, run):
+    """A small run of digits, under two types of corruption."""
+    said = door("evaluate", f"checkpoint={run}", *FEW)
+    assert said.code == 0, said.err
+    return run, said.out
+
+
+def test_the_table_has_a_line_per_type(evaluated):
+    run, out = evaluated
+    table = out[out.index("through attack suite corruptions") :]
+    assert [word for word in KEPT if f"│ {word} " in table] == list(KEPT)
+    assert "contrast_1" not in table
+    assert "mean of 2" in table
+    said = " ".join(table.split())
+    assert "2 of 15 types of corruption, without gaussian_noise" in said
+    assert "images generated" in said
+    assert "No mCE: baseline=… says relative to what" in said
+    text = (run / "report.md").read_text()
+    assert "| error % | 1 | 2 | 3 | 4 | 5 | mean |" in text
+    assert "| mean of 2 |" in text
+
+
+def test_an_error_counts_whatever_the_answer_to_the_clean_image_was(evaluated):
+    run, _ = evaluated
+    found = read_run(run, "corruptions")
+    frame = found.records["contrast_5"]
+    expected = (frame["prediction"] == frame["label"]).mean()
+    table = found.plan.results["corruption errors"].table
+    row = next(row for row in table.rows if row[0] == "contrast")
+    assert row[5] == f"{100 * (1 - expected):.1f}"
+    five = [(found.records[f"contrast_{i}"]["prediction"] == frame["label"]).mean() for i in range(1, 6)]
+    assert found.cells["contrast"].value == pytest.approx(sum(five) / 5)
+
+
+def test_relative_to_itself_everything_is_100(door, evaluated):
+    run, _ = evaluated
+    said = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW)
+    assert said.code == 0, said.err
+    assert "chunk 1 of 1" in said.out
+    assert "images/s" not in said.out  # nothing was measured again
+    found = read_run(run, "corruptions")
+    assert found.cells["mCE"].value == pytest.approx(1)
+    kept = json.loads((run / "suites" / "baseline" / "corruptions.json").read_text())
+    assert sorted(kept["corruption errors"]["types"]) == sorted(KEPT)
+    assert "| error % | 1 | 2 | 3 | 4 | 5 | mean | CE | relative CE |" in (run / "report.md").read_text()
+
+
+def test_a_baseline_by_name_and_what_is_none(door, evaluated, tmp_path):
+    run, _ = evaluated
+    said = door("evaluate", f"checkpoint={run}", "baseline=alexnet", *FEW)
+    assert said.code == 0, said.err
+    assert "% of AlexNet" in " ".join(said.out.split())
+    for given, why in (
+        ("nothing", "expected alexnet, a YAML of errors, a run folder"),
+        (str(tmp_path), "has no records: first evaluate it as this is"),
+    ):
+        said = door("evaluate", f"checkpoint={run}", f"baseline={given}", *FEW)
+        assert said.code == 2
+        assert why in said.err
+    said = door("evaluate", f"checkpoint={run}", "baseline=alexnet", *FEW[-4:-1])
+    assert said.code == 2
+    assert "baseline=alexnet is for suites of whole corruptions" in said.err
+    (tmp_path / "errors.yaml").write_text("name: mine\nclean: 5\nerrors: {}\n")
+    said = door("evaluate", f"checkpoint={run}", f"baseline={tmp_path / 'errors.yaml'}", *FEW)
+    assert said.code == 2
+    assert "errors.yaml" in said.err
+    said = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW, "evaluation.examples=7", "suite=fewer")
+    assert said.code == 2
+
+
+def test_a_baseline_of_other_corruptions_is_refused(door, evaluated):
+    run, _ = evaluated
+    other = ("suite=other", "attack_suite.types.contrast.0.factor=0.7")
+    said = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW, *other)
+    assert said.code == 2
+    assert "was not evaluated under suite other" in said.err
+
+
+def test_every_form_of_the_report_has_types_for_columns(evaluated):
+    run, _ = evaluated
+    sheets = make_paper_tables([read_run(run, "corruptions")], {})
+    assert sheets[0].columns == ["clean", *KEPT, "corruption mean"]
+    for text in (markdown(sheets[0]), latex(sheets[0]), page(sheets, {})):
+        assert "contrast" in text
+        assert "contrast_1" not in text.replace("\\", "")
+    table = numbers(sheets)
+    assert table["column"].to_list() == ["clean", *KEPT, "corruption mean"]
+    assert table["value"].null_count() == 0
+
+
+def test_a_flag_of_one_severity_marks_the_type_and_the_mean(evaluated):
+    run, _ = evaluated
+    file = run / "suites" / "flags" / "corruptions.json"
+    content = json.loads(file.read_text())
+    next(flag for flag in content["flags"] if flag["attack"] == "contrast_4")["value"] = 0.5
+    file.write_text(json.dumps(content))
+    found = read_run(run, "corruptions")
+    assert {name for name in found.cells if found.mark(name)} == {"contrast", "corruption mean"}
+    assert [flag.attack for flag in found.flags_by_column if flag.raised] == ["contrast"]
+
+
+def test_frost_with_photographs(door, run):
+    frost = shared_data("frost")
+    only = [f"attack_suite.types.{kind}=null" for kind in TYPES if kind != "frost"]
+    said = door(
+        "evaluate", f"checkpoint={run}", "attack_suite=corruptions", *only, f"attack_suite.frost={frost}", *FEW[-4:]
+    )
+    assert said.code == 0, said.err
+    assert "│ frost " in said.out
+    assert terminal_table(make_paper_tables([read_run(run, "corruptions")], {})[0]).row_count == 1

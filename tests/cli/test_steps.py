@@ -1,0 +1,25 @@
+"""So many processes that no step has an example for each are refused before training begins."""
+
+import pytest
+import torch
+
+from gauntlet.cli.train import _check_steps
+from gauntlet.data import Examples, ImageData
+from gauntlet.data.module import Splits
+from gauntlet.errors import UserError
+
+
+class Few(ImageData):
+    """Three training images."""
+
+    def load(self):
+        some = Examples(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.long), torch.arange(3))
+        return Splits(some, some, some)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 50])
+def test_every_process_has_an_example_or_nobody_begins(batch_size):
+    for world in (1, 2, 3):
+        _check_steps(Few(batch_size), world)
+    with pytest.raises(UserError, match=r"3 training images for 4 processes: expected at least one for each; use"):
+        _check_steps(Few(batch_size), 4)
