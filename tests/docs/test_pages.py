@@ -11,7 +11,7 @@ from gauntlet.evaluation.sanity.soundness import Soundness
 from tests.docs.pages import PAGES, ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs in this installation")
-SOURCES = Path(gauntlet.__file__).parent / "evaluation"
+SOURCES = Path(gauntlet.__file__).parent / "evaluation" / "sanity"
 
 
 def anchors(page):

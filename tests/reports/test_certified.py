@@ -157,7 +157,7 @@ def test_infinite_distances_and_radii_are_values_like_others(folder):
     sheet = make_paper_table([far], None)
     assert r"$\infty$" in latex(sheet)
     assert "| ∞ (0–∞) |" in markdown(sheet)
-    table = numbers([sheet])
+    table = to_frame([sheet])
     assert table.filter(pl.col("column") == "median distance")["value"].to_list() == [inf]
     assert table.equals(pl.read_csv(table.write_csv().encode(), schema=SCHEMA))
     assert summary(far)["paper/median_distance"] == inf
@@ -182,7 +182,7 @@ def test_a_conditional_bound_is_named_with_its_assumption_and_never_called_certi
         assert "relaxed: certified" not in plain, name
         assert "relaxed certified" not in plain, name
     assert "relaxed" not in str(certified_and_attacked({"run": run}))
-    kinds = dict(numbers([sheet]).filter(pl.col("column") == "relaxed").select("column", "kind").iter_rows())
+    kinds = dict(to_frame([sheet]).filter(pl.col("column") == "relaxed").select("column", "kind").iter_rows())
     assert kinds == {"relaxed": "conditional_bound"}
 
 
@@ -232,7 +232,7 @@ def test_markdown_latex_and_html_have_both_sides_of_every_run(run, folder):
 
 def test_the_csv_has_both_sides_and_the_dashboard_too(run):
     sheet = make_paper_table([run], None)
-    sides = numbers([sheet]).filter(pl.col("kind").is_in(["certified", "attacked"]))
+    sides = to_frame([sheet]).filter(pl.col("kind").is_in(["certified", "attacked"]))
     assert sides.select("column", "threat_model", "kind", "bound", "unit", "value", "examples").rows() == [
         ("margin", "l2", "certified", 0.5, "%", 0.5, 10),
         ("margin", "l2", "attacked", 0.5, "%", 0.5, 10),
@@ -245,7 +245,7 @@ def test_the_csv_has_both_sides_and_the_dashboard_too(run):
     assert told["paper/margin_attacked_at_0.5_low"] == pairs(run)[0].attacked.low
     assert told["paper/abstained"] == 0.2
     assert told["paper/median_distance"] == 0.5
-    units = dict(numbers([sheet]).filter(pl.col("kind") == "aggregate").select("column", "unit").iter_rows())
+    units = dict(to_frame([sheet]).filter(pl.col("kind") == "aggregate").select("column", "unit").iter_rows())
     assert units == {
         "union": "%", "unseen mean": "%", "median distance": "L2", "median radius": "L2", "area": "L2", "ACR": "L2",
         "abstained": "%",

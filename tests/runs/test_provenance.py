@@ -31,7 +31,7 @@ def repository(place):
 
 def installed(place, monkeypatch):
     """Gauntlet's module, as if it lay there."""
-    file = place / "gauntlet" / "launch" / "folder.py"
+    file = place / "gauntlet" / "runs" / "folder.py"
     file.parent.mkdir(parents=True)
     shutil.copy(Path(folder.__file__), file)
     monkeypatch.setattr(folder, "__file__", str(file))

@@ -83,8 +83,8 @@ class FAB(Search):
             self.goal.loss, LogitDifference | Margin
         ):
             raise TypeError(
-                f"FAB was given {self.goal}: expected a gain that is 0 on the boundary, RankedTargets(LogitDifference()) or"
-                f" Untargeted(Margin())"
+                f"FAB was given {self.goal}: expected a gain that is 0 on the boundary,"
+                f" RankedTargets(LogitDifference()) or Untargeted(Margin())"
             )
         if self.steps < 1 or not 0 <= self.pull <= 1 or not self.overshoot >= 1 or not 0 < self.backward < 1:
             raise ValueError(

@@ -183,7 +183,7 @@ def _revision() -> str | None:
     An environment may lie inside the repository of something else, and GIT_DIR may name any: neither is asked.
     """
     tree = Path(__file__).resolve().parents[3]
-    if not (tree / "src" / "gauntlet" / "launch" / Path(__file__).name).exists():
+    if not (tree / "src" / "gauntlet" / "runs" / Path(__file__).name).exists():
         return None
     try:
         top = _git(tree, "rev-parse", "--show-toplevel")
