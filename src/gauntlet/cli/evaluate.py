@@ -43,7 +43,7 @@ from gauntlet.runs.references import (
     with_references,
     without_weights,
 )
-from gauntlet.threats.names import check_names
+from gauntlet.threat_names import check_names
 
 
 def evaluate(config: DictConfig) -> None:

@@ -12,11 +12,11 @@ import polars as pl
 from gauntlet.corruptions.common import SEVERITIES, TYPES
 from gauntlet.corruptions.errors import Errors, Relative, errors_of, read_errors, relative_to
 from gauntlet.errors import UserError
-from gauntlet.evaluation.aggregate import Aggregated, Column, ResultTable
+from gauntlet.evaluation.columns import Aggregated, Column, ResultTable
+from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.run import Measured, Run
 from gauntlet.evaluation.statistics.accuracy import mean_share
 from gauntlet.evaluation.statistics.estimates import Estimate
-from gauntlet.evaluation.suite import Entry
 from gauntlet.identity import PLACE
 from gauntlet.kinds import Kind
 

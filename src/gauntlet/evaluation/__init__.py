@@ -1,6 +1,6 @@
 """The grid, the store of records, the statistics over them, and the checks of what they say."""
 
-from gauntlet.evaluation.aggregate import Aggregate, Aggregated, Column, ResultTable
+from gauntlet.evaluation.aggregate import Aggregate
 from gauntlet.evaluation.aggregates import (
     Abstentions,
     AreaUnderCurve,
@@ -10,6 +10,8 @@ from gauntlet.evaluation.aggregates import (
     Union,
     UnseenMean,
 )
+from gauntlet.evaluation.columns import Aggregated, Column, ResultTable
+from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.library import evaluate
@@ -28,7 +30,7 @@ from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.statistics.overlap import Overlap, coverage, overlaps
 from gauntlet.evaluation.statistics.paired_tests import Paired, compare, mcnemar, paired
 from gauntlet.evaluation.store import RecordFolder, read_records
-from gauntlet.evaluation.suite import AttackSuite, Entry
+from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import ModelUnderTest, measure_chunk
 from gauntlet.kinds import Kind
 

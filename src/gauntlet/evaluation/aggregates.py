@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import polars as pl
 
-from gauntlet.evaluation.aggregate import Aggregated, Column
+from gauntlet.evaluation.columns import Aggregated, Column
+from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.run import Measured
 from gauntlet.evaluation.statistics.accuracy import mean_share, share_of, unseen
 from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.statistics.medians import median
-from gauntlet.evaluation.suite import Entry
 from gauntlet.kinds import Kind
 
 _UPPER_BOUNDS = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)

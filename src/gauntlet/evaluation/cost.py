@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.data import Batch
+from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.store import as_parquet
-from gauntlet.evaluation.suite import Entry
 from gauntlet.evaluation.verification import ModelUnderTest, device_of, measure_chunk
 from gauntlet.kinds import Kind
 from gauntlet.models import Tapped, features_of, logits_of

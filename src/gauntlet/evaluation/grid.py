@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.data import Batch
+from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.modes import Full, Mode
 from gauntlet.evaluation.runner import GridRunner, Progress
 from gauntlet.evaluation.store import RecordFolder
-from gauntlet.evaluation.suite import AttackSuite, Entry
+from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import ModelUnderTest
 from gauntlet.identity import describe, digest, stream_of_identity, weights_of
 from gauntlet.kinds import Kind

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.aggregate import Aggregated
+from gauntlet.evaluation.columns import Aggregated
 from gauntlet.evaluation.sanity.soundness import Soundness
 from gauntlet.files import read_json, write_atomically
 from gauntlet.kinds import Kind

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.aggregate import Column
+from gauntlet.evaluation.columns import Column
 from gauntlet.evaluation.evidence import holds_at
 from gauntlet.evaluation.plan import Card, Plan, read_card, read_plan
 from gauntlet.evaluation.sanity.flags import Flag, read_flags

@@ -9,11 +9,9 @@ from typing import Any
 from gauntlet.attacks import Attack
 from gauntlet.certificates import Certificate
 from gauntlet.evaluation.aggregate import Aggregate
+from gauntlet.evaluation.entries import Entry
 from gauntlet.kinds import Kind
 from gauntlet.transforms import Transform
-
-Entry = Attack | Certificate | Transform
-"""Each has a `kind` and a `threat_model`: a name, a bound, a unit."""
 
 
 @dataclass(frozen=True)

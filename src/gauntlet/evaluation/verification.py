@@ -20,8 +20,8 @@ from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
 from gauntlet.evaluation.batch_sizer import BatchSizer
+from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.evidence import SCHEMAS
-from gauntlet.evaluation.suite import Entry
 from gauntlet.identity import describe, digest
 from gauntlet.kinds import Kind
 from gauntlet.losses import margin

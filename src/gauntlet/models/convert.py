@@ -28,6 +28,7 @@ from gauntlet.files import write_atomically
 from gauntlet.models.foreign import read_foreign
 from gauntlet.models.renaming import place_of, stands_behind, translated
 from gauntlet.models.weights import digest_of, load_weights, save_weights
+from gauntlet.threat_names import check_names
 
 _INSTEAD = (
     "choose the --model and its arguments that it was trained with, or a part of the file with --weights <what the"
@@ -177,8 +178,6 @@ def _arguments(words: Sequence[str]) -> dict[str, Any]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """`python -m gauntlet.models.convert FILE --model resnet32 --classes 10 --out weights.safetensors`."""
-    from gauntlet.threats.names import check_names  # the command knows them; nothing else here looks at threats
-
     parser = argparse.ArgumentParser("python -m gauntlet.models.convert", description="Foreign checkpoints as ours.")
     parser.add_argument("file", type=Path, help="a checkpoint: .pt, .pth, .th, .ckpt, .safetensors or .npz")
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="of the model: depth=28 width=10")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.columns import ResultTable
 from gauntlet.evaluation.run import MARK, Run
 from gauntlet.evaluation.statistics.accuracy import every, share_of
 from gauntlet.evaluation.statistics.estimates import Estimate

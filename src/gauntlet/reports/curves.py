@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.columns import ResultTable
 from gauntlet.evaluation.plan import find_plans, read_card
 from gauntlet.evaluation.run import Run, read_run
 from gauntlet.evaluation.sanity.flags import Flag, rising

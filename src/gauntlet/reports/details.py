@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.columns import ResultTable
 from gauntlet.evaluation.run import MARK, Run
 from gauntlet.evaluation.sanity.flags import Flag
 from gauntlet.evaluation.statistics.distances import distance_statistics

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.columns import ResultTable
 from gauntlet.evaluation.run import Run
 from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 from gauntlet.reports.beside import beside, published_row

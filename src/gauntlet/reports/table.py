@@ -8,7 +8,7 @@ from itertools import groupby
 
 from rich.table import Table
 
-from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.columns import ResultTable
 from gauntlet.evaluation.run import MARK, Run
 from gauntlet.evaluation.sanity.flags import Flag
 from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate

@@ -2,7 +2,7 @@ r"""The table as LaTeX: a `table` for `\input`, with `\usepackage{booktabs}` in 
 
 from __future__ import annotations
 
-from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.columns import ResultTable
 from gauntlet.reports.paper_table import Cell, PaperTable
 
 _ESCAPED = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from gauntlet.evaluation.aggregate import ResultTable
+from gauntlet.evaluation.columns import ResultTable
 
 
 def as_markdown(table: ResultTable) -> str:

@@ -6,21 +6,9 @@ import re
 from collections.abc import Iterable
 
 from gauntlet.errors import UserError
-from gauntlet.threats.colour import LUV, RGB
-from gauntlet.threats.flow import StAdv
-from gauntlet.threats.jpeg import AdversarialJPEG
-from gauntlet.threats.l1 import L1
-from gauntlet.threats.l2 import L2
-from gauntlet.threats.linf import Linf
-from gauntlet.threats.perceptual import NeuralPerceptual
-from gauntlet.threats.pixels import ChangedPixels
-from gauntlet.threats.recolor import ReColorAdv
 
-NAMES = (
-    *(kind.name for kind in (Linf, L2, L1, ChangedPixels, StAdv, AdversarialJPEG, NeuralPerceptual)),
-    *(ReColorAdv(0.0, space=space).name for space in (LUV(), RGB())),
-)
-"""A composition joins them by `+`, a union by `|`."""
+NAMES = ("linf", "l2", "l1", "pixels", "stadv", "jpeg", "perceptual", "recoloradv_luv", "recoloradv_rgb")
+"""The `name` of every threat model here. A composition joins them by `+`, a union by `|`."""
 
 
 def check_names(given: Iterable[str], option: str, others: Iterable[str] = ()) -> None:
@@ -39,5 +27,5 @@ def check_names(given: Iterable[str], option: str, others: Iterable[str] = ()) -
         if name not in known and not known.issuperset(re.split(r"[+|]", name)):
             raise UserError(
                 f"{option} {name}: expected names of threat models ({', '.join(NAMES)}), none for clean images;"
-                f" leave it out if nobody knows"
+                f" leave it out if it is not known"
             )

@@ -4,8 +4,8 @@ import pytest
 
 from gauntlet import threats
 from gauntlet.errors import UserError
+from gauntlet.threat_names import NAMES, check_names
 from gauntlet.threats import L2, LUV, RGB, AnyOf, Composition, Linf, ReColorAdv
-from gauntlet.threats.names import NAMES, check_names
 
 
 def test_every_threat_model_has_a_known_name():
