@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gauntlet.corruptions import TYPES
-from gauntlet.reports import latex, make_paper_tables, markdown, numbers, page, read_run, terminal_table
+from gauntlet.reports import latex, make_paper_tables, markdown, page, read_run, terminal_table, to_frame
 from tests.fixtures import shared_data
 
 KEPT = ("contrast", "jpeg_compression")
@@ -102,7 +102,7 @@ def test_every_form_of_the_report_has_types_for_columns(evaluated):
     for text in (markdown(sheets[0]), latex(sheets[0]), page(sheets, {})):
         assert "contrast" in text
         assert "contrast_1" not in text.replace("\\", "")
-    table = numbers(sheets)
+    table = to_frame(sheets)
     assert table["column"].to_list() == ["clean", *KEPT, "corruption mean"]
     assert table["value"].null_count() == 0
 

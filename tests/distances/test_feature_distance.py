@@ -254,7 +254,7 @@ def test_a_network_in_train_mode_is_refused():
 
 
 @pytest.mark.parametrize("network", [LinearClassifier(4), linear(3, (1, 2, 2), [0.5], [0.2]), nn.Conv2d(1, 1, 1)])
-@pytest.mark.parametrize("build", [LPIPS, FeatureDistance, SelfLPIPS().of])
+@pytest.mark.parametrize("build", [LPIPS, FeatureDistance, SelfLPIPS().bind])
 def test_a_network_without_taps_is_refused(network, build):
     with pytest.raises(TypeError, match=f"{type(network).__name__} has none: choose a model with taps"):
         build(network)

@@ -223,7 +223,7 @@ def test_a_network_without_taps_has_no_phi():
     network = built(taps=())
     assert type(network) is Classifier
     assert not isinstance(network, Tapped)
-    for build in (LPIPS, SelfLPIPS().of):
+    for build in (LPIPS, SelfLPIPS().bind):
         with pytest.raises(TypeError, match="Classifier has none: choose a model with taps"):
             build(network)
     assert isinstance(built(), Tapped)
