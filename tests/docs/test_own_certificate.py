@@ -7,7 +7,7 @@ import pytest
 
 from gauntlet.checks import TOLERANCE
 from gauntlet.evaluation import read_run
-from gauntlet.evaluation.sanity.soundness import within_radius
+from gauntlet.evaluation.soundness import within_radius
 from gauntlet.kinds import Kind
 from gauntlet.reports.certified import attacked_at
 from tests.docs.pages import ROOT, blocks, commands

@@ -7,11 +7,11 @@ import pytest
 
 import gauntlet
 from gauntlet.evaluation import read_card, read_flags
-from gauntlet.evaluation.sanity.soundness import Soundness
+from gauntlet.evaluation.soundness import Soundness
 from tests.docs.pages import PAGES, ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs in this installation")
-SOURCES = Path(gauntlet.__file__).parent / "evaluation" / "sanity"
+SOURCES = Path(gauntlet.__file__).parent / "evaluation"
 
 
 def anchors(page):
@@ -44,7 +44,7 @@ def rows_of_flags():
 
 
 def test_the_flags_are_those_of_the_code():
-    files = ("flags.py", "probe.py", "record_checks.py", "soundness.py")
+    files = ("flags.py", "sanity/probe.py", "sanity/record_checks.py", "soundness.py")
     code = "".join((SOURCES / name).read_text() for name in files)
     assert rows_of_flags().keys() == set(re.findall(r'Flag\("([\w ]+)"', code))
 

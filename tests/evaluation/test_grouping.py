@@ -100,7 +100,7 @@ def test_noise_that_beats_gradients_is_seen_whatever_guides_them():
 
 
 def test_shares_are_of_any_kind_of_column():
-    from gauntlet.evaluation.sanity.flags import share
+    from gauntlet.evaluation.flags import share
 
     assert share(pl.Series([True, False, True, True])) == share(torch.tensor([True, False, True, True])) == 0.75
     assert share(torch.zeros(0)) == 0.0

@@ -12,7 +12,7 @@ from gauntlet.defenses import AdversarialDefense
 from gauntlet.defenses.adversarial import MONITOR
 from gauntlet.files import write_atomically
 from gauntlet.models import logits_of
-from gauntlet.reports.pictures import attacked_rows, captions_of, sheet
+from gauntlet.picture_sheet import attacked_rows, captions_of, sheet
 from gauntlet.scopes import evaluating
 
 

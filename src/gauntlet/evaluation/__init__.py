@@ -13,6 +13,7 @@ from gauntlet.evaluation.aggregates import (
 from gauntlet.evaluation.columns import Aggregated, Column, ResultTable
 from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
+from gauntlet.evaluation.flags import Flag, read_flags, write_flags
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.library import evaluate
 from gauntlet.evaluation.modes import Full, Survivors
@@ -20,7 +21,6 @@ from gauntlet.evaluation.plan import Card, Plan, PlannedEntry, read_card, read_p
 from gauntlet.evaluation.run import Measured, Run, read_run
 from gauntlet.evaluation.runner import Progress
 from gauntlet.evaluation.sanity.clean_check import CleanCheck, clean_check
-from gauntlet.evaluation.sanity.flags import Flag, read_flags, write_flags
 from gauntlet.evaluation.sanity.probe import probe
 from gauntlet.evaluation.sanity.record_checks import recorded
 from gauntlet.evaluation.statistics.accuracy import accuracy, all_correct, mean_accuracy, union_accuracy, unseen, wilson

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gauntlet.data import Batch
 from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.modes import Full, Mode
-from gauntlet.evaluation.runner import GridRunner, Progress
+from gauntlet.evaluation.runner import GridRunner, Job, Progress
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import ModelUnderTest
@@ -103,9 +104,14 @@ class Grid:
         Raises:
             UserError: entries failed; all that could be done without them is done.
         """
-        runner = GridRunner(self, model, suite, root, done)
-        runner.finish()
-        return runner.folders
+        folders = self.folders(model, suite, root)
+        full = self.full_folders(model, suite, root)
+        jobs = {
+            name: Job(entry, folders[name], full[name], self.mode.earlier(suite, name), partial(self.noise, entry))
+            for name, entry in suite.entries.items()
+        }
+        GridRunner(model, jobs, self.chunks(model), self.rank, self.world, self.keep_images, done).finish()
+        return folders
 
     def noise(self, entry: Entry, batch: Batch) -> Noise:
         """The random numbers of an entry for each example: from (seed, entry, example id)."""

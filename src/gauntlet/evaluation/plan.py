@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation.columns import Aggregated
-from gauntlet.evaluation.sanity.soundness import Soundness
+from gauntlet.evaluation.soundness import Soundness
 from gauntlet.files import read_json, write_atomically
 from gauntlet.kinds import Kind
 

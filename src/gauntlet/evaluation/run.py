@@ -13,8 +13,8 @@ import polars as pl
 from gauntlet.errors import UserError
 from gauntlet.evaluation.columns import Column
 from gauntlet.evaluation.evidence import holds_at
+from gauntlet.evaluation.flags import Flag, read_flags
 from gauntlet.evaluation.plan import Card, Plan, read_card, read_plan
-from gauntlet.evaluation.sanity.flags import Flag, read_flags
 from gauntlet.evaluation.statistics.accuracy import check_same_examples, every, share_of
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.store import read_records, with_earlier

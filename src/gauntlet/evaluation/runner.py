@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import torch
 
+from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed, UserError
+from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
-from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.verification import Chunk, ModelUnderTest, measure_chunk
 from gauntlet.kinds import Kind
-
-if TYPE_CHECKING:
-    from gauntlet.evaluation.grid import Grid
+from gauntlet.noise import Noise
 
 _PATIENCE = 0.2  # seconds between two looks at what other processes have left
 
@@ -54,36 +53,56 @@ class _Tally:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Job:
+    """One entry of a suite in a run of the grid."""
+
+    entry: Entry
+    folder: RecordFolder
+    """Where its records belong."""
+    full: RecordFolder
+    """Where they belong if it is run on every example."""
+    earlier: Sequence[str]
+    """Entries whose records say on which examples it is run; none: on all of them."""
+    noise: Callable[[Batch], Noise]
+
+
 class GridRunner:
     """One process's part of a run.
 
     Args:
-        grid: how.
         model: the classifier.
-        suite: what it is measured by.
-        root: `records/`.
+        jobs: one per entry of the suite, in the order in which they are run.
+        chunks: of the examples.
+        rank: this process.
+        world: how many processes share the chunks.
+        keep_images: whether images are kept beside the records.
         done: called after every chunk.
     """
 
     def __init__(
-        self, grid: Grid, model: ModelUnderTest, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
+        self,
+        model: ModelUnderTest,
+        jobs: Mapping[str, Job],
+        chunks: Sequence[slice],
+        rank: int,
+        world: int,
+        keep_images: bool,
+        done: Callable[[Progress], None],
     ) -> None:
-        self.grid, self.model, self.done = grid, model, done
-        self.entries = suite.entries
-        self.folders = grid.folders(model, suite, root)
-        self._full = grid.full_folders(model, suite, root)
-        self._earlier = {name: grid.mode.earlier(suite, name) for name in self.entries}
-        self._chunks = grid.chunks(model)
-        self._tallies = {name: _Tally() for name in self.entries}
+        self.model, self.jobs, self.done = model, jobs, done
+        self.rank, self.world, self.keep_images = rank, world, keep_images
+        self._chunks = chunks
+        self._tallies = {name: _Tally() for name in jobs}
         self._failed: dict[str, str] = {}
 
     def finish(self) -> None:
         """Until every chunk of every entry is there, by whichever process, but for entries that fail."""
         mine: list[tuple[str, int]] = []
         theirs: list[tuple[str, int]] = []
-        for name in self.entries:
+        for name in self.jobs:
             for index in range(len(self._chunks)):
-                own = index % self.grid.world == self.grid.rank
+                own = index % self.world == self.rank
                 (mine if own else theirs).append((name, index))
         waiting = mine + theirs
         while waiting:
@@ -97,11 +116,11 @@ class GridRunner:
 
     def _try_chunk(self, name: str, index: int) -> bool:
         """Do a chunk, unless it is there, another process is at it, or the entry fails. Whether nothing is left."""
-        if not self._failed.keys().isdisjoint([name, *self._earlier[name]]):
+        if not self._failed.keys().isdisjoint([name, *self.jobs[name].earlier]):
             return True
-        folder, start = self.folders[name], None
+        folder, start = self.jobs[name].folder, None
         if not self._there(name, index):
-            if not all(self.folders[other].has(index) for other in self._earlier[name]):
+            if not all(self.jobs[other].folder.has(index) for other in self.jobs[name].earlier):
                 return False
             with folder.taking(index) as ours:
                 if not ours:
@@ -113,42 +132,42 @@ class GridRunner:
                     except AttackFailed as failure:
                         self._give_up(name, index, failure)
                         return True
-                    if self.grid.keep_images and chunk.images is not None:  # before the records, which say: done
+                    if self.keep_images and chunk.images is not None:  # before the records, which say: done
                         folder.write_images(index, chunk.records["example_id"].to_list(), chunk.images)
                     folder.write(index, chunk.records)
         self._count(name, index, folder.read(index), start)
         return True
 
     def _there(self, name: str, index: int) -> bool:
-        folder = self.folders[name]
-        images = not self.grid.keep_images or self.entries[name].kind is Kind.CERTIFICATE or folder.has_images(index)
+        folder = self.jobs[name].folder
+        images = not self.keep_images or self.jobs[name].entry.kind is Kind.CERTIFICATE or folder.has_images(index)
         return folder.has(index) and images
 
     def _measured(self, name: str, index: int) -> Chunk:
         """A chunk of an entry: from the full records where there are some, else measured."""
-        entry = self.entries[name]
+        entry = self.jobs[name].entry
         batch = self.model.examples[self._chunks[index]]
-        if self._earlier[name]:
-            frames = [self.folders[other].read(index) for other in self._earlier[name]]
+        if self.jobs[name].earlier:
+            frames = [self.jobs[other].folder.read(index) for other in self.jobs[name].earlier]
             correct = set.intersection(*(set(frame.filter("correct")["example_id"]) for frame in frames))
             keep = [row for row, example in enumerate(batch.ids.tolist()) if example in correct]
-            if self._full[name].has(index):
+            if self.jobs[name].full.has(index):
                 return self._part_of_full(name, index, keep)
             if not keep:
                 return Chunk(pl.DataFrame(schema=SCHEMAS[entry.kind]), batch.images[:0])
             batch = batch.rows(keep)
-        return measure_chunk(self.model, entry, batch, self.grid.noise(entry, batch))
+        return measure_chunk(self.model, entry, batch, self.jobs[name].noise(batch))
 
     def _part_of_full(self, name: str, index: int, keep: list[int]) -> Chunk:
         """Some rows of a chunk whose full records are there; images that were not kept with these are made again."""
-        entry, full, batch = self.entries[name], self._full[name], self.model.examples[self._chunks[index]]
+        entry, full, batch = self.jobs[name].entry, self.jobs[name].full, self.model.examples[self._chunks[index]]
         ids = batch.ids[keep].tolist()
         records, images = full.read(index), None
-        if self.grid.keep_images and full.has_images(index):
+        if self.keep_images and full.has_images(index):
             kept = full.read_images(index)
             images = torch.stack([kept[one] for one in ids]) if ids else batch.images[:0]
-        elif self.grid.keep_images:
-            records, every = measure_chunk(self.model, entry, batch, self.grid.noise(entry, batch))
+        elif self.keep_images:
+            records, every = measure_chunk(self.model, entry, batch, self.jobs[name].noise(batch))
             images = None if every is None else every[keep]
         return Chunk(records.filter(pl.col("example_id").is_in(ids)), images)
 
@@ -162,7 +181,7 @@ class GridRunner:
         )
 
     def _count(self, name: str, index: int, frame: pl.DataFrame, start: float | None) -> None:
-        tally, chunk, entry = self._tallies[name], self._chunks[index], self.entries[name]
+        tally, chunk, entry = self._tallies[name], self._chunks[index], self.jobs[name].entry
         holds = holds_at(frame, entry.kind, entry.threat_model.bound, entry.threat_model.bound)
         tally.chunks += 1
         tally.examples += chunk.stop - chunk.start
@@ -173,7 +192,7 @@ class GridRunner:
             tally.seconds += time.perf_counter() - start
         speed = tally.own / tally.seconds if tally.own else None
         missing = self._chunks[-1].stop - tally.examples
-        left = None if speed is None else missing / speed / self.grid.world
+        left = None if speed is None else missing / speed / self.world
         self.done(
             Progress(
                 entry=name,

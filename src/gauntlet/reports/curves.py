@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.table import Table
 
 from gauntlet.evaluation.columns import ResultTable
+from gauntlet.evaluation.flags import Flag, rising
 from gauntlet.evaluation.plan import find_plans, read_card
 from gauntlet.evaluation.run import Run, read_run
-from gauntlet.evaluation.sanity.flags import Flag, rising
 from gauntlet.evaluation.statistics.estimates import PERCENT
 from gauntlet.reports.render.result_table import as_markdown, as_rich
 from gauntlet.reports.table import cell, columns, notes

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from gauntlet.evaluation.columns import ResultTable
+from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.run import MARK, Run
-from gauntlet.evaluation.sanity.flags import Flag
 from gauntlet.evaluation.statistics.distances import distance_statistics
 from gauntlet.evaluation.statistics.overlap import overlaps
 from gauntlet.reports.certified import certified_and_attacked

@@ -9,8 +9,8 @@ from itertools import groupby
 from rich.table import Table
 
 from gauntlet.evaluation.columns import ResultTable
+from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.run import MARK, Run
-from gauntlet.evaluation.sanity.flags import Flag
 from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 from gauntlet.kinds import Kind
 from gauntlet.reports.render.result_table import as_markdown, as_rich

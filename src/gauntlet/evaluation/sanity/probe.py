@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gauntlet.attacks import PGD, Attack
 from gauntlet.data import Batch
 from gauntlet.evaluation.batch_sizer import BatchSizer
-from gauntlet.evaluation.sanity.flags import Flag, share
+from gauntlet.evaluation.flags import Flag, share
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import device_of
 from gauntlet.goals import Untargeted

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from gauntlet.evaluation.flags import Flag, rising, share
 from gauntlet.evaluation.grouping import families, next_smaller
-from gauntlet.evaluation.sanity.flags import Flag, rising, share
 from gauntlet.evaluation.statistics.accuracy import all_correct
 from gauntlet.evaluation.suite import AttackSuite
 

@@ -15,7 +15,7 @@ from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.run import Measured
-from gauntlet.evaluation.sanity.soundness import Soundness, disagreements, within_radius
+from gauntlet.evaluation.soundness import Soundness, disagreements, within_radius
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import ModelUnderTest, device_of, failures_of_an_entry, measure_chunk

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.run import Run
-from gauntlet.evaluation.sanity.flags import Flag
 from gauntlet.evaluation.statistics.estimates import PERCENT
 from gauntlet.reports.gallery import Gallery, gallery
 from gauntlet.reports.paper_table import PaperTable

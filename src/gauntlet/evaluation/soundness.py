@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from gauntlet.checks import TOLERANCE
-from gauntlet.evaluation.sanity.flags import Flag
+from gauntlet.evaluation.flags import Flag
 from gauntlet.kinds import Kind
 
 _POWER = 0.5
