@@ -14,8 +14,7 @@ import torch.fx
 from torch import nn
 from torchvision.transforms import v2
 
-from gauntlet.acceleration.channels_last import channels_last
-from gauntlet.acceleration.folding import folded
+from gauntlet.acceleration import channels_last, folded
 from gauntlet.identity import describe, digest
 from gauntlet.models import classifier, small_resnet
 from gauntlet.scopes import frozen

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gauntlet.acceleration.folding import folded
+from gauntlet.acceleration import folded
 from gauntlet.attacks import PGD, Attack, FastLagrangianPerceptualAttack, FirstSuccess
 from gauntlet.evaluation.cost import counted_passes
 from gauntlet.goals import Untargeted

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.acceleration.channels_last import channels_last
+from gauntlet.acceleration import channels_last
 from gauntlet.models import small_resnet
 from tests.fixtures import random_images
 

@@ -10,7 +10,7 @@ import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gauntlet.acceleration.folding import Folding, folded
+from gauntlet.acceleration import Folding, folded
 from gauntlet.attacks import APGD, FAB, PGD, FastLagrangianPerceptualAttack, FirstSuccess, Last, Square
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.goals import RandomTarget, RankedTargets, Untargeted

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.acceleration.folding import Folding
+from gauntlet.acceleration import Folding
 from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign, Steepest
 from gauntlet.attacks.state import SearchState
 from gauntlet.distances import LPIPS

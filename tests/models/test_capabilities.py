@@ -6,7 +6,7 @@ from lightning import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from gauntlet.acceleration.folding import Folding, folded
+from gauntlet.acceleration import Folding, folded
 from gauntlet.attacks import APGD, FAB, PGD, FastLagrangianPerceptualAttack, SparseAPGD, Square, WorstCase
 from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialTraining, NormalTraining

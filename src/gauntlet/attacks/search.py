@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from gauntlet.acceleration.folding import Probe, folded
+from gauntlet.acceleration import Probe, folded
 from gauntlet.attacks.attack import Adversarial, Attack
 from gauntlet.attacks.iterates import Best
 from gauntlet.attacks.state import Iterate, SearchState

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from gauntlet.acceleration.folding import Folding
+from gauntlet.acceleration import Folding
 from gauntlet.attacks.gradient import finite_gradient
 from gauntlet.checks import check_answers, check_labels
 from gauntlet.goals import Goal

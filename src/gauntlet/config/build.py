@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from gauntlet.acceleration.channels_last import channels_last
+from gauntlet.acceleration import channels_last
 from gauntlet.config.compose import WAYS_TO_DATA
 from gauntlet.config.instantiate import instantiate
 from gauntlet.config.rehearsal import rehearse_attack, rehearse_entry, rehearse_saving, rehearse_step
