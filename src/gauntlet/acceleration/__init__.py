@@ -3,6 +3,7 @@
 `folded` is the one hook of `Search`; `channels_last` is applied where a network is built.
 """
 
-from gauntlet.acceleration import Folding, Probe, channels_last, folded
+from gauntlet.acceleration.folding import Folding, Probe, folded
+from gauntlet.acceleration.memory_layout import channels_last
 
 __all__ = ["Folding", "Probe", "channels_last", "folded"]
