@@ -30,7 +30,9 @@ def test_the_pictures_are_the_runs_and_the_table_has_a_row_for_each(runs, tmp_pa
     assert (place / "first_run.png").read_bytes() == picture["pat_alexnet"]
     assert (place / "digits_bounds.png").read_bytes() == picture["normal"]
     drawing = (place / "first_run.svg").read_text()
-    assert "60.0" in drawing and "pat_alexnet/small_resnet/seed0" in drawing and "font-face" not in drawing
+    assert "60.0" in drawing
+    assert "pat_alexnet/small_resnet/seed0" in drawing
+    assert "font-face" not in drawing
     rows = re.findall(r"^\| (\w+) \|(.*)", capsys.readouterr().out, re.MULTILINE)
     table = dict(rows)
     assert [name for name, _ in rows if name != "run"] == list(LINF)
