@@ -11,30 +11,42 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gauntlet.reports import markdown_table, read_row, run_table
+from gauntlet.reports import make_sheet, markdown, read_run, run_table
 
 DOCS = Path(__file__).parents[1] / "docs"
+ORDER = ("normal", "at_linf", "at_l2", "pat_self", "pat_alexnet")
 
 
 def main() -> None:
     """docs/first_run.svg, docs/first_run.png and docs/digits_bounds.png; the table of all runs on the terminal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder of the five runs")
-    runs = parser.parse_args().runs
-    pat, normal = _run(runs, "pat_alexnet"), _run(runs, "normal")
+    draw(parser.parse_args().runs, DOCS)
+
+
+def draw(runs: Path, place: Path) -> None:
+    """The three pictures; and the table of README.md, printed.
+
+    Args:
+        runs: folder of the five runs.
+        place: folder of the pictures.
+    """
+    folders = {defense: _folder(runs, defense) for defense in ORDER}
+    pat = read_run(folders["pat_alexnet"], "quick")
     console = Console(record=True, width=64)
-    row = read_row(pat, "quick")
-    console.print(run_table(row, f"{row.name} through attack suite quick"))
+    console.print(run_table(pat, f"{pat.name} through attack suite quick"))
     drawing = console.export_svg(title="python train.py defense=pat_alexnet")
-    (DOCS / "first_run.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
-    shutil.copy(pat / "pictures" / "quick.png", DOCS / "first_run.png")
-    shutil.copy(normal / "pictures" / "quick.png", DOCS / "digits_bounds.png")
-    order = ("normal", "at_linf", "at_l2", "pat_self", "pat_alexnet")
-    print(markdown_table([read_row(_run(runs, name), "quick") for name in order]))
+    (place / "first_run.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
+    shutil.copy(folders["pat_alexnet"] / "pictures" / "quick.png", place / "first_run.png")
+    shutil.copy(folders["normal"] / "pictures" / "quick.png", place / "digits_bounds.png")
+    print(markdown(make_sheet([read_run(folder, "quick") for folder in folders.values()], None)))
 
 
-def _run(runs: Path, defense: str) -> Path:
-    return next(card.parent for card in sorted(runs.glob(f"{defense}-*/*/card.json")))
+def _folder(runs: Path, defense: str) -> Path:
+    found = sorted(card.parent for card in runs.glob(f"{defense}-*/*/card.json"))
+    if len(found) != 1:
+        raise SystemExit(f"{len(found)} runs of {defense} in {runs}: expected one; python train.py defense={defense}")
+    return found[0]
 
 
 if __name__ == "__main__":
