@@ -34,21 +34,33 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 def train() -> None:
     """`python train.py defense=pat_alexnet`."""
-    from gauntlet.cli.train import train as job
+
+    def job(composed: DictConfig) -> None:
+        from gauntlet.cli.train import train  # and torch with it: help and configs are shown without
+
+        train(composed)
 
     _through("train", job)
 
 
 def evaluate() -> None:
     """`python evaluate.py checkpoint=<run folder or file> attack_suite=quick`."""
-    from gauntlet.cli.evaluate import evaluate as job
+
+    def job(composed: DictConfig) -> None:
+        from gauntlet.cli.evaluate import evaluate  # and torch with it: help and configs are shown without
+
+        evaluate(composed)
 
     _through("evaluate", job)
 
 
 def report() -> None:
     """`python report.py runs=outputs/digits`."""
-    from gauntlet.cli.report import report as job
+
+    def job(composed: DictConfig) -> None:
+        from gauntlet.cli.report import report  # and torch with it: help and configs are shown without
+
+        report(composed)
 
     _through("report", job)
 

@@ -1,0 +1,48 @@
+"""What asks for no tensor imports no torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gauntlet
+
+_HEAVY = ("torch", "lightning", "torchvision", "scipy", "matplotlib", "wandb")
+_COMMAND = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps([name for name in {heavy!r} if name in sys.modules]), file=sys.stderr))
+sys.argv = {words!r}
+import importlib
+getattr(importlib.import_module({module!r}), {function!r})()
+"""
+
+
+def imported(tmp_path, module, function, *words):
+    """Of the heavy packages, those that a command imports."""
+    code = _COMMAND.format(heavy=_HEAVY, words=[function, *words], module=module, function=function)
+    environment = {"PYTHONPATH": str(Path(gauntlet.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize("door", ["train", "evaluate", "report"])
+def test_help_needs_no_torch(tmp_path, door):
+    assert imported(tmp_path, "gauntlet.cli.main", door, "--help") == []
+
+
+@pytest.mark.parametrize(
+    ("door", "words"),
+    [("train", ["defense=pat_alexnet"]), ("evaluate", ["checkpoint=run", "attack_suite=quick"]), ("report", ["runs=x"])],
+)
+def test_a_config_is_shown_without_torch(tmp_path, door, words):
+    assert imported(tmp_path, "gauntlet.cli.main", door, "--cfg", "job", *words) == []
+
+
+def test_the_state_of_a_sweep_needs_no_torch(tmp_path):
+    (tmp_path / "outputs").mkdir()
+    assert imported(tmp_path, "gauntlet.status", "main", "--help") == []
