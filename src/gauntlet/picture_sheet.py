@@ -24,12 +24,6 @@ def attacked_rows(name: str, clean: Tensor, images: Tensor, captions: list[str])
     ]
 
 
-def captions_of(labels: Tensor, predictions: Tensor) -> list[str]:
-    """`3` where the classifier is right, `3 -> 5` where it is not."""
-    pairs = zip(labels.tolist(), predictions.tolist(), strict=True)
-    return [f"{label}" if label == prediction else f"{label} -> {prediction}" for label, prediction in pairs]
-
-
 def sheet(rows: list[Row]) -> bytes:
     """A PNG with a line of pictures per row: its name, `[N, C, H, W]` images in [0, 1], a caption for each."""
     height = _CELL + _TOP

@@ -72,7 +72,7 @@ def of_another_step(self, batch, batch_idx):
 
 
 def without_losses(self, batch, batch_idx):
-    return self.cross_entropy(self.classifier(batch.images), batch.labels).mean()
+    return self.task.loss(self.classifier(batch.images), batch.labels).mean()
 
 
 def writing(self, batch):

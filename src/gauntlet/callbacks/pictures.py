@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
 
+from gauntlet.data import Batch
 from gauntlet.defenses import AdversarialDefense
 from gauntlet.defenses.adversarial import MONITOR
 from gauntlet.files import write_atomically
-from gauntlet.models import logits_of
-from gauntlet.picture_sheet import attacked_rows, captions_of, sheet
+from gauntlet.picture_sheet import attacked_rows, sheet
 from gauntlet.scopes import evaluating
 
 
@@ -43,12 +44,15 @@ class TrainingPictures(Callback):
 
     def _drawn(self, trainer: Trainer, defense: AdversarialDefense) -> bytes:
         validation = trainer.datamodule.splits.validation  # type: ignore[attr-defined]
-        some = validation[slice(0, self.count)]
-        batch = some.to(defense.device)
-        rows = [("clean", batch.images.cpu(), captions_of(some.labels, some.labels))]
+        batch = validation[slice(0, self.count)].to(defense.device)
+        rows = [("clean", batch.images.cpu(), _captions(defense, batch, batch.images))]
         for name, attack in defense.attacks.items():
             found = defense.attacked(attack, batch, defense.attack_seeds(name, batch, MONITOR)).images
-            with torch.no_grad(), evaluating(defense.classifier):
-                predictions = logits_of(defense.classifier, found).argmax(1).cpu()
-            rows += attacked_rows(name, batch.images.cpu(), found.cpu(), captions_of(some.labels, predictions))
+            rows += attacked_rows(name, batch.images.cpu(), found.cpu(), _captions(defense, batch, found))
         return sheet(rows)
+
+
+@torch.no_grad()
+def _captions(defense: AdversarialDefense, batch: Batch, images: Tensor) -> list[str]:
+    with evaluating(defense.classifier):
+        return defense.task.captions(defense(images), batch.labels)

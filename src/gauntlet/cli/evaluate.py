@@ -16,6 +16,7 @@ from gauntlet.config.bounds import at_bounds, shares
 from gauntlet.config.build import build_classifier, build_data, build_loggers, build_reference, build_suite
 from gauntlet.config.compose import WAYS_TO_DATA, check_plain_words, check_root, plain, run_of
 from gauntlet.config.instantiate import check_targets
+from gauntlet.data import ImageData
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, read_card
 from gauntlet.files import read_json
@@ -77,7 +78,7 @@ def evaluate(config: DictConfig) -> None:
     reference = build_reference(_ready(whole, known), data)
     sha = digest_of(weights)
     model_under_test = ModelUnderTest(
-        classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated
+        classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated, task=data.task
     )
     if whole["dry_run"]:
         _forecast(model_under_test, suites, whole["suite"], grid, folder)
@@ -88,7 +89,7 @@ def evaluate(config: DictConfig) -> None:
     if home != folder.path:
         _check_data(folder, data.fingerprint)
         if not grid.rank:
-            _card(whole, checkpoint, home, sha, data.fingerprint).write(folder.path)
+            _card(whole, checkpoint, home, sha, data).write(folder.path)
     suites = {share: with_baseline(suite, whole, grid, model_under_test, folder) for share, suite in suites.items()}
     runs = [run_suite(model_under_test, suite, whole["suite"], grid, folder, share) for share, suite in suites.items()]
     if whole["bounds"] is not None:
@@ -193,7 +194,7 @@ def _check_data(folder: RunFolder, fingerprint: str) -> None:
         )
 
 
-def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, fingerprint: str) -> Card:
+def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, data: ImageData) -> Card:
     known = read_card(home) if home and (home / "card.json").exists() else None
     trained_on = whole["trained_on"]
     if trained_on is None and known:
@@ -208,5 +209,6 @@ def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, 
         seed=None,
         trained_on=trained_on,
         checkpoint=sha,
-        fingerprint=fingerprint,
+        fingerprint=data.fingerprint,
+        task=data.task.name,
     )

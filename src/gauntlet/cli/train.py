@@ -98,7 +98,13 @@ def train(config: DictConfig) -> None:
         if _leads():
             _card(whole, defense, checkpoint, data).write(folder.path)
         model_under_test = ModelUnderTest(
-            classifier.to(device), checkpoint, data.splits.test, data.fingerprint, reference, calibrated
+            classifier.to(device),
+            checkpoint,
+            data.splits.test,
+            data.fingerprint,
+            reference,
+            calibrated,
+            task=data.task,
         )
         suite = with_baseline(suite, whole, grid, model_under_test, folder)
         run = run_suite(model_under_test, suite, whole["suite"], grid, folder)
@@ -250,4 +256,5 @@ def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: Ima
         trained_on=defense.trained_on,
         checkpoint=checkpoint,
         fingerprint=data.fingerprint,
+        task=data.task.name,
     )

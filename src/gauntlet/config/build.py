@@ -20,7 +20,8 @@ from gauntlet.defenses import AdversarialDefense, Defense
 from gauntlet.distances import LPIPS
 from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import AttackSuite
-from gauntlet.models import logits_of
+from gauntlet.evaluation.suite_of_task import check_task
+from gauntlet.models import outputs_for
 from gauntlet.scopes import evaluating
 
 
@@ -43,7 +44,8 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
         raise UserError(f"dataset: {first_line(error)}") from error
     if shape != list(dataset["shape"]):
         raise UserError(f"dataset.shape is {dataset['shape']}, its images are {shape}: write that")
-    if (last := max((int(split.labels.max()) for split in data.splits if len(split)), default=0)) >= classes:
+    ranges = [data.task.class_range(split.labels) for split in data.splits if len(split)]
+    if (last := max((high for _, high in ranges), default=0)) >= classes:
         raise UserError(f"dataset.classes is {classes}, the labels of its images run up to {last}: write {last + 1}")
     _rehearse_augmentation(data, 0)
     return data
@@ -83,11 +85,9 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> n
     classifier = instantiate(config["model"], "model")
     if not isinstance(classifier, nn.Module):
         raise UserError(f"model is a {type(classifier).__name__}: expected a torch.nn.Module")
-    logits = rehearse(classifier, data, "the model")
-    if logits.shape != (1, config["dataset"]["classes"]):
-        raise UserError(
-            f"the model gives logits {list(logits.shape)} for one image: expected [1, {config['dataset']['classes']}]"
-        )
+    outputs, classes = rehearse(classifier, data, "the model"), config["dataset"]["classes"]
+    if data.task.classes(outputs) != classes:
+        raise UserError(f"the model gives {list(outputs.shape)} for one image: expected {data.task.form(1, classes)}")
     return channels_last(classifier)
 
 
@@ -110,8 +110,8 @@ def rehearse_training(config: Mapping[str, Any], classifier: nn.Module, data: Im
     with torch.random.fork_rng():
         torch.manual_seed(config["seed"] ^ 1)
         twin = channels_last(instantiate(config["model"], "model"))
-        rehearse_step(twin, batch)
-        rehearse_saving(classifier, twin, data.splits.test[0].images)
+        rehearse_step(twin, batch, data.task)
+        rehearse_saving(classifier, twin, data.splits.test[0].images, data.task)
 
 
 def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> Defense:
@@ -119,13 +119,14 @@ def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageD
     node = {key: value for key, value in config["defense"].items() if key != "row"}
     defense = instantiate(node, "defense", classifier=classifier, seed=config["seed"])
     assert isinstance(defense, Defense)
+    defense.task = data.task
     try:
         defense.optimizer_of(classifier.parameters())
     except (ValueError, TypeError) as error:
         raise UserError(f"optimizer: {first_line(error)}") from error
     if isinstance(defense, AdversarialDefense):
         for name, attack, batch in defense.rehearsals(data.splits.test[0]):
-            rehearse_attack(attack, classifier, batch, f"defense attacks with {name}")
+            rehearse_attack(attack, classifier, batch, f"defense attacks with {name}", data.task)
     return defense
 
 
@@ -133,9 +134,10 @@ def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageDat
     """The attack suite."""
     suite = instantiate(config["attack_suite"], "attack_suite")
     assert isinstance(suite, AttackSuite)
+    check_task(suite, data.task)
     for name, entry in suite.entries.items():
         place = "certificates" if name in suite.certificates else "attacks"
-        rehearse_entry(entry, classifier, data.splits.test[0], f"attack_suite.{place}.{name}")
+        rehearse_entry(entry, classifier, data.splits.test[0], f"attack_suite.{place}.{name}", data.task)
     return suite
 
 
@@ -157,16 +159,16 @@ def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
 
 @torch.no_grad()
 def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
-    """The logits of one test image, or a refusal in one line."""
+    """The outputs of one test image, or a refusal in one line."""
     images = data.splits.test[0].images
     try:
         with evaluating(network):
-            logits = logits_of(network, images)
+            outputs = outputs_for(data.task, network, images)
     except UserError:
         raise
     except Exception as error:  # a network of somebody else's raises anything
         raise UserError(f"{what} {_not_taken(network, images, error)}") from error
-    return logits
+    return outputs
 
 
 _SIZES = (28, 32, 48, 64, 96, 128, 224, 256, 299, 384)

@@ -7,7 +7,6 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gauntlet.attacks import Attack
 from gauntlet.data import Batch
@@ -15,19 +14,22 @@ from gauntlet.defenses.outputs import outputs_of
 from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Entry
 from gauntlet.kinds import Kind
-from gauntlet.models import logits_of
+from gauntlet.models import outputs_for
 from gauntlet.models.border import answer_of
 from gauntlet.models.weights import checked, load_weights, weights_bytes
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
+from gauntlet.task import CLASSIFICATION, DecidingTask, Task
 from gauntlet.varied import shortened
 
 
-def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: str) -> None:
+def rehearse_attack(
+    attack: Attack, classifier: nn.Module, batch: Batch, what: str, task: Task = CLASSIFICATION
+) -> None:
     """The attack, as short as it can be, on a batch; of one that does not say how long it is, the region alone.
 
-    Whatever the labels are, the predictions stand in for them: an example that is wrong from the start would show
-    nothing.
+    Whatever the labels are, the predictions of a task that decides stand in for them: an example that is wrong from
+    the start would show nothing.
 
     Raises:
         UserError: in one line, what the attack said.
@@ -36,14 +38,16 @@ def rehearse_attack(attack: Attack, classifier: nn.Module, batch: Batch, what: s
         with evaluating(classifier):
             with torch.no_grad():
                 attack.threat_model.around(batch, classifier)
-                predictions = logits_of(classifier, batch.images).argmax(1)
+                if isinstance(task, DecidingTask):
+                    predictions = task.predict(outputs_for(task, classifier, batch.images))
+                    batch = batch._replace(labels=predictions)
             if (short := shortened(attack)) is not None:
-                short.run(classifier, batch._replace(labels=predictions), Noise(batch.ids))
+                short.run(classifier, batch, Noise(batch.ids))
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{what}: {first_line(error)}") from error
 
 
-def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str) -> None:
+def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str, task: Task = CLASSIFICATION) -> None:
     """An entry of a suite, whatever its kind, on a batch: an attack as above, a certificate as short as it can be.
 
     Raises:
@@ -51,7 +55,7 @@ def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str)
     """
     work: Any = entry
     if entry.kind in (Kind.ATTACK, Kind.MINIMUM_DISTANCE):
-        rehearse_attack(work, classifier, batch, what)
+        rehearse_attack(work, classifier, batch, what, task)
         return
     noise = Noise(batch.ids)
     try:
@@ -64,7 +68,7 @@ def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str)
         raise UserError(f"{what}: {first_line(error)}") from error
 
 
-def rehearse_step(network: nn.Module, batch: Batch) -> None:
+def rehearse_step(network: nn.Module, batch: Batch, task: Task = CLASSIFICATION) -> None:
     """A training step without an optimizer; the network is not what it was.
 
     Raises:
@@ -73,8 +77,8 @@ def rehearse_step(network: nn.Module, batch: Batch) -> None:
     count = len(batch.labels)
     try:
         with torch.enable_grad():
-            outputs = outputs_of(answer_of(network.train(), batch.images))
-            losses = [F.cross_entropy(logits, batch.labels) for logits in (outputs.logits, *outputs.auxiliary)]
+            outputs = outputs_of(answer_of(network.train(), batch.images), task)
+            losses = [task.loss(logits, batch.labels).mean() for logits in (outputs.logits, *outputs.auxiliary)]
             torch.stack(losses).sum().backward()
     except UserError as error:
         raise UserError(f"model: {error}") from None
@@ -84,7 +88,7 @@ def rehearse_step(network: nn.Module, batch: Batch) -> None:
         raise UserError(f"the model cannot be trained on {images} at once ({first_line(error)}): {way}") from error
 
 
-def rehearse_saving(network: nn.Module, twin: nn.Module, images: Tensor) -> None:
+def rehearse_saving(network: nn.Module, twin: nn.Module, images: Tensor, task: Task = CLASSIFICATION) -> None:
     """The network's weights are saved, and loaded into another network that was built as it was.
 
     Raises:
@@ -92,12 +96,12 @@ def rehearse_saving(network: nn.Module, twin: nn.Module, images: Tensor) -> None
     """
     tensors = checked(safetensors.torch.load(weights_bytes(network)), "the model")
     load_weights(twin, tensors, "the model")
-    logits = []
+    outputs = []
     for one in (network, twin):
         torch.manual_seed(0)
         with evaluating(one), torch.no_grad():
-            logits.append(logits_of(one, images))
-    if not logits[1].allclose(logits[0], rtol=1e-4, atol=1e-5, equal_nan=True):
+            outputs.append(outputs_for(task, one, images))
+    if not outputs[1].allclose(outputs[0], rtol=1e-4, atol=1e-5, equal_nan=True):
         raise UserError(
             "the model answers otherwise once its weights were saved and loaded into a new one: a part of it is in no"
             " parameter and in no buffer of its state dict, or its answers are random; register what it needs with"

@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     images: Tensor
     """`[N, C, H, W]` float in [0, 1]."""
     labels: Tensor
-    """`[N]` int64."""
+    """`[N]` int64, the true classes; of another task than classification its targets, `[N, …]`."""
     ids: Tensor
     """`[N]` int64: the same example has the same id in every split, run and machine; −1 where it is unknown."""
     codes: Tensor | None = None
@@ -54,7 +54,7 @@ class Split(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """`[N]` int64."""
+        """`[N]` int64, or the task's targets `[N, …]`."""
 
     @property
     def ids(self) -> Tensor:
@@ -88,7 +88,7 @@ class Examples(Dataset[Batch]):
 
     Args:
         images: `[N, C, H, W]` uint8.
-        labels: `[N]` int64.
+        labels: `[N]` int64, or the task's targets `[N, …]`.
         ids: `[N]` int64.
     """
 

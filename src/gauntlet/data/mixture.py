@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from gauntlet.data.examples import Batch, EpochBatches, Split
 from gauntlet.data.module import ImageData, Splits
 from gauntlet.noise import Noise, mix
+from gauntlet.task import Task
 
 _OTHERS = 0x6F7468  # keeps the order of the second source apart from that of the first
 
@@ -38,13 +39,18 @@ class Mixed(ImageData):
     """
 
     def __init__(self, data: ImageData, others: Split, share: float, workers: int = 0) -> None:
+        self.data, self.others, self.share = data, others, share
         super().__init__(data.batch_size, data.seed, data.augmentation, max(workers, data.workers))
         if others.shape != data.splits.train.shape:
             raise ValueError(f"images {list(others.shape)}: expected the dataset's {list(data.splits.train.shape)}")
         if data.splits.train.ids.amin() < 0:
             raise ValueError("the dataset has ids below 0: those are the second source's")
-        self.data, self.others, self.share = data, others, share
         self.batches(lambda: 0)  # refuses a share that is none
+
+    @property
+    def task(self) -> Task:
+        """The dataset's own."""
+        return self.data.task
 
     def load(self) -> Splits:
         """The dataset's own."""
@@ -95,7 +101,7 @@ class Joined(Dataset[Batch]):
 
     @cached_property
     def labels(self) -> Tensor:
-        """`[N]` int64."""
+        """`[N]` int64, or the task's targets `[N, …]`."""
         return torch.cat((self.first.labels, self.second.labels))
 
     @cached_property

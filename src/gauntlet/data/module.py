@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gauntlet.data.augmentation import Augmentation, TrainingExamples
 from gauntlet.data.examples import Batch, EpochBatches, Examples, Split, held_out
+from gauntlet.task import CLASSIFICATION, Task
 
 
 class Splits(NamedTuple):
@@ -26,7 +27,7 @@ class Splits(NamedTuple):
 
 
 class ImageData(LightningDataModule):
-    """A dataset. A subclass says what its splits are.
+    """A dataset. A subclass says what its splits are, and its task where that is not classification.
 
     One that is held in memory lives on the training device as bytes, and is indexed and augmented there; one that
     stays on disk is read and augmented by workers.
@@ -46,8 +47,18 @@ class ImageData(LightningDataModule):
             raise ValueError(f"batch_size {batch_size}: expected at least 1")
         if workers < 0:
             raise ValueError(f"workers {workers}: expected at least 0")
+        if augmentation and self.task.spatial:
+            raise ValueError(
+                f"augmentation changes images alone, and the targets of {self.task.name} belong to places in them:"
+                f" write augmentation: null"
+            )
         self.batch_size, self.seed, self.augmentation = batch_size, seed, tuple(augmentation)
         self.workers = min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers)
+
+    @property
+    def task(self) -> Task:
+        """What the targets are, and how answers are judged; a dataset of another task overrides it."""
+        return CLASSIFICATION
 
     @abstractmethod
     def load(self) -> Splits:

@@ -15,7 +15,6 @@ from torch import Tensor
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.data import Batch
 from gauntlet.defenses.defense import Defense
-from gauntlet.models import logits_of
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, frozen
 
@@ -71,10 +70,13 @@ class AdversarialDefense(Defense):
         return [Rehearsal(name, attack, batch) for name, attack in self.attacks.items()]
 
     def right(self, batch: Batch) -> Tensor:
-        """Where the classifier is right before any attack, `[N]` booleans; the clean accuracy is noted."""
-        right = self._predictions(batch.images) == batch.labels
-        self.note("train", len(right), clean_accuracy=right.float().mean())
-        return right
+        """Where the classifier is right before any attack, `[N]` booleans; the clean accuracy is noted.
+
+        A score above 0 is right: there is something to lose.
+        """
+        scores = self._scores(batch.images, batch.labels)
+        self.note("train", len(scores), clean_accuracy=scores.mean())
+        return scores > 0
 
     def to_attack(self, right: Tensor) -> Tensor:
         """Which examples are attacked, `[N]` booleans."""
@@ -99,19 +101,18 @@ class AdversarialDefense(Defense):
             labels: `[N]`.
             right: where the classifier was right before, `[N]` booleans.
         """
-        still = logits.detach().argmax(1) == labels
-        suffix = self._suffix(name)
-        self.note("train", len(labels), **{f"adversarial_accuracy{suffix}": still.float().mean()})
+        scores, suffix = self.task.score(logits.detach(), labels), self._suffix(name)
+        self.note("train", len(labels), **{f"adversarial_accuracy{suffix}": scores.mean()})
         if right.any():
-            self.note("train", int(right.sum()), **{f"attack_success{suffix}": (~still[right]).float().mean()})
+            self.note("train", int(right.sum()), **{f"attack_success{suffix}": (scores[right] == 0).float().mean()})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy, and accuracy under the attacks trained on."""
         super().validation_step(batch, batch_idx)
         for name in self.attacks:
             found = self.attacked(self.attacks[name], batch, self.attack_seeds(name, batch, MONITOR))
-            right = self._predictions(found.images) == batch.labels
-            self.note("val", len(right), **{f"adversarial_accuracy{self._suffix(name)}": right.float().mean()})
+            scores = self._scores(found.images, batch.labels)
+            self.note("val", len(scores), **{f"adversarial_accuracy{self._suffix(name)}": scores.mean()})
 
     def attack_seeds(self, name: str, batch: Batch, epoch: int) -> Tensor:
         """`[N]`: the first attack has the examples' own seeds, each other a stream of its own.
@@ -135,13 +136,13 @@ class AdversarialDefense(Defense):
             return attack.run(self.classifier, batch, Noise(seeds))
 
     @torch.no_grad()
-    def _predictions(self, images: Tensor) -> Tensor:
+    def _scores(self, images: Tensor, labels: Tensor) -> Tensor:
         with evaluating(self.classifier):
-            return logits_of(self.classifier, images).argmax(1)
+            return self.task.score(self(images), labels)
 
 
 class AdversarialTraining(AdversarialDefense):
-    """Cross-entropy on the adversarial images of one attack alone.
+    """The task's loss on the adversarial images of one attack alone: cross-entropy of a classifier.
 
     Args:
         attack: run on every batch.
@@ -166,7 +167,7 @@ class AdversarialTraining(AdversarialDefense):
         right = self.right(batch)
         outputs = self.outputs(self.training_images(batch, right))
         self.note_attacked(self.attack_name, outputs.logits, batch.labels, right)
-        return self.classification(outputs, batch.labels)
+        return self.loss(outputs, batch.labels)
 
 
 class RandomAttackTraining(AdversarialDefense):
@@ -177,7 +178,7 @@ class RandomAttackTraining(AdversarialDefense):
         name, right = self.drawn(self.global_step), self.right(batch)
         outputs = self.outputs(self.perturbed(name, batch, self.to_attack(right)))
         self.note_attacked(name, outputs.logits, batch.labels, right)
-        return self.classification(outputs, batch.labels)
+        return self.loss(outputs, batch.labels)
 
     def drawn(self, step: int) -> str:
         """The attack of a step: of (seed, step) alone, so that it needs no word between processes."""
@@ -195,7 +196,7 @@ class AverageAttackTraining(AdversarialDefense):
         outputs = self.outputs(images)
         for name, part in zip(self.attacks, outputs.logits.chunk(len(self.attacks)), strict=True):
             self.note_attacked(name, part, batch.labels, right)
-        return self.classification(outputs, batch.labels.repeat(len(self.attacks)))
+        return self.loss(outputs, torch.cat([batch.labels] * len(self.attacks)))
 
 
 class MaximumAttackTraining(AverageAttackTraining):

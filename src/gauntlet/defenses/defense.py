@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from gauntlet.data import Batch
 from gauntlet.defenses.outputs import Outputs, outputs_of
 from gauntlet.errors import NotFiniteError
-from gauntlet.models import logits_of
+from gauntlet.models import outputs_for
 from gauntlet.models.border import answer_of
 from gauntlet.noise import mix
+from gauntlet.task import CLASSIFICATION, Task
 
 OptimizerOf = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleOf = Callable[..., LRScheduler]
@@ -33,6 +33,9 @@ class Defense(LightningModule):
         schedule: makes the learning-rate schedule of `(optimizer, steps_per_epoch=…)`, stepped every step.
         seed: of every random number in training.
     """
+
+    task: Task = CLASSIFICATION
+    """The dataset's, which `train.py` sets: the loss that is minimised, and the score that is logged as accuracy."""
 
     def __init__(self, classifier: nn.Module, optimizer: OptimizerOf, schedule: ScheduleOf, seed: int = 0) -> None:
         super().__init__()
@@ -53,18 +56,18 @@ class Defense(LightningModule):
 
     def outputs(self, images: Tensor) -> Outputs:
         """What the classifier answers in train mode, with the logits of its auxiliary classifiers if it has some."""
-        return outputs_of(answer_of(self.classifier, images))
+        return outputs_of(answer_of(self.classifier, images), self.task)
 
-    def classification(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """`[N]`: the cross-entropy of the logits, and the weighted ones of auxiliary classifiers."""
-        loss = self.cross_entropy(outputs.logits, labels)
+    def loss(self, outputs: Outputs, labels: Tensor) -> Tensor:
+        """`[N]`: the task's loss of the logits, and the weighted ones of auxiliary classifiers."""
+        loss = self.task.loss(outputs.logits, labels)
         for logits in outputs.auxiliary:
-            loss = loss + outputs.weight * self.cross_entropy(logits, labels)
+            loss = loss + outputs.weight * self.task.loss(logits, labels)
         return loss
 
     def forward(self, images: Tensor) -> Tensor:
         """The classifier's logits."""
-        return logits_of(self.classifier, images)
+        return outputs_for(self.task, self.classifier, images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and whatever else draws from torch's generator depend on the step alone, also after a resume."""
@@ -80,8 +83,8 @@ class Defense(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy on held-out training data; regimes with an attack add theirs."""
-        right = (logits_of(self.classifier, batch.images).argmax(1) == batch.labels).float().mean()
-        self.note("val", len(batch.labels), accuracy=right)
+        scores = self.task.score(self(batch.images), batch.labels)
+        self.note("val", len(scores), accuracy=scores.mean())
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule stepped every step."""
@@ -89,10 +92,6 @@ class Defense(LightningModule):
         epochs = self.trainer.max_epochs or 1
         schedule = self.schedule_of(optimizer, steps_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """`[N]`."""
-        return F.cross_entropy(logits, labels, reduction="none")
 
     def example_seeds(self, batch: Batch, epoch: int) -> Tensor:
         """`[N]`: from (seed, epoch, example id)."""

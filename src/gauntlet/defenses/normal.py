@@ -9,7 +9,7 @@ from gauntlet.defenses.defense import Defense
 
 
 class NormalTraining(Defense):
-    """Cross-entropy on clean images."""
+    """The task's loss on clean images: cross-entropy of a classifier."""
 
     @property
     def trained_on(self) -> list[str]:
@@ -19,6 +19,6 @@ class NormalTraining(Defense):
     def losses(self, batch: Batch) -> Tensor:
         """Of the clean images, `[N]`."""
         outputs = self.outputs(batch.images)
-        right = (outputs.logits.detach().argmax(1) == batch.labels).float()
-        self.note("train", len(right), clean_accuracy=right.mean())
-        return self.classification(outputs, batch.labels)
+        scores = self.task.score(outputs.logits.detach(), batch.labels)
+        self.note("train", len(scores), clean_accuracy=scores.mean())
+        return self.loss(outputs, batch.labels)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.errors import UserError
+from gauntlet.task import CLASSIFICATION, Task
 
 _AUXILIARY = "aux_logits"
 _WEIGHT_OF_ONE, _WEIGHT_OF_SEVERAL = 0.4, 0.3
@@ -20,8 +21,8 @@ class Outputs:
     """Of N images.
 
     Args:
-        logits: `[N, K]`.
-        auxiliary: `[N, K]` of each auxiliary classifier.
+        logits: `[N, K]`, or what the task has instead.
+        auxiliary: likewise of each auxiliary classifier.
     """
 
     logits: Tensor
@@ -41,24 +42,24 @@ class Outputs:
         return Outputs(self.logits[keep], tuple(one[keep] for one in self.auxiliary))
 
 
-def outputs_of(answer: Any) -> Outputs:
+def outputs_of(answer: Any, task: Task = CLASSIFICATION) -> Outputs:
     """A network's answer in train mode.
 
     Of a named tuple or a mapping, `logits` are the logits and `aux_logits…` those of auxiliary classifiers, as in
     torchvision's GoogLeNet and Inception v3. Of a plain tuple the first are the logits, and the rest is not trained on.
 
     Raises:
-        UserError: there are no logits `[N, K]` in it.
+        UserError: there is nothing of the task's form in it, such as logits `[N, K]`.
     """
     parts = _by_name(answer)
     others = [part for name, part in parts.items() if name.startswith(_AUXILIARY) and part is not None]
     checked = []
     for part in (parts.get("logits"), *others):
-        if not isinstance(part, Tensor) or part.ndim != 2:
+        if not isinstance(part, Tensor) or not task.takes(part):
             given = list(part.shape) if isinstance(part, Tensor) else type(part).__name__
             raise UserError(
-                f"the classifier answers {type(answer).__name__} in train mode, with {given} for logits [N, K]: return"
-                f" the logits, a tuple that begins with them, or a named tuple of logits and aux_logits"
+                f"the classifier answers {type(answer).__name__} in train mode, with {given} for {task.form('N', 'K')}:"
+                f" return the logits, a tuple that begins with them, or a named tuple of logits and aux_logits"
             )
         checked.append(part.to(torch.promote_types(part.dtype, torch.float32)))
     return Outputs(checked[0], tuple(checked[1:]))

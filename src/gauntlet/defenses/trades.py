@@ -120,4 +120,4 @@ class TRADES(AdversarialDefense):
         self.note_attacked(name, attacked, batch.labels, right)
         feature_distance = divergence(clean, attacked)
         self.note("train", len(feature_distance), divergence=feature_distance.detach().mean())
-        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.beta * feature_distance
+        return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.beta * feature_distance

@@ -89,7 +89,7 @@ class VariationRegularised(AdversarialTraining):
         feature_distance = variation(logits[count:])
         self.note("train", count, variation=feature_distance.detach().mean())
         self.note_attacked(self.attack_name, logits[:count], batch.labels, right)
-        return self.classification(outputs.rows(slice(0, count)), batch.labels) + self.weight * feature_distance
+        return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.weight * feature_distance
 
     def pairs(self, batch: Batch) -> Tensor:
         """Both points of every example, `[2N, C, H, W]`, each from a start of its own."""

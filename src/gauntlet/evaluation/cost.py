@@ -18,7 +18,8 @@ from gauntlet.evaluation.grid import Grid
 from gauntlet.evaluation.store import as_parquet
 from gauntlet.evaluation.verification import ModelUnderTest, device_of, measure_chunk
 from gauntlet.kinds import Kind
-from gauntlet.models import Tapped, features_of, logits_of
+from gauntlet.models import Tapped, features_of
+from gauntlet.models.border import answer_of
 from gauntlet.scopes import evaluating, exact
 
 _PROBE, _TIMES = 2, 2  # examples of a probe; how many times as many the second probe has
@@ -138,7 +139,7 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     ]
     try:
         with evaluating(network):
-            features_of(network, images) if isinstance(network, Tapped) else logits_of(network, images)
+            features_of(network, images) if isinstance(network, Tapped) else answer_of(network, images)
     finally:
         for handle in handles:
             handle.remove()

@@ -8,31 +8,29 @@ import polars as pl
 
 from gauntlet.checks import TOLERANCE
 from gauntlet.kinds import Kind
+from gauntlet.task import CLASSIFICATION, Dtype, Task
 
-_COMMON: Mapping[str, type[pl.DataType]] = {
-    "example_id": pl.Int64,
-    "label": pl.Int64,
-    "clean_prediction": pl.Int64,
-    "prediction": pl.Int64,
-    "correct": pl.Boolean,
-    "seconds": pl.Float32,
-}
-_IMAGE: Mapping[str, type[pl.DataType]] = {
+_IMAGE: Mapping[str, Dtype] = {
     "inside": pl.Boolean,
     "size": pl.Float32,
     "linf": pl.Float32,
     "l2": pl.Float32,
     "perceptual": pl.Float32,
     "lpips": pl.Float32,
-    "margin": pl.Float32,
 }
-SCHEMAS: Mapping[Kind, Mapping[str, type[pl.DataType]]] = {
-    Kind.ATTACK: {**_COMMON, **_IMAGE},
-    Kind.MINIMUM_DISTANCE: {**_COMMON, **_IMAGE, "distance": pl.Float64},
-    Kind.CERTIFICATE: {**_COMMON, "radius": pl.Float64, "abstained": pl.Boolean},
-    Kind.TRANSFORM: {**_COMMON, **_IMAGE},
-}
-"""The columns of records, by kind; a certificate adds those that its proof counted.
+
+
+def schema(kind: Kind, task: Task) -> dict[str, Dtype]:
+    """The columns of the records of a kind of entry in a task, in their order."""
+    common = {"example_id": pl.Int64, **task.columns, "seconds": pl.Float32}
+    if kind is Kind.CERTIFICATE:
+        return {**common, "radius": pl.Float64, "abstained": pl.Boolean}
+    of_images = {**common, **_IMAGE, **task.image_columns}
+    return {**of_images, "distance": pl.Float64} if kind is Kind.MINIMUM_DISTANCE else of_images
+
+
+SCHEMAS: Mapping[Kind, Mapping[str, Dtype]] = {kind: schema(kind, CLASSIFICATION) for kind in Kind}
+"""The columns of records of classification, by kind; a certificate adds those that its proof counted.
 
 `correct`: of an attack, right on the clean image and on the one found; of a transform, right on its image; of a
 certificate, right and no abstention. `clean_prediction` is of the clean image. `inside`: the image is the threat
@@ -43,6 +41,11 @@ found that is classified wrongly, in the threat model's unit; 0 where the clean 
 found. `radius`: certified, in the threat model's unit.
 `seconds`: the chunk's time shared out evenly, the one column that differs between runs.
 """
+
+
+def decides(records: pl.DataFrame) -> bool:
+    """Whether records have a yes or no per example, rather than a score alone."""
+    return "correct" in records.columns
 
 
 def holds_at(records: pl.DataFrame, kind: Kind, own_bound: float, bound: float) -> pl.Series | None:
@@ -59,8 +62,10 @@ def holds_at(records: pl.DataFrame, kind: Kind, own_bound: float, bound: float) 
         bound: that is asked about, in the threat model's unit.
 
     Returns:
-        None of an attack at another bound than its own: its records do not tell.
+        None of an attack at another bound than its own, and of a task with scores alone: the records do not tell.
     """
+    if not decides(records):
+        return None
     if kind is Kind.MINIMUM_DISTANCE:
         return (records["distance"] > bound * (1 + TOLERANCE)).alias("holds")
     if kind is Kind.CERTIFICATE:

@@ -14,10 +14,12 @@ from gauntlet.evaluation.modes import Full, Mode
 from gauntlet.evaluation.runner import GridRunner, Job, Progress
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.evaluation.suite_of_task import check_task
 from gauntlet.evaluation.verification import ModelUnderTest
 from gauntlet.identity import describe, digest, stream_of_identity, weights_of
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, mix
+from gauntlet.task import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Grid:
             "seed": self.seed,
             "chunk": self.chunk,
         }
+        if model.task != CLASSIFICATION:
+            common["task"] = describe(model.task)
         if model.measurement:
             common["measurement"] = model.measurement
         if model.calibrated.digest:
@@ -104,6 +108,7 @@ class Grid:
         Raises:
             UserError: entries failed; all that could be done without them is done.
         """
+        check_task(suite, model.task)
         folders = self.folders(model, suite, root)
         full = self.full_folders(model, suite, root)
         jobs = {

@@ -17,8 +17,10 @@ from gauntlet.evaluation.runner import Progress
 from gauntlet.evaluation.sanity.clean_check import clean_check
 from gauntlet.evaluation.store import read_records
 from gauntlet.evaluation.suite import AttackSuite
+from gauntlet.evaluation.suite_of_task import check_task
 from gauntlet.evaluation.verification import ModelUnderTest
 from gauntlet.identity import weights_digest
+from gauntlet.task import CLASSIFICATION
 
 
 def evaluate(
@@ -35,7 +37,7 @@ def evaluate(
 
     Args:
         classifier: images in [0, 1] to logits, normalisation included; on the device to use.
-        dataset: whose test split is used, or the examples themselves.
+        dataset: whose test split is used, or the examples themselves, of classification.
         suite: under which attacks.
         grid: seed, chunk, how many examples, on whom; None for the defaults.
         reference: the perceptual distance of the column `perceptual`; None leaves it empty.
@@ -43,17 +45,20 @@ def evaluate(
         done: told after every chunk.
 
     Returns:
-        One frame per entry, a row per example, the columns of `gauntlet.evaluation.evidence.SCHEMAS`. All but
+        One frame per entry, a row per example, the columns of `gauntlet.evaluation.evidence.schema`. All but
         `seconds` equal those of `evaluate.py` for the same weights, examples, suite and grid.
 
     Raises:
-        UserError: the images are not in [0, 1], or attacks failed.
+        UserError: the images are not in [0, 1], attacks failed, or the suite asks for more than the task tells.
     """
     grid = grid or Grid()
-    examples, fingerprint = (
-        (dataset.splits.test, dataset.fingerprint) if isinstance(dataset, ImageData) else (dataset, dataset.digest())
+    examples, fingerprint, task = (
+        (dataset.splits.test, dataset.fingerprint, dataset.task)
+        if isinstance(dataset, ImageData)
+        else (dataset, dataset.digest(), CLASSIFICATION)
     )
-    model = ModelUnderTest(classifier, weights_digest(classifier), examples, fingerprint, reference)
+    check_task(suite, task)
+    model = ModelUnderTest(classifier, weights_digest(classifier), examples, fingerprint, reference, task=task)
     look = clean_check(model, slice(0, min(grid.chunk, grid.examples or grid.chunk)))
     for line in (str(look), *(f"warning: {doubt}" for doubt in look.warnings)):
         print(line, flush=True)

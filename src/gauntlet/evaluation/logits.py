@@ -17,7 +17,6 @@ from torch import Tensor
 from gauntlet.evaluation.verification import ModelUnderTest, device_of
 from gauntlet.files import write_atomically
 from gauntlet.identity import digest
-from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating, exact
 
 _EXAMPLES = 32
@@ -88,8 +87,8 @@ def _rows_ids(model: ModelUnderTest) -> Tensor:
 def _logits(model: ModelUnderTest) -> Tensor:
     batch = model.examples[_rows(model)]
     with exact(), evaluating(model.classifier):
-        answers = logits_of(model.classifier, batch.images.to(device_of(model.classifier)))
-    return answers.float().cpu().contiguous()
+        answers = model.outputs(batch.images.to(device_of(model.classifier)))
+    return answers.flatten(1).float().cpu().contiguous()
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -13,6 +13,7 @@ from gauntlet.evaluation.columns import Aggregated
 from gauntlet.evaluation.soundness import Soundness
 from gauntlet.files import read_json, write_atomically
 from gauntlet.kinds import Kind
+from gauntlet.task import CLASSIFICATION
 
 FORMAT = 2
 """Of cards and plans. Plans of format 1, and the records they name, cannot be taken over."""
@@ -37,6 +38,8 @@ class Card:
     """Of the dataset."""
     classifier: str = ""
     """A digest of what was measured last: the same weights may be those of several networks. Empty: not measured."""
+    task: str = CLASSIFICATION.name
+    """Of the dataset: the name and version that its class declares."""
     version: int = FORMAT
 
     def write(self, folder: Path) -> None:

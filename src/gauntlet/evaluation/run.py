@@ -12,10 +12,10 @@ import polars as pl
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation.columns import Column
-from gauntlet.evaluation.evidence import holds_at
+from gauntlet.evaluation.evidence import decides, holds_at
 from gauntlet.evaluation.flags import Flag, read_flags
 from gauntlet.evaluation.plan import Card, Plan, read_card, read_plan
-from gauntlet.evaluation.statistics.accuracy import check_same_examples, every, share_of
+from gauntlet.evaluation.statistics.accuracy import check_same_examples, every, mean_score, share_of
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.store import read_records, with_earlier
 from gauntlet.files import read_json
@@ -50,12 +50,23 @@ class Measured:
         """Whether every entry has records of all the examples it was asked for."""
         return all(len(frame) == self.plan.examples for frame in self.of_all.values())
 
+    @cached_property
+    def decides(self) -> bool:
+        """Whether the records have a yes or no per example; without it columns are mean scores."""
+        return all(decides(frame) for frame in self.records.values())
+
+    def accuracy(self, name: str) -> Estimate:
+        """The share of examples that are correct by an entry's evidence at its own bound, or their mean score."""
+        return share_of(self.holds(name)) if self.decides else mean_score(self.records[name])
+
     def holds(self, name: str, bound: float | None = None) -> pl.Series:
         """Which examples are correct within a bound by an entry's evidence, `[N]`; None is its own bound.
 
         Raises:
-            UserError: it was measured at another bound.
+            UserError: it was measured at another bound, or has scores alone.
         """
+        if not self.decides:
+            raise UserError(f"{self.card.task} has scores and no yes or no per example: {name} has no correct ones")
         entry = self.plan.entries[name]
         at = entry.bound if bound is None else bound
         found = holds_at(self.of_all[name], entry.kind, entry.bound, at)
@@ -113,8 +124,8 @@ class Run(Measured):
 
     @property
     def searched(self) -> dict[str, pl.DataFrame]:
-        """The records of attacks and minimum-distance attacks that ran on every example."""
-        return {name: frame for name, frame in self.full.items() if name in self.attacks}
+        """The records of attacks and minimum-distance attacks that ran on every example, and say which are correct."""
+        return {name: frame for name, frame in self.full.items() if name in self.attacks and self.decides}
 
     @cached_property
     def aggregates(self) -> dict[str, Column]:
@@ -128,7 +139,7 @@ class Run(Measured):
     @cached_property
     def cells(self) -> dict[str, Estimate | None]:
         """By column; None where a column means nothing for this run."""
-        own = {name: None if name in self.survivors else share_of(self.holds(name)) for name in self.shown}
+        own = {name: None if name in self.survivors else self.accuracy(name) for name in self.shown}
         return {**own, **{name: column.estimate for name, column in self.aggregates.items()}}
 
     @property
@@ -197,6 +208,8 @@ class Run(Measured):
 
     def correct(self, column: str) -> pl.Series | None:
         """Which examples are correct in a column, `[N]`; None where it is no share of examples, or not known."""
+        if not self.decides:
+            return None
         if column in self.full and column in self.shown:
             return self.holds(column)
         conjunction = self.aggregates[column].conjunction if column in self.aggregates else {}

@@ -13,7 +13,7 @@ import torch
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed, UserError
 from gauntlet.evaluation.entries import Entry
-from gauntlet.evaluation.evidence import SCHEMAS, holds_at
+from gauntlet.evaluation.evidence import decides, holds_at, schema
 from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.verification import Chunk, ModelUnderTest, measure_chunk
 from gauntlet.kinds import Kind
@@ -41,6 +41,8 @@ class Progress(NamedTuple):
     """Images per second of this process; None if it has done nothing of this entry yet."""
     seconds_left: float | None
     """At this speed, shared by all processes."""
+    score: float | None = None
+    """Sum of the scores of these examples, in a task without a yes or no: `correct` means nothing there."""
 
 
 @dataclass
@@ -48,6 +50,7 @@ class _Tally:
     chunks: int = 0
     examples: int = 0
     correct: int = 0
+    score: float | None = None
     outside: int = 0
     own: int = 0
     seconds: float = 0.0
@@ -154,7 +157,7 @@ class GridRunner:
             if self.jobs[name].full.has(index):
                 return self._part_of_full(name, index, keep)
             if not keep:
-                return Chunk(pl.DataFrame(schema=SCHEMAS[entry.kind]), batch.images[:0])
+                return Chunk(pl.DataFrame(schema=schema(entry.kind, self.model.task)), batch.images[:0])
             batch = batch.rows(keep)
         return measure_chunk(self.model, entry, batch, self.jobs[name].noise(batch))
 
@@ -186,6 +189,8 @@ class GridRunner:
         tally.chunks += 1
         tally.examples += chunk.stop - chunk.start
         tally.correct += 0 if holds is None else int(holds.sum())
+        if not decides(frame):
+            tally.score = (tally.score or 0.0) + float(frame["score"].sum())
         tally.outside += int((~frame["inside"]).sum()) if "inside" in frame.columns else 0
         if start is not None:
             tally.own += chunk.stop - chunk.start
@@ -204,5 +209,6 @@ class GridRunner:
                 outside=tally.outside,
                 speed=speed,
                 seconds_left=left,
+                score=tally.score,
             )
         )

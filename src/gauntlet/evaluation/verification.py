@@ -21,13 +21,13 @@ from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
 from gauntlet.evaluation.batch_sizer import BatchSizer
 from gauntlet.evaluation.entries import Entry
-from gauntlet.evaluation.evidence import SCHEMAS
+from gauntlet.evaluation.evidence import SCHEMAS, schema
 from gauntlet.identity import describe, digest
 from gauntlet.kinds import Kind
-from gauntlet.losses import margin
-from gauntlet.models import logits_of
+from gauntlet.models import outputs_for
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating, exact
+from gauntlet.task import CLASSIFICATION, Dtype, Task
 from gauntlet.threats.l2 import norm
 from gauntlet.transforms import Transform
 
@@ -45,6 +45,7 @@ class ModelUnderTest:
         calibrated: the distance of the column `lpips`, which stays empty where its weights are missing.
         batch_sizer: how many examples each entry has memory for.
         measurement: number of the classifier among those with the same identity; from `recognised`.
+        task: of the dataset.
     """
 
     classifier: nn.Module
@@ -55,6 +56,7 @@ class ModelUnderTest:
     calibrated: CalibratedLPIPS = field(default_factory=CalibratedLPIPS)
     batch_sizer: BatchSizer = field(default_factory=BatchSizer)
     measurement: int = 0
+    task: Task = CLASSIFICATION
 
     @property
     def classifier_digest(self) -> str:
@@ -66,12 +68,17 @@ class ModelUnderTest:
         """The classifier's part of an identity, taken once: a forward may count itself in a public attribute."""
         return describe(self.classifier)
 
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> Tensor:
+        """What the classifier answers to `[N, C, H, W]` images on its device, in the form of the task."""
+        return outputs_for(self.task, self.classifier, images)
+
 
 class Chunk(NamedTuple):
     """What was measured of some examples."""
 
     records: pl.DataFrame
-    """The columns of the entry's kind."""
+    """The columns of the entry's kind and the task."""
     images: Tensor | None
     """`[N, C, H, W]` on the CPU, that the records are about; None of a certificate."""
 
@@ -98,20 +105,21 @@ def measure_chunk(model: ModelUnderTest, entry: Entry, batch: Batch, noise: Nois
         some, draws = batch.rows(rows).to(device), Noise(noise.seeds[rows].to(device))
         with exact(), evaluating(model.classifier):
             columns, images = measure(model, entry, some, draws)
+        columns = {"example_id": some.ids, **columns}
         seconds = (time.perf_counter() - start) / max(1, len(some.labels))
-        return Chunk(_records(entry.kind, columns, seconds), images)
+        return Chunk(_records(schema(entry.kind, model.task), columns, seconds), images)
 
     parts = model.batch_sizer.run(digest(describe(entry)), len(batch.labels), part)
     images = [one.images for one in parts if one.images is not None]
     return Chunk(pl.concat([one.records for one in parts]), torch.cat(images) if images else None)
 
 
-def _records(kind: Kind, columns: Mapping[str, Any], seconds: float) -> pl.DataFrame:
-    """A frame of the kind's columns, then those that a certificate counted."""
+def _records(schema: Mapping[str, Dtype], columns: Mapping[str, Any], seconds: float) -> pl.DataFrame:
+    """A frame of the schema's columns, then those that a certificate counted."""
     plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in columns.items()}
     count = len(plain["example_id"])
-    known = {name: plain.pop(name, [None] * count) for name in SCHEMAS[kind] if name != "seconds"}
-    frame = pl.DataFrame({**known, "seconds": [seconds] * count}, schema=SCHEMAS[kind])
+    known = {name: plain.pop(name, [None] * count) for name in schema if name != "seconds"}
+    frame = pl.DataFrame({**known, "seconds": [seconds] * count}, schema=schema)
     counted = {name: _dtype(value) for name, value in columns.items() if name in plain}
     return frame.with_columns([pl.Series(name, plain[name], dtype) for name, dtype in counted.items()])
 
@@ -130,15 +138,16 @@ def _attack(model: ModelUnderTest, attack: Attack, batch: Batch, noise: Noise) -
     found = attacked(attack, model.classifier, batch, noise)
     with failures_of_an_entry():
         verified = attack.verify(model.classifier, batch, found)
-    clean, prediction, columns = _shown(model, batch, found.images)
-    right = clean == batch.labels
+    task, clean, outputs = model.task, _answers(model, batch.images), _answers(model, found.images)
+    before, after = task.score(clean, batch.labels), task.score(outputs, batch.labels)
     # The clean image is in the threat model, too; an image outside it is no success.
-    correct = right & ((prediction == batch.labels) | ~verified.inside)
-    columns |= {"inside": verified.inside, "correct": correct}
+    success = verified.inside & (after < before)
+    columns = {**_distances(model, batch.images, found.images), **task.record(batch.labels, clean, outputs, success)}
+    columns["inside"] = verified.inside
     if verified.distance is None:
         return columns | {"size": verified.size}, found.images.cpu()
-    unbroken = torch.where(right, torch.inf, 0.0).double()
-    columns["distance"] = torch.where(right & ~correct, verified.distance.double(), unbroken)
+    unbroken = torch.where(before > 0, torch.inf, 0.0).double()
+    columns["distance"] = torch.where(success, verified.distance.double(), unbroken)
     return columns, found.images.cpu()
 
 
@@ -147,20 +156,21 @@ def _transform(model: ModelUnderTest, transform: Transform, batch: Batch, noise:
         images = transform(batch, noise)
         _check_images(images, batch.images)
         inside = transform.verify(batch, noise, images)
-    _, prediction, columns = _shown(model, batch, images)
-    columns |= {"inside": inside, "correct": prediction == batch.labels}
-    return columns, images.cpu()
+    clean, outputs = _answers(model, batch.images), _answers(model, images)
+    judged = model.task.record(batch.labels, clean, outputs, torch.ones_like(inside))
+    return {**_distances(model, batch.images, images), **judged, "inside": inside}, images.cpu()
 
 
 def _certificate(model: ModelUnderTest, certificate: Certificate, batch: Batch, noise: Noise) -> _Measured:
     with failures_of_an_entry():
         found = certificate(model.classifier, batch.images, noise)
         _check_certified(found, len(batch.labels))
-    clean = _answers(model.classifier, batch.images).argmax(1)
+    clean = _answers(model, batch.images).argmax(1)
     radius = torch.where(found.abstained, 0.0, found.radius.double())
     correct = (found.predictions == batch.labels) & ~found.abstained
-    columns = _common(batch, clean, found.predictions) | {"correct": correct, "radius": radius}
-    return columns | {"abstained": found.abstained, **found.detail}, None
+    predictions = {"clean_prediction": clean, "prediction": found.predictions}
+    columns = {"label": batch.labels, **predictions, "correct": correct, "radius": radius}
+    return {**columns, "abstained": found.abstained, **found.detail}, None
 
 
 def _check_certified(found: Certified, count: int) -> None:
@@ -189,24 +199,11 @@ _MEASURES: Mapping[Kind, Callable[[ModelUnderTest, Any, Batch, Noise], _Measured
 }
 
 
-def _shown(model: ModelUnderTest, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Predictions of the clean images and of others, `[N]` each; the columns that the images alone tell."""
-    clean, logits = _answers(model.classifier, batch.images), _answers(model.classifier, images)
-    prediction = logits.argmax(1)
-    columns = _common(batch, clean.argmax(1), prediction) | {"margin": margin(logits, batch.labels)}
-    return clean.argmax(1), prediction, columns | _distances(model, batch.images, images)
-
-
-def _common(batch: Batch, clean: Tensor, prediction: Tensor) -> dict[str, Any]:
-    return {"example_id": batch.ids, "label": batch.labels, "clean_prediction": clean, "prediction": prediction}
-
-
-@torch.no_grad()
-def _answers(classifier: nn.Module, images: Tensor) -> Tensor:
-    logits = logits_of(classifier, images)
-    if (logits.isnan() & images.isfinite().flatten(1).all(1)[:, None]).any():
+def _answers(model: ModelUnderTest, images: Tensor) -> Tensor:
+    outputs = model.outputs(images)
+    if (outputs.isnan().flatten(1).any(1) & images.isfinite().flatten(1).all(1)).any():
         raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
-    return logits
+    return outputs
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Classifiers, and the networks they are made of. All take images in [0, 1] and normalise inside."""
 
 from gauntlet.models.alexnet import alexnet, alexnet_cifar
-from gauntlet.models.border import Answers, answers_of, climbed_of, features_of, logits_of, tap_of
+from gauntlet.models.border import Answers, answers_of, climbed_of, features_of, logits_of, outputs_for, tap_of
 from gauntlet.models.capabilities import Foldable, HasSurrogate, NeedsGradients, foldable, needs_gradients, surrogate_of
 from gauntlet.models.imagenet import imagenet_features
 from gauntlet.models.libraries import timm, torchvision
@@ -44,6 +44,7 @@ __all__ = [
     "linear",
     "logits_of",
     "needs_gradients",
+    "outputs_for",
     "preact_resnet18",
     "resnet18",
     "resnet18_imagenet",

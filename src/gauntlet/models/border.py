@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gauntlet.errors import UserError
 from gauntlet.models.capabilities import needs_gradients, surrogate_of
 from gauntlet.models.taps import Tapped
+from gauntlet.task import CLASSIFICATION, Task
 
 _FORWARD = "__call__"
 
@@ -40,6 +41,15 @@ def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
         UserError: the classifier answers anything else, or changes its input in place at some times only.
     """
     return _logits(_ask(classifier, _FORWARD, images), images)
+
+
+def outputs_for(task: Task, network: nn.Module, images: Tensor) -> Tensor:
+    """The outputs `[N, …]` of a network in the form of its task, read as `logits_of` reads logits.
+
+    Raises:
+        UserError: as in `logits_of`.
+    """
+    return _read(task, _ask(network, _FORWARD, images), images)
 
 
 def answer_of(classifier: nn.Module, images: Tensor) -> Any:
@@ -143,20 +153,24 @@ def _version(tensor: Tensor) -> int:
 
 
 def _logits(answer: Any, images: Tensor) -> Tensor:
-    logits = _main(answer)
-    if not isinstance(logits, Tensor):
+    return _read(CLASSIFICATION, answer, images)
+
+
+def _read(task: Task, answer: Any, images: Tensor) -> Tensor:
+    outputs = _main(answer)
+    if not isinstance(outputs, Tensor):
         raise UserError(
-            f"the classifier answered {_named(answer)}: expected logits [N, K], a tuple that begins with them, or a"
-            f" mapping with logits; wrap it in a module whose forward returns them"
+            f"the classifier answered {_named(answer)}: expected {task.form('N', 'K')}, a tuple that begins with them,"
+            f" or a mapping with logits; wrap it in a module whose forward returns them"
         )
-    if logits.ndim != 2 or len(logits) != len(images) or not logits.is_floating_point():
+    if not (task.takes(outputs) and len(outputs) == len(images) and outputs.is_floating_point()):
         raise UserError(
-            f"the classifier answered {logits.dtype} {list(logits.shape)} for {len(images)} images: expected float"
-            f" logits [{len(images)}, K]; wrap it in a module whose forward returns them"
+            f"the classifier answered {outputs.dtype} {list(outputs.shape)} for {len(images)} images: expected float"
+            f" {task.form(len(images), 'K')}; wrap it in a module whose forward returns them"
         )
-    if logits.requires_grad and not torch.is_grad_enabled():  # of a forward that enables gradients itself
-        logits = logits.detach()
-    return logits.to(torch.promote_types(images.dtype, torch.float32))
+    if outputs.requires_grad and not torch.is_grad_enabled():  # of a forward that enables gradients itself
+        outputs = outputs.detach()
+    return outputs.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def _main(answer: Any) -> Any:

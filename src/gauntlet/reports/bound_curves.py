@@ -44,7 +44,9 @@ def families(run: Run) -> dict[Family, list[Point]]:
     found: dict[Family, dict[float, Point]] = {}
     for family, point in _points(run):
         found.setdefault(family, {}).setdefault(point.bound, point)
-    own = {_family(run.plan.entries[name].threat_model, run.identities[name]) for name in run.searched}
+    own = {
+        _family(run.plan.entries[name].threat_model, run.identities[name]) for name in run.attacks if name in run.full
+    }
     start = {0.0: Point(0.0, accuracy(run.full["clean"]), "clean")} if "clean" in run.full else {}
     return {
         family: [point for _, point in sorted({**start, **points}.items())]

@@ -23,7 +23,7 @@ def details(run: Run) -> str:
     Raises:
         UserError: its attacks have different examples still.
     """
-    parts = [_distances(run.searched)]
+    parts = [_distances(run.searched)] if run.decides else []
     if beside := certified_and_attacked({run.name: run}):
         parts.insert(0, as_markdown(beside))
     if len(run.searched) > 1:

@@ -12,8 +12,7 @@ from gauntlet.errors import AttackFailed
 from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest, Plan
 from gauntlet.evaluation.verification import device_of, images_of
 from gauntlet.files import write_atomically
-from gauntlet.models import logits_of
-from gauntlet.picture_sheet import Row, attacked_rows, captions_of, sheet
+from gauntlet.picture_sheet import Row, attacked_rows, sheet
 from gauntlet.scopes import evaluating, exact
 
 
@@ -25,10 +24,9 @@ def draw_examples(
     rows: list[Row] = []
     for name in _worth_a_picture(suite, plan):
         try:
-            images, predictions = _under(model, grid, name, suite, batch)
+            images, captions = _under(model, grid, name, suite, batch)
         except (AttackFailed, torch.OutOfMemoryError):  # said when it was measured; a picture is no reason to end
             continue
-        captions = captions_of(batch.labels, predictions)
         rows += attacked_rows(name, batch.images, images, captions)
     write_atomically(file, sheet(rows))
 
@@ -46,16 +44,16 @@ def _worth_a_picture(suite: AttackSuite, plan: Plan) -> list[str]:
 
 def _right_ones(model: ModelUnderTest, count: int) -> Batch:
     some = model.examples[slice(0, 8 * count)]
-    device = device_of(model.classifier)
-    with torch.no_grad(), evaluating(model.classifier), exact():
-        right = (logits_of(model.classifier, some.images.to(device)).argmax(1).cpu() == some.labels).nonzero()[:, 0]
+    with evaluating(model.classifier), exact():
+        outputs = model.outputs(some.images.to(device_of(model.classifier))).cpu()
+    right = (model.task.score(outputs, some.labels.cpu()) == 1).nonzero()[:, 0]
     chosen = right[:count] if len(right) else torch.arange(min(count, len(some.labels)))
     return some.rows(chosen)
 
 
-def _under(model: ModelUnderTest, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
+def _under(model: ModelUnderTest, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, list[str]]:
     entry, on = suite.attacks[name], batch.to(device_of(model.classifier))
     images = images_of(entry, model.classifier, on, grid.noise(entry, on))
     assert images is not None
-    with exact(), torch.no_grad(), evaluating(model.classifier):
-        return images.cpu(), logits_of(model.classifier, images).argmax(1).cpu()
+    with exact(), evaluating(model.classifier):
+        return images.cpu(), model.task.captions(model.outputs(images), on.labels)

@@ -97,7 +97,7 @@ def _lines(run: Run, names: Sequence[str], title: str) -> Table:
         else:
             shown = ["–", ""] if value is None else [f"{value.text}{run.mark(name)}{_unit(value)}", value.interval]
         rows.append([name, column_text(run, name) if name in run.plan.entries else "", *shown])
-    head = ["attack", "bound", "accuracy %", "95 % interval"]
+    head = ["attack", "bound", "accuracy %" if run.decides else "score %", "95 % interval"]
     return as_rich(ResultTable(head, rows, "\n".join(notes([run]))), title, sections, bold)
 
 
@@ -124,7 +124,7 @@ def _row(run: Run, names: Sequence[str]) -> str:
 def notes(runs: Sequence[Run]) -> list[str]:
     """What the numbers are, and what a reader must know before trusting them: a paragraph, then a line per flag."""
     counts = sorted({value.examples for run in runs for value in run.cells.values() if value})
-    text = [f"Accuracy in %, 95 % Wilson intervals, {' / '.join(map(str, counts))} test examples."]
+    text = [f"{what}, {' / '.join(map(str, counts))} test examples." for what in _measures(runs)]
     text += [f"Union of {', '.join(union)}." for union in sorted({tuple(run.union) for run in runs}) if union]
     text += _kinds(runs)
     for run in runs:
@@ -138,6 +138,13 @@ def notes(runs: Sequence[Run]) -> list[str]:
             text.append(f"{run.name}: no sanity checks on record.")
     text += _aggregate_notes(runs)
     return [" ".join(text), *(line for run in runs for line in flag_lines(run))]
+
+
+def _measures(runs: Sequence[Run]) -> list[str]:
+    """What the columns of entries are: accuracies, or the mean scores of a task without a yes or no."""
+    found = ["Accuracy in %, 95 % Wilson intervals"] if any(run.decides for run in runs) else []
+    scored = dict.fromkeys(run.card.task for run in runs if not run.decides)
+    return [*found, *(f"Mean score of {task} in %, 95 % bootstrap intervals" for task in scored)]
 
 
 def _aggregate_notes(runs: Sequence[Run]) -> list[str]:

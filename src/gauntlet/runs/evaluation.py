@@ -37,6 +37,7 @@ from gauntlet.evaluation.grouping import family_of
 from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.plan import find_plan
 from gauntlet.evaluation.sanity.soundness_check import check_soundness
+from gauntlet.evaluation.suite_of_task import suite_of_task
 from gauntlet.identity import describe
 from gauntlet.reports import draw_examples, run_tables, write_run_report
 from gauntlet.reports.certified import certified_and_attacked
@@ -105,6 +106,7 @@ def run_suite(
         The run, read once; None in every process but the first.
     """
     start = time.monotonic()
+    suite = suite_of_task(suite, model.task)
     name = at_share(name + grid.mode.suffix, share)
     model = recognised(model, folder.records)
     places = grid.folders(model, suite, folder.records)
@@ -177,7 +179,7 @@ def _check(model: ModelUnderTest, suite: AttackSuite, name: str, grid: Grid, fol
     print("sanity checks: gradients, bounds, convergence, noise, unbounded attack", flush=True)
     records = {one: read_records(folder.path / entry.folder, entry.kind) for one, entry in plan.entries.items()}
     few = model.examples[slice(0, min(grid.probed, grid.chunks(model)[-1].stop))]
-    flags = [*recorded(suite, records), *probe(model.classifier, suite, few, grid.seed), *flags]
+    flags = [*recorded(suite, records), *probe(model.classifier, suite, few, grid.seed, model.task), *flags]
     write_flags(folder.path, name, model.checkpoint, flags)
 
 

@@ -69,7 +69,10 @@ def _columns(width: int) -> list[ProgressColumn]:
 
 def format_progress(progress: ChunkProgress) -> str:
     """`45.3 % still correct, 812 images/s, 40 s left`."""
-    parts = [f"{100 * progress.correct / max(1, progress.examples):.1f} % {_WORDS[progress.kind]}"]
+    total, word = (
+        (progress.correct, _WORDS[progress.kind]) if progress.score is None else (progress.score, "mean score")
+    )
+    parts = [f"{100 * total / max(1, progress.examples):.1f} % {word}"]
     if progress.speed is not None:
         parts.append(f"{progress.speed:.3g} images/s")
     if progress.seconds_left:

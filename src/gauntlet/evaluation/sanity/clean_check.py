@@ -8,7 +8,6 @@ import torch
 
 from gauntlet.errors import NotFiniteError, UserError
 from gauntlet.evaluation.verification import ModelUnderTest, device_of
-from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating, exact
 
 
@@ -18,8 +17,8 @@ class CleanCheck:
 
     accuracy: float
     examples: int
-    classes: int
-    """K of the logits."""
+    chance: float
+    """What guesses would come to."""
     low: float
     """The darkest pixel."""
     high: float
@@ -33,13 +32,12 @@ class CleanCheck:
     def warnings(self) -> list[str]:
         """What makes an evaluation a waste of time, in words; nothing where all is well.
 
-        Accuracy is near chance where it is less than a tenth of the way from 1/K to 1.
+        Accuracy is near chance where it is less than a tenth of the way from there to 1.
         """
-        chance = 1 / self.classes
         said = []
-        if self.accuracy < chance + 0.1 * (1 - chance):
+        if self.accuracy < self.chance + 0.1 * (1 - self.chance):
             said.append(
-                f"clean accuracy {100 * self.accuracy:.1f} % is near chance ({100 * chance:.1f} %): the weights,"
+                f"clean accuracy {100 * self.accuracy:.1f} % is near chance ({100 * self.chance:.1f} %): the weights,"
                 f" the normalisation inside the model (mean, std) or the order of the classes are not this dataset's"
             )
         if self.high - self.low < 0.1:
@@ -65,11 +63,11 @@ def clean_check(model: ModelUnderTest, chunk: slice) -> CleanCheck:
         raise UserError(f"images run from {low:.4g} to {high:.4g}: expected [0, 1]; normalisation is the classifier's")
     device = device_of(model.classifier)
     with exact(), evaluating(model.classifier):
-        logits = logits_of(model.classifier, batch.images.to(device)).cpu()
-    if logits.isnan().any():
+        outputs = model.outputs(batch.images.to(device)).cpu()
+    if outputs.isnan().any():
         raise NotFiniteError("the classifier answered NaN on clean images: such examples are neither right nor robust")
-    classes = logits.shape[1]
-    if not (batch.labels.min() >= 0 and batch.labels.max() < classes):
-        raise UserError(f"labels run up to {int(batch.labels.max())}, the classifier's classes are 0 to {classes - 1}")
-    right = (logits.argmax(1) == batch.labels.cpu()).float().mean().item()
-    return CleanCheck(right, len(batch.labels), classes, low, high)
+    classes, (lowest, highest) = model.task.classes(outputs), model.task.class_range(batch.labels)
+    if not (lowest >= 0 and highest < classes):
+        raise UserError(f"labels run up to {highest}, the classifier's classes are 0 to {classes - 1}")
+    accuracy = model.task.score(outputs, batch.labels.cpu()).mean().item()
+    return CleanCheck(accuracy, len(batch.labels), model.task.chance(classes), low, high)

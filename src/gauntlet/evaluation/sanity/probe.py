@@ -18,17 +18,19 @@ from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import device_of
 from gauntlet.goals import Untargeted
 from gauntlet.identity import stream_of
-from gauntlet.losses import margin
-from gauntlet.models import answers_of, climbed_of, logits_of
+from gauntlet.models import answers_of, climbed_of, outputs_for
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact, frozen
+from gauntlet.task import CLASSIFICATION, DecidingTask, Task
 from gauntlet.threats import Linf
 from gauntlet.varied import BOUND, SPREAD, STEPS, altered, scaled
 
 _NOISES = 10  # random images per example
 
 
-def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0) -> list[Flag]:
+def probe(
+    classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0, task: Task = CLASSIFICATION
+) -> list[Flag]:
     """Check a classifier, and every attack of a suite on it. Nothing is left changed.
 
     Args:
@@ -36,23 +38,28 @@ def probe(classifier: nn.Module, suite: AttackSuite, batch: Batch, seed: int = 0
         suite: the attacks.
         batch: a few examples, 64 say; the attacks are checked on those the classifier gets right.
         seed: of the attacks.
+        task: of the dataset; of one without a yes or no per example only the classifier is checked.
     """
     device = device_of(classifier)
     batch = batch.to(device)
     with exact(), evaluating(classifier):
-        found = [_same_twice(classifier, batch.images), _logits(classifier, batch.images)]
+        found = [_same_twice(task, classifier, batch.images)]
+        if isinstance(task, DecidingTask):
+            found.append(_logits(classifier, batch.images))
         if not found[0].raised:
-            found += [_same_alone(classifier, batch.images)]
+            found += [_same_alone(task, classifier, batch.images)]
+        if not isinstance(task, DecidingTask):
+            return found
         with torch.no_grad():
-            right = logits_of(classifier, batch.images).argmax(1) == batch.labels
+            right = task.correct(outputs_for(task, classifier, batch.images), batch.labels)
         batch = batch.rows(right)
         if not len(batch.labels):
             return found
-        found += _tried(lambda: _unbounded(classifier, batch, mix(seed, batch.ids)), "unbounded", None)
+        found += _tried(lambda: _unbounded(task, classifier, batch, mix(seed, batch.ids)), "unbounded", None)
         for name, attack in suite.bounded.items():
             if attack.threat_model.bound:
                 seeds = mix(seed, stream_of(attack), batch.ids)
-                checks = _Checks(classifier, name, attack, batch, seeds)
+                checks = _Checks(task, classifier, name, attack, batch, seeds)
                 for check in (checks.gradients, checks.noise, checks.bound, checks.converged):
                     found += _tried(check, check.__name__, name)
     return found
@@ -67,17 +74,18 @@ def _tried(check: Callable[[], Iterator[Flag]], name: str, attack: str | None) -
 
 
 @torch.no_grad()
-def _same_twice(classifier: nn.Module, images: Tensor) -> Flag:
+def _same_twice(task: Task, classifier: nn.Module, images: Tensor) -> Flag:
     why = "share of examples whose logits differ when asked twice: attacks on a random classifier need averaging"
-    differ = (logits_of(classifier, images) != logits_of(classifier, images)).any(1)
+    differ = (outputs_for(task, classifier, images) != outputs_for(task, classifier, images)).flatten(1).any(1)
     return Flag("deterministic", None, share(differ), 0.0, why)
 
 
 @torch.no_grad()
-def _same_alone(classifier: nn.Module, images: Tensor) -> Flag:
+def _same_alone(task: Task, classifier: nn.Module, images: Tensor) -> Flag:
     why = "share of examples whose logits differ in half the batch: they depend on what else is in the batch"
-    whole = logits_of(classifier, images)
-    halves = torch.cat([logits_of(classifier, half) for half in images.split(max(1, (len(images) + 1) // 2))])
+    whole = outputs_for(task, classifier, images).flatten(1)
+    parts = images.split(max(1, (len(images) + 1) // 2))
+    halves = torch.cat([outputs_for(task, classifier, part) for part in parts]).flatten(1)
     largest = torch.where(whole.isinf(), 0, whole).abs().amax(1, keepdim=True)
     differ = ((whole != halves) & ~((whole - halves).abs() <= 1e-3 * largest.clamp(min=1))).any(1)
     return Flag("batch", None, share(differ), 0.0, why)
@@ -93,17 +101,19 @@ def _logits(classifier: nn.Module, images: Tensor) -> Flag:
     return Flag("logits", None, share(bounded), 0.5, why)
 
 
-def _unbounded(classifier: nn.Module, batch: Batch, seeds: Tensor) -> Iterator[Flag]:
+def _unbounded(task: DecidingTask, classifier: nn.Module, batch: Batch, seeds: Tensor) -> Iterator[Flag]:
     why = "share of examples still right under PGD that may show any image at all: attacks cannot climb this classifier"
     anything = PGD(threat_model=Linf(1.0), steps=100, step_size=0.05, restarts=3)
-    yield Flag("unbounded", None, share(_lead(classifier, anything, batch, seeds) > 0), 0.0, why)
+    yield Flag("unbounded", None, share(_lead(task, classifier, anything, batch, seeds) > 0), 0.0, why)
 
 
 class _Checks:
     """The checks of one attack on the examples that are right before it."""
 
-    def __init__(self, classifier: nn.Module, name: str, attack: Attack, batch: Batch, seeds: Tensor) -> None:
-        self.classifier, self.name, self.attack, self.batch = classifier, name, attack, batch
+    def __init__(
+        self, task: DecidingTask, classifier: nn.Module, name: str, attack: Attack, batch: Batch, seeds: Tensor
+    ) -> None:
+        self.task, self.classifier, self.name, self.attack, self.batch = task, classifier, name, attack, batch
         self.images, self.labels, self.seeds = batch.images, batch.labels, seeds
         self._found: Tensor | None = None
 
@@ -150,7 +160,8 @@ class _Checks:
         before, after = self._lead(self.attack), self._lead(longer)
         stood = before > 0
         with torch.no_grad():
-            fall = (margin(logits_of(self.classifier, self.images), self.labels) - before)[stood].sum()
+            clean = self.task.margin(outputs_for(self.task, self.classifier, self.images), self.labels)
+            fall = (clean - before)[stood].sum()
         more = (before - after.clamp(min=0))[stood].sum()
         value = float((more / fall).clamp(0, 1)) if more > 0 and fall > 0 else float(more > 0)
         yield Flag("converged", self.name, value, 0.1, why)
@@ -177,16 +188,16 @@ class _Checks:
     def _lead(self, attack: Attack) -> Tensor:
         """The label's lead on what comes back, `[n]`; that of the attack as it is, is computed once."""
         if attack is not self.attack:
-            return _lead(self.classifier, attack, self.batch, self.seeds)
+            return _lead(self.task, self.classifier, attack, self.batch, self.seeds)
         if self._found is None:
-            self._found = _lead(self.classifier, attack, self.batch, self.seeds)
+            self._found = _lead(self.task, self.classifier, attack, self.batch, self.seeds)
         return self._found
 
 
-def _lead(classifier: nn.Module, attack: Attack, batch: Batch, seeds: Tensor) -> Tensor:
+def _lead(task: DecidingTask, classifier: nn.Module, attack: Attack, batch: Batch, seeds: Tensor) -> Tensor:
     def measure(rows: slice) -> Tensor:
         found = attack.run(classifier, batch.rows(rows), Noise(seeds[rows])).images
         with torch.no_grad():
-            return margin(logits_of(classifier, found), batch.labels[rows])
+            return task.margin(outputs_for(task, classifier, found), batch.labels[rows])
 
     return torch.cat(BatchSizer().run("the attack", len(batch.labels), measure))

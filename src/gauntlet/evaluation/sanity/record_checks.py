@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from gauntlet.evaluation.evidence import decides
 from gauntlet.evaluation.flags import Flag, rising, share
 from gauntlet.evaluation.grouping import families, next_smaller
 from gauntlet.evaluation.statistics.accuracy import all_correct
@@ -19,7 +20,10 @@ def recorded(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Fl
         suite: its entries.
         records: by entry, of the same examples.
     """
-    return [*_outside(records), *_rising_with_the_bound(suite, records), *_blind_beats_sighted(suite, records)]
+    found = _outside(records)
+    if all(decides(frame) for frame in records.values()):
+        found += [*_rising_with_the_bound(suite, records), *_blind_beats_sighted(suite, records)]
+    return found
 
 
 def _outside(records: Mapping[str, pl.DataFrame]) -> list[Flag]:

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from gauntlet.errors import UserError
-from gauntlet.evaluation.statistics.estimates import Estimate
+from gauntlet.evaluation.evidence import decides
+from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
+from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 
 Z95 = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
@@ -29,8 +31,14 @@ def share_of(holds: pl.Series) -> Estimate:
 
 
 def accuracy(records: pl.DataFrame) -> Estimate:
-    """The share of examples that are correct in the records of an attack, a transform or a certificate."""
-    return share_of(records["correct"])
+    """The share of examples that are correct; where records have scores alone, their mean, as `mean_score`."""
+    return share_of(records["correct"]) if decides(records) else mean_score(records)
+
+
+def mean_score(records: pl.DataFrame) -> Estimate:
+    """The mean score of examples, in [0, 1], with the bootstrap's interval."""
+    (mean,) = bootstrap_means([records["score"].cast(pl.Float64).to_list()])
+    return mean._replace(unit=PERCENT)
 
 
 def union_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import polars as pl
 import torch
 
 from gauntlet.evaluation.statistics.estimates import Estimate
@@ -36,6 +37,26 @@ def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples
     low, high = torch.cat(rows, 1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=1)
     means = values.mean(1)
     return [Estimate(*numbers, count, "") for numbers in zip(means.tolist(), low.tolist(), high.tolist(), strict=True)]
+
+
+def bootstrap_metric(
+    records: pl.DataFrame, metric: Callable[[pl.DataFrame], float], seed: int = 0, resamples: int = 200
+) -> Estimate:
+    """Any number that records come to, with a percentile interval: examples are drawn again as in `bootstrap_means`.
+
+    Args:
+        records: of N > 0 examples.
+        metric: from records to the number.
+        seed: of the draws.
+        resamples: how often the number is computed.
+    """
+    count = len(records)
+    values = []
+    for one in range(resamples):
+        drawn = (Noise(mix(seed, torch.tensor([one]))).uniform((1, count)).double() * count).long()[0]
+        values.append(metric(records[drawn.numpy()]))
+    low, high = torch.tensor(values, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return Estimate(metric(records), low.item(), high.item(), count, "")
 
 
 def _resampled(values: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
