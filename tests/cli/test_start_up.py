@@ -37,7 +37,11 @@ def test_help_needs_no_torch(tmp_path, door):
 
 @pytest.mark.parametrize(
     ("door", "words"),
-    [("train", ["defense=pat_alexnet"]), ("evaluate", ["checkpoint=run", "attack_suite=quick"]), ("report", ["runs=x"])],
+    [
+        ("train", ["defense=pat_alexnet"]),
+        ("evaluate", ["checkpoint=run", "attack_suite=quick"]),
+        ("report", ["runs=x"]),
+    ],
 )
 def test_a_config_is_shown_without_torch(tmp_path, door, words):
     assert imported(tmp_path, "gauntlet.cli.main", door, "--cfg", "job", *words) == []
