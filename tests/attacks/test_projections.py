@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gauntlet.attacks import Bisection, Newton, NoProjection, OntoRegion, OvershootingNewton
@@ -44,6 +44,7 @@ def test_what_is_inside_stays_as_it_is(projection):
     bound=st.floats(0, 1.2), spread=st.sampled_from([0.02, 0.3, 3.0]), seed=st.integers(0, 10**6),
     relu=st.booleans(),
 )  # fmt: skip
+@example(bound=0.8109267832856988, spread=0.3, seed=65536, relu=True)  # a jump of d, 4 % of the bound high
 def test_nobody_is_outside_by_another_computation(projection, bound, spread, seed, relu):
     network = tapped(channels=2, seed=seed % 7, activation=torch.nn.ReLU if relu else torch.nn.Tanh)
     images = random_images(3, 2, 5, 4, seed=seed)
@@ -210,6 +211,21 @@ def test_a_crossing_is_found_for_heights_that_bend(ends, power):
     assert (reached <= 1).all()
     assert ((reached >= 0.99) | (shares == 0)).all()
     assert (reached[high ** (-1 / power) > 1e-2] >= 0.99).all()
+
+
+@pytest.mark.parametrize("jumps", [(0.3,), (0.3, 0.2997), (0.9999, 0.5, 0.25), (1e-3,)])
+def test_an_answer_keeps_away_from_every_jump(jumps):
+    """A height that jumps over the level: a thousandth of the way below the jump, not next to it, and inside."""
+    edges = torch.linspace(1 - 1e-3, 1, 500, dtype=DOUBLE)[:, None] * torch.tensor(jumps, dtype=DOUBLE)
+    shares = crossing(
+        lambda rows, t: 0.5 + (t[:, None] > edges[rows]).sum(1),
+        torch.full((500,), 0.5, dtype=DOUBLE),
+        torch.full((500,), 0.5 + len(jumps), dtype=DOUBLE),
+        *(1.0, 0.01, 40),
+    )
+    lowest = edges.amin(1)
+    assert (shares <= lowest * (1 - 2**-10.1)).all()
+    assert (shares >= lowest * (1 - 2**-8)).all()
 
 
 def test_a_crossing_asks_about_nobody_who_is_done():

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -466,3 +467,71 @@ def test_real_photographs_of_the_hundred_classes(tmp_path):
     assert batch.images.shape == (3, 3, 224, 224)
     assert 0.02 < batch.images.std() < 0.5
     assert data.splits.test.labels.sort().values.tolist() == list(range(100))
+
+
+ODD = {
+    "a\nb": r"a\nb",
+    "a\u2028b": r"a\u2028b",
+    "\x1b[31m": r"\x1b[31m",
+    os.fsdecode(b"\xff"): r"\udcff",
+    "x\ny: é": r"x\ny: é",
+}
+"""Names of files, and how a line shows them."""
+
+
+@pytest.mark.parametrize(("name", "workers"), [*((name, 0) for name in ODD), ("x\ny: é", 1)])
+def test_a_refusal_is_one_line_that_begins_with_the_file_whatever_its_name_is_made_of(tree, name, workers, monkeypatch):
+    file = tree / "test" / "bee" / f"{name}.png"
+    file.write_bytes(b"")
+    shown = f"{tree}/test/bee/{ODD[name]}.png"
+    with pytest.raises(UserError) as refusal:
+        _ = folder(tree).splits
+    assert str(refusal.value) == f"{shown} is no picture, it is empty: fetch it again, or remove it"
+    monkeypatch.setattr(pictures, "LOOKED_AT", 0)
+    with pytest.raises(pictures.UnreadablePicture) as refusal:
+        list(DataLoader(folder(tree).splits.test, 4, collate_fn=lambda batch: batch, num_workers=workers))
+    assert str(refusal.value) == f"{shown} is no picture, it is empty: fetch it again, or remove it"
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.txt" for name in ODD), os.fsdecode(b"a.\xff"), "a.x\ny"])
+def test_what_is_left_out_is_one_line_of_utf_8_whatever_it_is_called(tree, name, capsysbinary):
+    (tree / "test" / "bee" / name).write_text("no picture")
+    _ = folder(tree).splits
+    out = capsysbinary.readouterr().out.decode("utf-8")
+    assert len(out.splitlines()) == 1
+    assert out.startswith(f"warning: {tree / 'test'}: 1 files or folders are left out")
+
+
+def test_links_to_themselves_and_to_each_other_are_left_out_or_refused(tree, capsys):
+    bee = tree / "test" / "bee"
+    (bee / "self").symlink_to("self")
+    (bee / "one").symlink_to("other")
+    (bee / "other").symlink_to("one")
+    (tree / "test" / "loop").symlink_to("loop")
+    assert len(folder(tree).splits.test) == 9
+    assert "4 files or folders are left out" in capsys.readouterr().out
+    (bee / "self.png").symlink_to("self.png")
+    with pytest.raises(UserError, match=r"self.png cannot be read \(Too many levels of symbolic links\)"):
+        _ = folder(tree).splits
+
+
+def test_pictures_of_a_camera_with_two_frames_need_no_ending(tmp_path):
+    """MPO is found by way of JPEG, and has no signature of its own."""
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            for number in range(2):
+                paint(tmp_path / split / name / f"{number}.png", number)
+    two = [Image.fromarray(np.full((16, 16, 3), grey, np.uint8)) for grey in (60, 200)]
+    two[0].save(tmp_path / "test" / "a" / "camera", "MPO", save_all=True, append_images=two[1:])
+    test = folder(tmp_path, classes=2, view=CentreCrop(16, 16)).splits.test
+    assert len(test) == 5
+    assert test[test.paths.index("test/a/camera")].images.mul(255).round().unique().tolist() == [60]
+
+
+@pytest.mark.parametrize("error", [struct.error("unpack requires 2 bytes"), KeyError(273), EOFError(), TypeError("no")])
+def test_whatever_a_decoder_raises_of_a_damaged_file_is_one_line(tree, error):
+    file = tree / "test" / "bee" / "0.png"
+    with pytest.raises(pictures.UnreadablePicture) as refusal, pictures.opened(file):
+        raise error
+    said = str(error) or "EOFError"
+    assert str(refusal.value) == f"{file} is damaged or cut off ({said}): fetch it again, or remove it"

@@ -109,7 +109,7 @@ def test_on_a_gpu_examples_live_there_and_are_augmented_the_same(tmp_path):
 
 @pytest.mark.parametrize("count", [1000, 20_000])
 def test_the_share_held_out_is_a_function_of_each_id(count):
-    ids = torch.randperm(10 * count)[:count]
+    ids = torch.randperm(10 * count, generator=torch.Generator().manual_seed(count))[:count]
     held = held_out(ids, 0.1)
     assert 0.08 < held.float().mean() < 0.12
     order = torch.randperm(count)
@@ -119,8 +119,12 @@ def test_the_share_held_out_is_a_function_of_each_id(count):
 
 def test_at_least_one_is_held_out_and_one_is_left():
     assert held_out(torch.arange(3), 1e-6).sum() == 1
+    assert held_out(torch.arange(3), 1 - 1e-6).sum() == 2
+    assert all(1 <= held_out(torch.arange(2) + 2 * first, 0.5).sum() <= 1 for first in range(50))
     with pytest.raises(ValueError, match="too few"):
         held_out(torch.arange(1), 0.5)
+    with pytest.raises(ValueError, match="0 training images: too few"):
+        held_out(torch.arange(0), 0.5)
     for share in (0, 1, -0.1, 2):
         with pytest.raises(ValueError, match="expected the share"):
             held_out(torch.arange(9), share)

@@ -139,7 +139,7 @@ def unit(pixels: Tensor) -> Tensor:
 
 
 def held_out(ids: Tensor, share: float) -> Tensor:
-    """`[N]` mask of the examples that validation keeps from training: about `share` of them, at least one.
+    """`[N]` mask of the examples that validation keeps from training: about `share` of them, at least one, and not all.
 
     A function of each id alone, so that a subset holds out what the whole set holds out.
 
@@ -150,10 +150,12 @@ def held_out(ids: Tensor, share: float) -> Tensor:
         raise ValueError(f"validation {share}: expected the share of training images to hold out, such as 0.02")
     place = Noise(mix(_HELD_OUT, ids)).uniform([len(ids)])
     held = place < share
-    if len(ids) and not held.any():
+    if len(ids) < 2:
+        raise ValueError(f"{len(ids)} training images: too few to hold a share of {share} out for validation")
+    if not held.any():
         held[place.argmin()] = True
     if held.all():
-        raise ValueError(f"{len(ids)} training images: too few to hold a share of {share} out for validation")
+        held[place.argmax()] = False
     return held
 
 

@@ -14,11 +14,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from gauntlet.data.augmentation import Augmentation
 from gauntlet.data.examples import held_out
 from gauntlet.data.files import ImageFiles
-from gauntlet.data.listing import listed
+from gauntlet.data.listing import is_folder, listed
 from gauntlet.data.module import ImageData, Splits
 from gauntlet.data.pictures import is_picture, look_at
 from gauntlet.data.views import View
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, one_line
 
 
 class ImageFolder(ImageData):
@@ -137,7 +137,7 @@ def pictures_in(
 def _beside(folder: Path) -> list[Path]:
     """What lies beside the class folders, and belongs to no class."""
     with os.scandir(folder) as entries:
-        return [folder / entry.name for entry in entries if entry.name.startswith(".") or not entry.is_dir()]
+        return [folder / entry.name for entry in entries if entry.name.startswith(".") or not is_folder(entry)]
 
 
 @rank_zero_only
@@ -151,12 +151,11 @@ def _warn_of(folder: Path, left_out: Sequence[Path]) -> None:
     rest = len(left_out) - hidden - sum(count for _, count in kinds.most_common(3))
     parts += [f"{rest:,} others"] if rest else []
     parts += [f"{hidden:,} hidden"] if hidden else []
-    shown = str(min(left_out).relative_to(folder)).encode(errors="backslashreplace").decode()
-    print(
+    line = (
         f"warning: {folder}: {len(left_out):,} files or folders are left out, for they are no picture in a class"
-        f" ({', '.join(parts)}), such as {shown}",
-        flush=True,
+        f" ({', '.join(parts)}), such as {min(left_out).relative_to(folder)}"
     )
+    print(one_line(line), flush=True)
 
 
 def folders_in(folder: Path) -> list[str]:
@@ -167,7 +166,7 @@ def folders_in(folder: Path) -> list[str]:
     """
     with os.scandir(folder) as entries:
         inside = [entry for entry in entries if not entry.name.startswith(".")]
-    names = sorted(entry.name for entry in inside if entry.is_dir())
+    names = sorted(entry.name for entry in inside if is_folder(entry))
     if not names:
         flat = sum(entry.is_file() and is_picture(Path(entry)) for entry in inside)
         raise UserError(

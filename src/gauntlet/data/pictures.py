@@ -37,7 +37,7 @@ class UnreadablePicture(UserError):  # noqa: N818
     """A file that is no picture. Its one line survives the worker process, which wraps it in a traceback."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
+        super().__init__(message.rpartition(f"\n{__name__}.{type(self).__name__}: ")[2].strip())
 
 
 @contextmanager
@@ -56,9 +56,11 @@ def opened(file: Path) -> Iterator[Image.Image]:
             yield picture
     except UnidentifiedImageError:
         raise UnreadablePicture(f"{file} is no picture, {beginning(file)}: fetch it again, or remove it") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a decoder makes anything of a damaged file
         refused = error.strerror if isinstance(error, OSError) else None  # by the system; PIL's errors have none
-        damaged = isinstance(error, OSError | SyntaxError)
+        damaged = not isinstance(error, ValueError | Image.DecompressionBombError)
         what = f"cannot be {'read' if refused else 'used'} ({refused or first_line(error)[:100]})"
         what = f"is damaged or cut off ({first_line(error)[:100]})" if damaged and not refused else what
         raise UnreadablePicture(f"{file} {what}: fetch it again, or remove it") from None
@@ -81,7 +83,8 @@ def is_picture(file: Path) -> bool:
             stub, kind = isinstance(picture, StubImageFile), picture.format or ""
     except Exception:  # a file of anything, of which a decoder may make anything
         return False
-    signed = Image.OPEN[kind][1] is not None  # Targa and a few others have no signature, so that noise may pass for one
+    # Targa and a few others have no signature, so that noise may pass for one; MPO is found by way of JPEG.
+    signed = kind not in Image.OPEN or Image.OPEN[kind][1] is not None
     named = Image.registered_extensions().get(file.suffix.lower()) == kind
     return not stub and kind not in _NO_IMAGES and (signed or named)
 

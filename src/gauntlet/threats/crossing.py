@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_RESOLUTION = 2.0**-10  # how closely a jump is approached, as a share of the way to it
+_RESOLUTION = 2.0**-10  # how closely a jump is found, and then kept away from, as a share of the way to it
 
 
 @torch.no_grad()
@@ -17,8 +17,9 @@ def crossing(
     """The share t of each way, `[n]`, at which height(t) was measured in [level·(1 − waste), level].
 
     False position aimed at the middle of that interval, and a halving at every third probe, for heights that bend.
-    Where the probes run out, or the height jumps, the last t measured at or below the level: the answer never lies
-    above it. φ jumps where dead activations awake; so close to a jump rounding decides the side, and nobody goes there.
+    φ jumps where dead activations awake, and so close to a jump rounding decides the side: where a way was narrowed
+    down to a jump, the answer keeps a distance from it. It is always measured at or below the level, also where the
+    probes run out.
 
     Args:
         height: of some rows `[m]` (indices) at shares `[m]`, `[m]`.
@@ -30,16 +31,21 @@ def crossing(
     """
     left, right = torch.zeros_like(low), torch.ones_like(high)
     floor, aim = level * (1 - waste), level * (1 - waste / 2)
-    low, high = low.clone(), high.clone()
+    begin, low, high = low, low.clone(), high.clone()
+    done = low >= floor
     for probe in range(probes):
-        rows = ((low < floor) & (right - left > _RESOLUTION * right)).nonzero()[:, 0]
+        rows = (~done).nonzero()[:, 0]
         if not len(rows):
             break
         from_, to = left[rows], right[rows]
+        at_jump = to - from_ <= _RESOLUTION * to
         share = (aim - low[rows]) / (high[rows] - low[rows]) if probe % 3 < 2 else 0.5
-        t = from_ + share * (to - from_)
+        t = torch.where(at_jump, from_ - _RESOLUTION * to, from_ + share * (to - from_))
         measured = height(rows, t)
         beyond = measured > level
-        left[rows], right[rows] = torch.where(beyond, from_, t), torch.where(beyond, t, to)
-        low[rows], high[rows] = torch.where(beyond, low[rows], measured), torch.where(beyond, measured, high[rows])
+        again = beyond & at_jump  # there is another jump on the way to this one
+        left[rows] = torch.where(again, 0, torch.where(beyond, from_, t))
+        low[rows] = torch.where(again, begin[rows], torch.where(beyond, low[rows], measured))
+        right[rows], high[rows] = torch.where(beyond, t, to), torch.where(beyond, measured, high[rows])
+        done[rows] = ~beyond & (at_jump | (measured >= floor))
     return left
