@@ -106,7 +106,7 @@ def test_ranked_targets_are_the_likeliest_other_classes_of_the_clean_logits_in_t
         .with_targets(lambda: clean)
     )
     assert goal.num_targets == 2
-    assert goal.rivals.tolist() == [[2, 3], [3, 2]]
+    assert goal.targets.tolist() == [[2, 3], [3, 2]]
     now = torch.tensor([[0.0, 0.5, 2.0, 4.0], [1.0, 7.0, 3.0, 2.0]])
     assert goal.at_target(0).gain(now).tolist() == [1.5, -5.0]
     assert goal.at_target(1).gain(now).tolist() == [3.5, -4.0]
@@ -120,8 +120,8 @@ def test_there_are_nine_ranked_targets_or_all_other_classes(classes, num_targets
     labels = torch.zeros(3, dtype=torch.long)
     goal = RankedTargets().bind(labels, Noise(labels)).with_targets(lambda: torch.zeros(3, classes))
     assert goal.num_targets == num_targets
-    assert (goal.rivals != 0).all()
-    assert all(len(row.unique()) == num_targets for row in goal.rivals)
+    assert (goal.targets != 0).all()
+    assert all(len(row.unique()) == num_targets for row in goal.targets)
 
 
 def test_ranked_targets_need_a_target_and_another_class():

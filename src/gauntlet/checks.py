@@ -1,4 +1,4 @@
-"""The promises around an attack, checked where it begins and where it ends."""
+"""Checks of an attack's inputs, of the classifier's outputs and of the attack's result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gauntlet.errors import NotFiniteError, ThreatModelViolation
 
-TOLERANCE = 1e-4  # of the bound: φ is a long sum, and float32 adds it up in another order in another batch
+TOLERANCE = 1e-4  # of the bound: φ is a long sum, and its float32 rounding depends on the batch
 
 
 def in_box(images: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def in_box(images: Tensor) -> Tensor:
 
 
 def at_least_float32(images: Tensor) -> Tensor:
-    """The images as a search needs them: half precision would round their changes away."""
+    """The images in float32 or wider: half precision would round small changes away."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
@@ -30,11 +30,11 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"labels are {labels.dtype} {list(labels.shape)}: expected {len(images)} integers, one per image"
         )
-    off = ~in_box(images)
-    if off.any():
+    outside = ~in_box(images)
+    if outside.any():
         low, high = images.amin().item(), images.amax().item()
         raise ValueError(
-            f"images run from {low:.4g} to {high:.4g}, {_where(off)}: expected [0, 1];"
+            f"images run from {low:.4g} to {high:.4g}, {_where(outside)}: expected [0, 1];"
             f" normalisation is the classifier's"
         )
 
@@ -43,15 +43,15 @@ def check_labels(labels: Tensor, classes: int) -> None:
     """Raise ValueError unless every label is one of at least two classes."""
     if classes < 2:
         raise ValueError(f"the classifier has {classes} class: an attack needs at least 2")
-    off = (labels < 0) | (labels >= classes)
-    if off.any():
+    invalid = (labels < 0) | (labels >= classes)
+    if invalid.any():
         raise ValueError(
-            f"label {int(labels[off][0])} of {_where(off)}: the classifier's {classes} classes are 0 to {classes - 1}"
+            f"label {int(labels[invalid][0])} of {_where(invalid)}: the classifier's {classes} classes are 0 to {classes - 1}"
         )
 
 
 def check_answers(nan: Tensor) -> None:
-    """Raise NotFiniteError where the classifier answered NaN, `[N]` booleans."""
+    """Raise NotFiniteError if the classifier returned NaN for any example, `[N]` booleans."""
     if nan.any():
         raise NotFiniteError(
             f"the classifier answered NaN for {_where(nan)}: such examples are neither right nor robust"
@@ -59,7 +59,7 @@ def check_answers(nan: Tensor) -> None:
 
 
 def guard(images: Tensor, size: Tensor, attack: str, stays_inside: bool) -> None:
-    """Raise ThreatModelViolation where images left [0, 1], are not finite, or left a region they promised to keep."""
+    """Raise ThreatModelViolation if images are outside [0, 1], not finite, or outside a region meant to contain them."""
     if not images.numel():
         return
     broken = ~images.isfinite().flatten(1).all(1)
@@ -67,9 +67,9 @@ def guard(images: Tensor, size: Tensor, attack: str, stays_inside: bool) -> None
         raise ThreatModelViolation(
             f"{attack} made NaN or infinite pixels, {_where(broken)}: its gradient is not finite"
         )
-    off = ~in_box(images)
-    if off.any():
-        raise ThreatModelViolation(f"{attack} left [0, 1], {_where(off)}")
+    outside = ~in_box(images)
+    if outside.any():
+        raise ThreatModelViolation(f"{attack} left [0, 1], {_where(outside)}")
     beyond = size > 1 + TOLERANCE
     if stays_inside and beyond.any():
         raise ThreatModelViolation(

@@ -1,4 +1,4 @@
-"""What an attack wants of the logits: a gain to climb, and the moment it is reached."""
+"""Goals of an attack: the gain it maximises, and when an example counts as a success."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Goal(ABC):
 
     @property
     def num_targets(self) -> int:
-        """How many things are with_targets at, one after another; known once it was with_targets."""
+        """The number of targets, tried one after another; known after `with_targets`."""
         return 1
 
     def with_targets(self, clean: Callable[[], Tensor]) -> Goal:
-        """The goal once the classifier may be asked; `clean` gives the logits of the images as they are, `[N, K]`."""
+        """The goal with its targets chosen; `clean` computes the logits of the clean images, `[N, K]`."""
         return self
 
-    def at_target(self, turn: int) -> Goal:
-        """The goal that aims at thing number `turn`, counted from 0."""
+    def at_target(self, index: int) -> Goal:
+        """The goal of target number `index`, counted from 0."""
         return self
 
     @abstractmethod
     def gain(self, logits: Tensor) -> Tensor:
-        """What the attack climbs, `[N]`."""
+        """The objective that the attack maximises, `[N]`."""
 
     @abstractmethod
     def reached(self, logits: Tensor) -> Tensor:
-        """Where the attack is done, `[N]` booleans."""
+        """Where the attack has succeeded, `[N]` booleans."""
 
     def rows(self, keep: Tensor) -> Goal:
         """The goal of some of the examples; `keep` is a mask or indices over N."""
@@ -48,7 +48,7 @@ class Goal(ABC):
 
 @dataclass(frozen=True)
 class UntargetedGoal(Goal):
-    """Any class but the label."""
+    """Any class except the label."""
 
     loss: Loss
 
@@ -63,28 +63,29 @@ class UntargetedGoal(Goal):
 
 @dataclass(frozen=True)
 class TargetedGoal(Goal):
-    """One drawn class per example, uniform over those that exist and are not the label."""
+    """One random class per example, uniform over those that exist and are not the label."""
 
     loss: Loss
     draws: Tensor
 
     def targets(self, logits: Tensor) -> Tensor:
-        """`[N]` from logits `[N, K]`: of the classes after the label, and round again, number r that is not −∞.
+        """The target classes, `[N]`, from logits `[N, K]`.
 
-        r is uniform over as many as there are; where there is none the target is the next class.
+        Classes are counted from the one after the label, cyclically; the target is the r-th whose logit is not −∞, with
+        r uniform. Where no other class exists, it is the class after the label.
         """
         classes = logits.shape[1]
         if classes < 2:
-            raise ValueError(f"another class to aim at needs at least 2 classes, the classifier has {classes}")
+            raise ValueError(f"a target class needs a classifier with at least 2 classes, this one has {classes}")
         others = (self.labels[:, None] + torch.arange(1, classes, device=logits.device)) % classes
         exist = logits.detach().gather(1, others) != -torch.inf
         count = exist.sum(1)
         drawn = (self.draws * count).long().minimum(count - 1)
-        place = (exist.cumsum(1) > drawn[:, None]).int().argmax(1, keepdim=True)
-        return others.gather(1, place)[:, 0]
+        first_above = (exist.cumsum(1) > drawn[:, None]).int().argmax(1, keepdim=True)
+        return others.gather(1, first_above)[:, 0]
 
     def gain(self, logits: Tensor) -> Tensor:
-        """How far the logits have come to the target."""
+        """The loss's gain towards the target."""
         return self.loss.towards(logits, self.targets(logits))
 
     def reached(self, logits: Tensor) -> Tensor:
@@ -98,57 +99,59 @@ class TargetedGoal(Goal):
 
 @dataclass(frozen=True)
 class RankedTargetsGoal(Goal):
-    """Any class but the label, by way of the likeliest others, one after another."""
+    """Any class except the label, tried by ascending towards the likeliest others, one after another."""
 
     loss: TargetedLoss
     count: int
-    rivals: Tensor
-    """`[N, count]` classes, the likeliest first; `[N, 0]` until it is with_targets."""
-    turn: int = 0
+    targets: Tensor
+    """`[N, count]` classes, the likeliest first; `[N, 0]` before `with_targets`."""
+    target_index: int = 0
 
     @property
     def num_targets(self) -> int:
-        """As many as there are rivals."""
-        return self.rivals.shape[1]
+        """The number of target classes."""
+        return self.targets.shape[1]
 
     def with_targets(self, clean: Callable[[], Tensor]) -> RankedTargetsGoal:
-        """With the rivals that the clean logits rank highest: `count`, or all where there are fewer.
+        """With the `count` classes that the clean logits rank highest, or all where there are fewer.
 
-        Classes at −∞ are none: in their num_targets the rivals that exist come again, the likeliest first.
+        Classes at −∞ do not exist: their ranks are filled by repeating the existing ones, the likeliest first.
         """
         logits = clean()
         if logits.shape[1] < 2:
-            raise ValueError(f"another class to aim at needs at least 2 classes, the classifier has {logits.shape[1]}")
+            raise ValueError(
+                f"a target class needs a classifier with at least 2 classes, this one has {logits.shape[1]}"
+            )
         others = logits.scatter(1, self.labels[:, None], -torch.inf)
         ranked = others.argsort(dim=1, descending=True, stable=True)
-        num_targets = torch.arange(min(self.count, logits.shape[1] - 1), device=logits.device)
+        ranks = torch.arange(min(self.count, logits.shape[1] - 1), device=logits.device)
         exist = (others != -torch.inf).sum(1, keepdim=True).clamp(min=1)
-        return replace(self, rivals=ranked.gather(1, num_targets % exist))
+        return replace(self, targets=ranked.gather(1, ranks % exist))
 
-    def at_target(self, turn: int) -> RankedTargetsGoal:
-        """Past the rival of rank `turn`."""
-        return replace(self, turn=turn)
+    def at_target(self, index: int) -> RankedTargetsGoal:
+        """The goal of the target of rank `index`."""
+        return replace(self, target_index=index)
 
     def gain(self, logits: Tensor) -> Tensor:
-        """How far the rival has come on the label."""
-        return self.loss(logits, self.labels, self.rivals[:, self.turn])
+        """The loss of label and target."""
+        return self.loss(logits, self.labels, self.targets[:, self.target_index])
 
     def reached(self, logits: Tensor) -> Tensor:
-        """The prediction is not the label; that another class than the rival took its place is as good."""
+        """The prediction is not the label; it need not be the target."""
         return logits.argmax(1) != self.labels
 
     def rows(self, keep: Tensor) -> RankedTargetsGoal:
         """As in `Goal`."""
-        return replace(self, labels=self.labels[keep], rivals=self.rivals[keep])
+        return replace(self, labels=self.labels[keep], targets=self.targets[keep])
 
 
 def _check_loss(loss: object, kind: type, known: str) -> None:
     if not isinstance(loss, kind):
-        raise TypeError(f"{type(loss).__name__} is no loss of one class: expected {known}")
+        raise TypeError(f"{type(loss).__name__} is not a loss of one class: expected {known}")
 
 
 class Objective(Protocol):
-    """What a user configures; `of` makes the goal of a batch from its labels."""
+    """What a user configures; `bind` makes the goal of a batch from its labels."""
 
     def bind(self, labels: Tensor, noise: Noise) -> Goal:
         """The goal of `[N]` labels."""
@@ -156,10 +159,10 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Untargeted:
-    """Be wrong in any way.
+    """Any misclassification.
 
     Args:
-        loss: what is climbed.
+        loss: the objective, of the label.
     """
 
     identity: ClassVar[str] = "untargeted/1"
@@ -175,10 +178,10 @@ class Untargeted:
 
 @dataclass(frozen=True)
 class RandomTarget:
-    """Be wrong as one class per example, drawn from the example's seed.
+    """Misclassification as one random class per example, drawn from the example's seed.
 
     Args:
-        loss: whose `towards` the target is climbed.
+        loss: its `towards` the target is the objective.
     """
 
     identity: ClassVar[str] = "random_target/1"
@@ -194,13 +197,13 @@ class RandomTarget:
 
 @dataclass(frozen=True)
 class RankedTargets:
-    """Be wrong in any way, by way of each of the classes that the clean image is likeliest to be taken for.
+    """Any misclassification, tried by ascending towards each of the likeliest other classes of the clean image.
 
-    A search has a try of its own for each, the likeliest first, on those who still stand (Croce & Hein 2020a, §4).
+    A search makes one try per target, the likeliest first, on the examples still active (Croce & Hein 2020a, §4).
 
     Args:
-        loss: of label and target; what is climbed.
-        targets: how many classes; all others where the classifier has fewer.
+        loss: the objective, of label and target.
+        targets: number of target classes; all other classes where the classifier has fewer.
     """
 
     identity: ClassVar[str] = "ranked_targets/1"
@@ -210,7 +213,7 @@ class RankedTargets:
     def __post_init__(self) -> None:
         if hasattr(self.loss, "towards"):  # a loss of one class
             raise TypeError(
-                f"{type(self.loss).__name__} is no loss of label and target: expected LogitDifference or TargetedDLR"
+                f"{type(self.loss).__name__} is not a loss of label and target: expected LogitDifference or TargetedDLR"
             )
         if self.targets < 1:
             raise ValueError(f"{self.targets} target classes: expected at least 1; the AutoAttack paper has 9")

@@ -6,13 +6,13 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an entry of a suite is, and so what its records say."""
+    """The kind of an entry of a suite, which decides the columns of its records."""
 
     ATTACK = "attack"
-    """A search inside a threat model, at its bound: still correct, or not."""
+    """A search inside a threat model, at its bound: still correct or not."""
     MINIMUM_DISTANCE = "minimum_distance"
-    """A search for the nearest image that is classified wrongly: a distance, and so an answer at every bound."""
+    """A search for the nearest misclassified image: a distance, which gives the result at every bound."""
     CERTIFICATE = "certificate"
     """A proof: a radius within which the prediction cannot change, or an abstention."""
     TRANSFORM = "transform"
-    """An image that is not searched for: the clean one, a common corruption."""
+    """An image without a search: the clean image, a common corruption."""

@@ -1,7 +1,7 @@
-"""How far logits have left a class, or come to one: what attacks climb.
+"""Losses that attacks maximise: away from a class, or towards one.
 
-Losses stay `[N]`: no example's numbers depend on its batch-mates'. A logit of −∞ marks a class that does not exist,
-which is nobody's rival.
+Losses are `[N]`: the loss of an example does not depend on the rest of the batch. A logit of −∞ marks a class that does
+not exist and is ignored.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_FLAT = 1e-12  # least gap between logits: where all are alike the lead is 0 as well
+_FLAT = 1e-12  # least gap between logits: where all are equal, the numerator is 0 as well
 
 
 def margin(logits: Tensor, classes: Tensor) -> Tensor:
-    """The lead of a class over the best of the others, `[N]`; negative where another class leads, ∞ without any other.
+    """The margin: logit of a class minus the highest other, `[N]`; negative where another is higher, ∞ without others.
 
     Args:
         logits: `[N, K]`, K ≥ 2.
@@ -31,34 +31,34 @@ def margin(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def difference(logits: Tensor, others: Tensor) -> Tensor:
-    """How far logits are ahead of others, of any shape; 0 between infinities of one sign."""
+    """Logits minus others, of any shape; 0 between infinities of equal sign."""
     return torch.where(logits.isinf() & (logits == others), 0, logits - others)
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """How far the logits have left a class, `[N]`."""
+    """A loss away from a class or towards it, `[N]`."""
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """From logits `[N, K]` and classes `[N]`."""
+        """The loss away from the classes `[N]`, from logits `[N, K]`."""
 
     def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """How far the logits have come to a class: what an attack with a target climbs, `[N]`."""
+        """The gain towards the classes, which a targeted attack maximises, `[N]`."""
 
 
 @dataclass(frozen=True)
 class Margin:
-    """The lead of the best other class, at most κ (Laidlaw et al. 2021; κ = ∞ for Fast-LPA)."""
+    """The negative margin of the class, at most κ (Laidlaw et al. 2021; κ = ∞ for Fast-LPA)."""
 
     identity: ClassVar[str] = "margin/1"
     kappa: float = float("inf")
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """`[N]`, positive where another class leads."""
+        """`[N]`, positive where another class is predicted."""
         return (-margin(logits, classes)).clamp(max=self.kappa)
 
     def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """`[N]`, positive where the class leads, by κ at most."""
+        """`[N]`, positive where the class is predicted; κ at most."""
         return margin(logits, classes).clamp(max=self.kappa)
 
 
@@ -79,62 +79,62 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class DLR:
-    """The difference of logits ratio: the margin, blind to the scale of the logits (Croce & Hein 2020a, equation 6).
+    """The difference of logits ratio: a margin invariant to the scale of the logits (Croce & Hein 2020a, equation 6).
 
-    The lead over the best other class, as a share of the gap between the highest and the third highest logit. Two
-    classes have no third, nor has an example for which no more exist: there it is the margin.
+    The negative margin divided by the difference of the highest and the third highest logit. Where fewer than three
+    classes exist, it is not divided.
     """
 
     identity: ClassVar[str] = "dlr/1"
 
     def __call__(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """`[N]`, positive where another class leads; 1 at most."""
-        lead = -margin(logits, classes)
+        """`[N]`, positive where another class is predicted; 1 at most."""
+        negative_margin = -margin(logits, classes)
         if logits.shape[1] < 3:
-            return lead
+            return negative_margin
         first, _second, third = logits.topk(3, 1).values.unbind(1)
-        return lead / torch.where(third == -torch.inf, 1, first - third).clamp(min=_FLAT)
+        return negative_margin / torch.where(third == -torch.inf, 1, first - third).clamp(min=_FLAT)
 
     def towards(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """The lead of the class, as the same share, `[N]`."""
+        """The margin of the class, divided likewise, `[N]`."""
         return -self(logits, classes)
 
 
 class TargetedLoss(Protocol):
-    """How far one class has come on another, `[N]`."""
+    """A loss of a label and a target class, `[N]`."""
 
-    def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
-        """From logits `[N, K]`, labels `[N]` and rivals `[N]`."""
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """From logits `[N, K]`, labels `[N]` and targets `[N]`."""
 
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """The lead of the rival over the label: a difference of two logits."""
+    """Logit of the target minus that of the label."""
 
     identity: ClassVar[str] = "logit_difference/1"
 
-    def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
-        """`[N]`, positive where the rival leads."""
-        pair = logits.gather(1, torch.stack((rivals, labels), 1))
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """`[N]`, positive where the target's logit is higher."""
+        pair = logits.gather(1, torch.stack((targets, labels), 1))
         return difference(pair[:, 0], pair[:, 1])
 
 
 @dataclass(frozen=True)
 class TargetedDLR:
-    """The lead of the rival, blind to the scale of the logits (Croce & Hein 2020a, equation 7).
+    """The logit difference, invariant to the scale of the logits (Croce & Hein 2020a, equation 7).
 
-    As a share of the gap between the highest logit and the mean of the third and the fourth, or of the one of them that
-    exists; two classes have neither, and it is the lead itself.
+    It is divided by the difference of the highest logit and the mean of the third and the fourth, or the one of them
+    that exists; with two classes it is not divided.
     """
 
     identity: ClassVar[str] = "targeted_dlr/1"
 
-    def __call__(self, logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
-        """`[N]`, positive where the rival leads; 1 at most."""
-        lead = LogitDifference()(logits, labels, rivals)
+    def __call__(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """`[N]`, positive where the target's logit is higher; 1 at most."""
+        difference_to_label = LogitDifference()(logits, labels, targets)
         if logits.shape[1] < 3:
-            return lead
+            return difference_to_label
         top = logits.topk(min(4, logits.shape[1]), 1).values
         exist = top[:, 2:] != -torch.inf
         mean = torch.where(exist, top[:, 2:], 0).sum(1) / exist.sum(1).clamp(min=1)
-        return lead / torch.where(exist.any(1), top[:, 0] - mean, 1).clamp(min=_FLAT)
+        return difference_to_label / torch.where(exist.any(1), top[:, 0] - mean, 1).clamp(min=_FLAT)

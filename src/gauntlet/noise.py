@@ -1,9 +1,9 @@
-"""Random numbers that belong to an example, not to its place in a batch.
+"""Random numbers per example, independent of its position in a batch.
 
 Every number is a hash of (seed of the example, draw, element): a counter-based generator in the manner of Salmon et
 al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, with the finaliser of SplitMix64 (Steele et al., OOPSLA
-2014). The same example gets the same numbers in any batch, order and process; from one kind of device
-to another only the last bit of a normal number may differ.
+2014). An example gets the same numbers in any batch, order and process; between kinds of devices
+only the last bit of a normal number may differ.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _FIRST = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
 _SECOND = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 
 
-def _shifted(words: Tensor, bits: int) -> Tensor:
+def _shift_right(words: Tensor, bits: int) -> Tensor:
     """The logical right shift, which torch does not have for signed integers."""
     return (words >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _scrambled(words: Tensor) -> Tensor:
-    """SplitMix64's finaliser; int64 products wrap as they should."""
-    words = (words ^ _shifted(words, 30)) * _FIRST
-    words = (words ^ _shifted(words, 27)) * _SECOND
-    return words ^ _shifted(words, 31)
+def _finalise(words: Tensor) -> Tensor:
+    """SplitMix64's finaliser; int64 products wrap around, as it requires."""
+    words = (words ^ _shift_right(words, 30)) * _FIRST
+    words = (words ^ _shift_right(words, 27)) * _SECOND
+    return words ^ _shift_right(words, 31)
 
 
 def mix(*parts: Tensor | int) -> Tensor:
@@ -41,12 +41,12 @@ def mix(*parts: Tensor | int) -> Tensor:
     device = next((part.device for part in parts if isinstance(part, Tensor)), None)
     words = torch.zeros((), dtype=torch.int64, device=device)
     for part in parts:
-        words = _scrambled(words * 3 + (part.to(torch.int64) if isinstance(part, Tensor) else part) + _GOLDEN)
+        words = _finalise(words * 3 + (part.to(torch.int64) if isinstance(part, Tensor) else part) + _GOLDEN)
     return words
 
 
 def fresh_seeds(count: int, device: torch.device) -> Tensor:
-    """`[count]` seeds from torch's global generator, for callers who brought none."""
+    """Draw `[count]` seeds from torch's global generator."""
     return torch.randint(1 << 62, (count,)).to(device)
 
 
@@ -63,17 +63,17 @@ class Noise:
     def uniform(self, shape: Sequence[int], low: float = 0.0, high: float = 1.0, draw: int = 0) -> Tensor:
         """`shape = [N, …]` float32 numbers in [low, high)."""
         words = self._words(shape, draw)
-        return low + (high - low) * (_shifted(words, 40).to(torch.float32) * 2.0**-24)
+        return low + (high - low) * (_shift_right(words, 40).to(torch.float32) * 2.0**-24)
 
     def normal(self, shape: Sequence[int], std: float = 1.0, draw: int = 0) -> Tensor:
         """`shape = [N, …]` float32 numbers from N(0, std²), by Box and Muller's transform."""
         words = self._words(shape, draw)
-        radius = (-2 * (1 - _shifted(words, 40).to(torch.float32) * 2.0**-24).log()).sqrt()
+        radius = (-2 * (1 - _shift_right(words, 40).to(torch.float32) * 2.0**-24).log()).sqrt()
         angle = (words & 0xFFFFFF).to(torch.float32) * (2 * math.pi * 2.0**-24)
         return std * radius * angle.cos()
 
     def stream(self, index: int) -> Noise:
-        """Independent numbers for a part, a restart, a second attack."""
+        """An independent stream, such as for a part, a restart or another attack."""
         return Noise(mix(self.seeds, index))
 
     def rows(self, keep: Tensor) -> Noise:
@@ -82,7 +82,9 @@ class Noise:
 
     def _words(self, shape: Sequence[int], draw: int) -> Tensor:
         if shape[0] != len(self.seeds):
-            raise ValueError(f"noise of shape {list(shape)} was asked for {len(self.seeds)} examples: one row each")
+            raise ValueError(
+                f"noise of shape {list(shape)} for {len(self.seeds)} examples: expected one row per example"
+            )
         key = mix(self.seeds, draw).reshape(-1, *([1] * (len(shape) - 1)))
         element = torch.arange(math.prod(shape[1:]), device=key.device).reshape(1, *shape[1:])
-        return _scrambled(key + (element + 1) * _GOLDEN)
+        return _finalise(key + (element + 1) * _GOLDEN)

@@ -1,4 +1,4 @@
-"""State changes that undo themselves: modes, gradients of parameters, precision and determinism."""
+"""Context managers that restore state: modes, gradients of parameters, precision and determinism."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Every submodule in eval mode, then each back in the mode it had."""
+    """Put every submodule in eval mode, and restore each mode afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -25,7 +25,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No parameter asks for a gradient, so a backward pass computes the images' alone and fills no `.grad`."""
+    """Disable gradients of parameters: a backward pass computes only those of the images and fills no `.grad`."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -36,11 +36,11 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-# cuBLAS is deterministic with a workspace of fixed size only, and torch reads it from here when it first multiplies.
+# cuBLAS is deterministic only with a workspace of fixed size; torch reads this variable at its first product.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 _MEMORY: Any = torch.utils.deterministic
 _WARN = 1  # torch's debug mode: deterministic where there is a kernel, a warning where there is none
-_BACKENDS: Any = torch.backends  # whose newer switches have no type stubs, as above
+_BACKENDS: Any = torch.backends  # Any: its newer switches have no type stubs, nor has the module above
 _PRECISIONS = (
     _BACKENDS.cuda.matmul,
     _BACKENDS.cudnn.conv,
@@ -51,26 +51,27 @@ _PRECISIONS = (
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Full float32, the same bits every time: no TF32, no autocast, deterministic kernels.
+    """Compute in full float32, bit-reproducibly: no TF32, no autocast, deterministic kernels.
 
-    On CUDA the sums of many threads come in any order unless torch is told otherwise: the gradient of a gather
-    (ReColorAdv's table), a cumulative sum (the projection onto the L1 ball), convolutions. A few operations that a
-    classifier may have, such as pooling to several cells or bilinear resizing, have no other kernel: torch warns, and
-    the last bits may differ from one run to the next. Where the user has asked torch to refuse those, it does.
+    On CUDA the order of sums over threads is otherwise undefined: the gradient of a gather (ReColorAdv's table), a
+    cumulative sum (the projection onto the L1 ball), convolutions. A few operations of classifiers, such as pooling to
+    several cells or bilinear resizing, have no deterministic kernel: torch warns, and the last bits may differ between
+    runs. If the user has configured torch to refuse them, it does.
     """
     cudnn, mode = torch.backends.cudnn, torch.get_deterministic_debug_mode()
-    before = [backend.fp32_precision for backend in _PRECISIONS], cudnn.deterministic, cudnn.benchmark
+    precisions = [backend.fp32_precision for backend in _PRECISIONS]
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
     fills = _MEMORY.fill_uninitialized_memory
     for backend in _PRECISIONS:
         backend.fp32_precision = "ieee"
     cudnn.deterministic, cudnn.benchmark = True, False
     torch.set_deterministic_debug_mode(max(mode, _WARN))
-    _MEMORY.fill_uninitialized_memory = fills and mode > 0  # which costs time and finds other bugs than ours
+    _MEMORY.fill_uninitialized_memory = fills and mode > 0  # filling costs time and is for finding bugs
     try:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
-        precisions, cudnn.deterministic, cudnn.benchmark = before
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
         torch.set_deterministic_debug_mode(mode)
         _MEMORY.fill_uninitialized_memory = fills
         for backend, precision in zip(_PRECISIONS, precisions, strict=True):

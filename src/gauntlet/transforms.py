@@ -1,4 +1,4 @@
-"""Images that are not searched for: the clean ones, and what a common corruption makes of them."""
+"""Images without a search: the clean images, and those of common corruptions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gauntlet.noise import Noise
 
 
 class Transform(ABC):
-    """One image for every example, a function of the example and its random numbers.
+    """Computes one image per example from the example and its random numbers.
 
-    A transform is its own threat model, of one image and without a bound: that is how suites and tables know it.
+    A transform is its own threat model, of one image and without a bound, for suites and tables.
     """
 
     kind: ClassVar[Kind] = Kind.TRANSFORM
@@ -28,11 +28,11 @@ class Transform(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """As in tables: `clean`, `gaussian_noise`."""
+        """The name in tables: `clean`, `gaussian_noise`."""
 
     @property
     def threat_model(self) -> Self:
-        """Itself."""
+        """The transform itself."""
         return self
 
     @abstractmethod
@@ -41,13 +41,13 @@ class Transform(ABC):
 
     @torch.no_grad()
     def verify(self, batch: Batch, noise: Noise, images: Tensor) -> Tensor:
-        """Where images are what the transform makes of a batch, `[N]` booleans."""
+        """Where images equal the transform of a batch and are in [0, 1], `[N]` booleans."""
         return (self(batch, noise) == images).flatten(1).all(1) & in_box(images)
 
 
 @dataclass(frozen=True)
 class Clean(Transform):
-    """The images as they are, for clean accuracy as a column like the others."""
+    """The clean images, so that clean accuracy is a column like the others."""
 
     identity: ClassVar[str] = "clean/1"
     name: ClassVar[str] = "clean"

@@ -1,7 +1,7 @@
-"""Numbers that checks vary: a class declares them in the metadata of its fields, and bounds by their name.
+"""Declarations of the fields that checks vary, in the metadata of the fields; `bound` is declared by its name.
 
-The sanity checks double the steps of a search, draw the widest noise of a threat model, and try another bound; a
-rehearsal runs every search as short as it can be. `steps: int = field(default=40, metadata=STEPS)` allows for it.
+The sanity checks double the steps of a search, draw the widest noise of a threat model, and use another bound; a
+rehearsal runs every search as short as possible. `steps: int = field(default=40, metadata=STEPS)` declares such a field.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ _VARIES = "varies"
 STEPS: Mapping[str, str] = {_VARIES: "steps"}
 """A number of gradient steps: more of them never make a search weaker."""
 COST: Mapping[str, str] = {_VARIES: "cost"}
-"""Any other number that the cost grows with: queries, restarts, samples."""
+"""Any other number that the cost increases with: queries, restarts, samples."""
 SPREAD: Mapping[str, str] = {_VARIES: "spread"}
-"""How widely the starts of searches are spread, as a share of the bound."""
+"""The spread of the starts of searches, as a share of the bound."""
 BOUND: Mapping[str, str] = {_VARIES: "bound"}
-"""A bound; a field called `bound` is one without a word."""
+"""A bound; a field named `bound` needs no declaration."""
 
 
 def role_of(name: str, metadata: Mapping[Any, Any]) -> str | None:
-    """What a field was declared to be."""
+    """The declared role of a field; None without one."""
     declared: str | None = metadata.get(_VARIES)
     return "bound" if declared is None and name == "bound" else declared
 
 
 def scaled(thing: Any, role: Mapping[str, str], factor: int) -> Any:
-    """The same tree of dataclasses with every number of a role multiplied, as `altered` does it."""
+    """A copy of a tree of dataclasses with every number of a role multiplied; see `altered`."""
     return altered(thing, role, lambda value: value * factor if value else value)
 
 
 def altered(thing: Any, role: Mapping[str, str], change: Callable[[Any], Any]) -> Any:
-    """The same tree of dataclasses with every number of a role changed; the very same object if none is.
+    """A copy of a tree of dataclasses with every number of a role changed; the same object if nothing changes.
 
     Raises:
-        ValueError: the thing refuses the new number.
+        ValueError: a class rejects the new number.
     """
     if isinstance(thing, Mapping):
         changed: Any = {key: altered(value, role, change) for key, value in thing.items()}
@@ -47,7 +47,9 @@ def altered(thing: Any, role: Mapping[str, str], change: Callable[[Any], Any]) -
     if not is_dataclass(thing) or isinstance(thing, type):
         return thing
     changes = {}
-    for part in (part for part in fields(thing) if part.init):
+    for part in fields(thing):
+        if not part.init:
+            continue
         value = getattr(thing, part.name)
         declared = role_of(part.name, part.metadata) == role[_VARIES]
         number = declared and isinstance(value, int | float) and not isinstance(value, bool)
@@ -58,14 +60,15 @@ def altered(thing: Any, role: Mapping[str, str], change: Callable[[Any], Any]) -
 
 
 def shortened(thing: Any) -> Any:
-    """The same search with every length of its own 1, and of the attacks inside it; None where it declares none."""
+    """A copy of a search with all steps and costs 1, also of the attacks inside it; None where it declares neither."""
     if not is_dataclass(thing) or isinstance(thing, type):
         return None
     lengths = [part.name for part in fields(thing) if role_of(part.name, part.metadata) in ("steps", "cost")]
     changed: dict[str, Any] = {}
-    for name, value in ((part.name, getattr(thing, part.name)) for part in fields(thing)):
+    for part in fields(thing):
+        name, value = part.name, getattr(thing, part.name)
         if name in lengths and isinstance(value, int) and value > 1:
             changed[name] = 1
         elif name == "attacks" and isinstance(value, Mapping):
-            changed[name] = {part: shortened(one) or one for part, one in value.items()}
+            changed[name] = {key: shortened(attack) or attack for key, attack in value.items()}
     return replace(thing, **changed) if changed or lengths else None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gauntlet.attacks import CentralDifference, DoubleBackward
-from gauntlet.attacks.jacobian import pulled_back
+from gauntlet.attacks.jacobian import transposed_product
 from gauntlet.distances import LPIPS
 from tests.fixtures import Ellipsoid, random_images, tapped
 from tests.networks import alexnet_distance, cifar10_test
@@ -77,7 +77,7 @@ def test_the_two_products_are_adjoint(jacobian):
     moved = times(jacobian, distance.embed, images, along)
     weights = tuple(torch.randn_like(layer) for layer in embedding)
     left = (flat(weights) * flat(moved)).sum(1)
-    right = (pulled_back(embedding, images, weights) * along).flatten(1).sum(1)
+    right = (transposed_product(embedding, images, weights) * along).flatten(1).sum(1)
     assert left.allclose(right, rtol=1e-4, atol=1e-7)
     assert not any(layer.requires_grad for layer in moved)
 
@@ -98,7 +98,7 @@ def test_products_on_alexnet_and_real_images_are_those_of_forward_mode(jacobian,
     images = (images + 0.03 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     images = images.to(dtype).requires_grad_()
     embedding = distance.embed(images)
-    along = pulled_back(embedding, images, tuple(torch.ones_like(layer) for layer in embedding))
+    along = transposed_product(embedding, images, tuple(torch.ones_like(layer) for layer in embedding))
     found, expected = times(jacobian, distance.embed, images, along), forward_mode(distance.embed, images, along)
     assert difference(found, expected).median() < tolerance
     assert torch.cosine_similarity(flat(found), flat(expected)).min() > cosine

@@ -72,7 +72,7 @@ def test_ranked_targets_are_classes_that_exist_the_likeliest_first_and_round_aga
     goal = RankedTargets(targets=4).bind(torch.tensor([1, 0]), Noise(torch.arange(2)))
     logits = torch.tensor([[DEAD, 5.0, 1.0, 3.0, DEAD], [0.0, DEAD, DEAD, DEAD, 2.0]])
     with_targets = goal.with_targets(lambda: logits)
-    assert with_targets.rivals.tolist() == [[3, 2, 3, 2], [4, 4, 4, 4]]
+    assert with_targets.targets.tolist() == [[3, 2, 3, 2], [4, 4, 4, 4]]
 
 
 def test_random_targets_are_uniform_over_the_classes_that_exist():

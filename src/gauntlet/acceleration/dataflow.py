@@ -1,4 +1,4 @@
-"""What goes where in a network: seen in one forward, by its modules and by the operations that it ends in."""
+"""The data flow of a network: which modules produce and consume each tensor, recorded in one forward."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch.utils._pytree import tree_leaves
 
 
 class Joint(NamedTuple):
-    """Where one tensor goes, by names: a network that is remembered by its own parts would never be forgotten."""
+    """Producers and consumers of one tensor, by name: a cache that held the modules would keep their network alive."""
 
     producers: tuple[str, ...]
-    """The modules that put it out, the innermost first …"""
+    """The modules that return it, the innermost first …"""
     consumers: tuple[str, ...]
-    """… and those that are given it, the innermost last."""
+    """… and the modules that receive it, the innermost last."""
 
 
 class Flow(TorchDispatchMode):
-    """Which modules give and take each tensor in a forward, and how many operations read it."""
+    """Records which modules return and receive each tensor in a forward, and how many operations read it."""
 
     supports_higher_order_operators = True
 
@@ -34,11 +34,11 @@ class Flow(TorchDispatchMode):
         self._reads: Counter[int] = Counter()
         self._producers: dict[int, list[str]] = {}
         self._consumers: dict[int, list[str]] = {}
-        self._alive: list[Any] = []  # all that was seen, so that no two have the same id
+        self._alive: list[Any] = []  # keeps every recorded tensor alive, so that ids stay unique
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Every module and every operation."""
+    def recording(self) -> Iterator[None]:
+        """Record every module and every operation."""
         handles = []
         try:
             for name, part in self._parts.items():
@@ -50,26 +50,27 @@ class Flow(TorchDispatchMode):
             for handle in handles:
                 handle.remove()
 
-    def joints(self, answers: Sequence[Tensor]) -> list[Joint]:
-        """Where a tensor that is none of the answers goes from modules to modules, all run once, to be read once."""
-        given_away, found = {id(answer) for answer in answers}, []
+    def joints(self, outputs: Sequence[Tensor]) -> list[Joint]:
+        """The tensors read once, by and from modules that ran once, except the network's outputs."""
+        output_ids = {id(output) for output in outputs}
+        joints = []
         for tensor, producers in self._producers.items():
             consumers = self._consumers.get(tensor, [])
             once = all(self._runs[name] == 1 for name in (*producers, *consumers))
-            if consumers and once and self._reads[tensor] == 1 and tensor not in given_away:
-                found.append(Joint(tuple(producers), tuple(consumers)))
-        return found
+            if consumers and once and self._reads[tensor] == 1 and tensor not in output_ids:
+                joints.append(Joint(tuple(producers), tuple(consumers)))
+        return joints
 
-    def _enter(self, name: str, _module: nn.Module, given: Any) -> None:
+    def _enter(self, name: str, _module: nn.Module, args: Any) -> None:
         self._runs[name] += 1
-        self._note(self._consumers, name, given)
+        self._record(self._consumers, name, args)
 
-    def _leave(self, name: str, _module: nn.Module, _given: Any, output: Any) -> None:
-        self._note(self._producers, name, output)
+    def _leave(self, name: str, _module: nn.Module, _args: Any, output: Any) -> None:
+        self._record(self._producers, name, output)
 
-    def _note(self, who: dict[int, list[str]], name: str, tensors: Any) -> None:
+    def _record(self, modules: dict[int, list[str]], name: str, tensors: Any) -> None:
         for leaf in tree_leaves(tensors):
-            who.setdefault(id(leaf), []).append(name)
+            modules.setdefault(id(leaf), []).append(name)
             self._alive.append(leaf)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,7 +1,7 @@
-"""Batch norm folded into the convolution before it, while a search lasts: in eval mode the two are one convolution.
+"""Batch norms folded into the convolutions before them during a search: in eval mode the two are one convolution.
 
 bn(conv(x)) = conv'(x) with w' = w·γ/√(σ² + ε) and b' = β + (b − μ)·γ/√(σ² + ε) per output channel. That saves a pass
-over every map, forwards and backwards, and what batch norm keeps for the way back: all of its input.
+over every map, forwards and backwards, and the memory for batch norm's input, which its backward needs.
 """
 
 from __future__ import annotations
@@ -27,75 +27,75 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Pair:
-    """A convolution whose map goes into a batch norm, and nowhere else."""
+    """A convolution whose output is read by a batch norm only."""
 
     producers: Sequence[nn.Module]
-    """The modules that put the map out, the convolution first …"""
+    """The modules that return the map, the convolution first …"""
     consumers: Sequence[nn.Module]
-    """… and those that are given it, the norm last."""
+    """… and the modules that receive it, the norm last."""
 
     @property
     def convolution(self) -> Any:
-        """The innermost of the givers."""
+        """The innermost producer."""
         return self.producers[0]
 
     @property
     def norm(self) -> Any:
-        """The innermost of the takers."""
+        """The innermost consumer."""
         return self.consumers[-1]
 
     def convolves(self) -> bool:
-        """Whether both are torch's own, and not something derived from them."""
+        """Whether both are torch's own classes, not subclasses."""
         return type(self.convolution) in _CONVOLUTIONS and type(self.norm) in _NORMS
 
     def foldable(self) -> bool:
-        """Whether both are as torch made them, with fixed statistics, and no hook is shown the map."""
+        """Whether both are unmodified torch modules with fixed statistics, and no hook sees the map."""
         if not self.convolves():
             return False
         altered = "forward" in vars(self.convolution) | vars(self.norm) or self.convolution._forward_pre_hooks
-        shown = any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in self.producers)
-        shown |= any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in self.consumers)
+        hooked = any(m._forward_hooks or m._backward_hooks or m._backward_pre_hooks for m in self.producers)
+        hooked |= any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in self.consumers)
         fixed = not self.norm.training and self.norm.running_mean is not None
-        return bool(fixed and not altered and not shown)
+        return bool(fixed and not altered and not hooked)
 
     @torch.no_grad()
-    def as_one(self) -> dict[str, Tensor]:
-        """Weight and bias of the convolution that does both."""
-        norm, plain = self.norm, self.convolution
+    def folded_parameters(self) -> dict[str, Tensor]:
+        """Weight and bias of the one convolution that replaces both."""
+        norm, convolution = self.norm, self.convolution
         scale = (norm.running_var + norm.eps).rsqrt()
         scale = scale if norm.weight is None else scale * norm.weight
-        shift = -norm.running_mean if plain.bias is None else plain.bias - norm.running_mean
+        shift = -norm.running_mean if convolution.bias is None else convolution.bias - norm.running_mean
         bias = shift * scale if norm.bias is None else shift * scale + norm.bias
-        weight = plain.weight * scale.reshape(-1, *[1] * (plain.weight.ndim - 1))
-        return {"weight": weight.to(plain.weight.dtype), "bias": bias.to(plain.weight.dtype)}
+        weight = convolution.weight * scale.reshape(-1, *[1] * (convolution.weight.ndim - 1))
+        return {"weight": weight.to(convolution.weight.dtype), "bias": bias.to(convolution.weight.dtype)}
 
 
 class Folding:
-    """Pairs that are folded, until they are unfolded. Parameters and buffers stay what they are."""
+    """Pairs that can be folded and unfolded. Parameters and buffers are not changed."""
 
     def __init__(self, pairs: Sequence[Pair], rounding: float = 0.0) -> None:
-        self._pairs = [(pair, pair.as_one()) for pair in pairs]
+        self._pairs = [(pair, pair.folded_parameters()) for pair in pairs]
         self._rounding = rounding
 
     def __len__(self) -> int:
-        """How many pairs."""
+        """The number of pairs."""
         return len(self._pairs)
 
     def fold(self) -> None:
-        """Let each convolution do what the norm does, and the norm nothing."""
-        for pair, one in self._pairs:
-            pair.convolution.forward = partial(pair.convolution._conv_forward, **one)
+        """Compute both in each convolution, and make each norm the identity."""
+        for pair, parameters in self._pairs:
+            pair.convolution.forward = partial(pair.convolution._conv_forward, **parameters)
             pair.norm.forward = _identity
 
     def unfold(self) -> None:
-        """The network as it was."""
+        """Restore the network."""
         for pair, _ in self._pairs:
             for part in (pair.convolution, pair.norm):
                 vars(part).pop("forward", None)
 
     @contextmanager
     def unfolded(self) -> Iterator[None]:
-        """Unfolded, for a while."""
+        """The network unfolded in a context, then folded again."""
         try:
             self.unfold()
             yield
@@ -103,35 +103,35 @@ class Folding:
             self.fold()
 
     def low_margin(self, logits: Tensor) -> Tensor:
-        """Where the prediction of `[N, K]` logits leads by so little that it may be otherwise unfolded, `[N]`.
+        """Where the top two of `[N, K]` logits are so close that the prediction may differ unfolded, `[N]`.
 
-        By less than half of its digits; what folding rounds differently is about a hundred times less.
+        Their difference is below half of the digits; the rounding error of folding is about a hundred times smaller.
         """
         first, second = logits.topk(2, 1).values.unbind(1)
-        return first - second <= self.near(logits) * _finite(logits).abs().amax(1)
+        return first - second <= self.relative_tolerance(logits) * _finite(logits).abs().amax(1)
 
-    def near(self, numbers: Tensor) -> float:
-        """Which share of the largest number is little: half of the digits that the network answers in."""
+    def relative_tolerance(self, numbers: Tensor) -> float:
+        """The tolerance relative to the largest number: half of the digits of the outputs."""
         return max(_half_of_the_digits(numbers), self._rounding)
 
 
 Probe = Callable[[], Sequence[Tensor]]
-"""What is going to be seen of the network, of one image."""
+"""Computes the outputs of the network that will be used, for one image."""
 
 
 @contextmanager
 def folded(network: nn.Module, images: Tensor, probe: Probe | None = None) -> Iterator[Folding]:
-    """The network with what can be folded folded, then as it was found. Not for two threads at once.
+    """Fold the network in a context, and restore it afterwards. Not thread-safe.
 
     Args:
-        network: in eval mode. What goes where in it is the same for all images.
-        images: `[N, C, H, W]`; the first is sent through a network that was not seen before, to see what goes where.
-        probe: is asked with and without folding: where it tells the two apart, nothing is folded. By default the
-            logits, and the feature maps where there are any.
+        network: in eval mode. Its data flow must be the same for all images.
+        images: `[N, C, H, W]`; the first is used to record the data flow of a network not analysed before.
+        probe: called with and without folding; if its outputs differ, nothing is folded. By default the logits, and
+            the feature maps where there are any.
     """
     image = images[:1]
     allowed = foldable(network)
-    folding = _tried(network, image, probe or partial(_answers, network, image)) if allowed else Folding(())
+    folding = _checked_folding(network, image, probe or partial(_outputs, network, image)) if allowed else Folding(())
     try:
         folding.fold()
         yield folding
@@ -139,43 +139,43 @@ def folded(network: nn.Module, images: Tensor, probe: Probe | None = None) -> It
         folding.unfold()
 
 
-def _tried(network: nn.Module, image: Tensor, probe: Probe) -> Folding:
-    for _ in range(2):  # a network that was seen before may have changed since
+def _checked_folding(network: nn.Module, image: Tensor, probe: Probe) -> Folding:
+    for _ in range(2):  # the second time without the cached analysis: the network may have changed since
         pairs = [pair for pair in _pairs_of(network, image) if pair.foldable()]
-        folding = Folding(pairs, _KNOWN[network].rounding if pairs else 0.0)
-        if not folding or _harmless(folding, image, probe):
+        folding = Folding(pairs, _ANALYSES[network].rounding if pairs else 0.0)
+        if not folding or _is_harmless(folding, image, probe):
             return folding
-        del _KNOWN[network]
-    _KNOWN[network] = Seen([], 0.0)
+        del _ANALYSES[network]
+    _ANALYSES[network] = _Analysis([], 0.0)
     return Folding(())
 
 
-def _harmless(folding: Folding, image: Tensor, probe: Probe) -> bool:
-    with _undisturbed(image):
-        plain = probe()
+def _is_harmless(folding: Folding, image: Tensor, probe: Probe) -> bool:
+    with _reproducible(image):
+        unfolded_outputs = probe()
     try:
         folding.fold()
-        with _undisturbed(image):
-            seen = probe()
+        with _reproducible(image):
+            folded_outputs = probe()
     finally:
         folding.unfold()
-    pairs = zip(plain, seen, strict=True)
-    return all(
-        bool((_finite(a) - _finite(b)).abs().max() <= folding.near(a) * _finite(a).abs().max())
-        and a.isfinite().equal(b.isfinite())
-        for a, b in pairs
-    )
+    for unfolded, refolded in zip(unfolded_outputs, folded_outputs, strict=True):
+        change = (_finite(unfolded) - _finite(refolded)).abs().max()
+        close = change <= folding.relative_tolerance(unfolded) * _finite(unfolded).abs().max()
+        if not close or not unfolded.isfinite().equal(refolded.isfinite()):
+            return False
+    return True
 
 
 @contextmanager
-def _undisturbed(image: Tensor) -> Iterator[None]:
-    """In full precision, and torch's generators are left as they are."""
+def _reproducible(image: Tensor) -> Iterator[None]:
+    """Run in full precision, and restore torch's generators."""
     with exact(), torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
         yield
 
 
 def _finite(numbers: Tensor) -> Tensor:
-    """Without infinities, which mark classes that do not exist; NaN stays."""
+    """The numbers with 0 for infinities, which mark classes that do not exist; NaN stays."""
     return torch.where(numbers.isinf(), 0, numbers)
 
 
@@ -187,46 +187,47 @@ def _half_of_the_digits(numbers: Tensor) -> float:
     return float(torch.finfo(numbers.dtype).eps ** 0.5)
 
 
-class Seen(NamedTuple):
-    """What one forward of a network has shown."""
+class _Analysis(NamedTuple):
+    """What one recorded forward of a network shows."""
 
     joints: list[Joint]
     """Between a convolution and a norm."""
     rounding: float
-    """Half of the digits of its least precise answer: logits that are float32 at the border may be worth less."""
+    """Half of the digits of its least precise output: logits returned as float32 may have been computed in less."""
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, Seen] = WeakKeyDictionary()
+_ANALYSES: WeakKeyDictionary[nn.Module, _Analysis] = WeakKeyDictionary()
 
 
 def _pairs_of(network: nn.Module, image: Tensor) -> list[Pair]:
-    """Of a network seen before, what was seen then; parts that were replaced since have to be of the same kind."""
+    """The pairs of a network, from its cached analysis if there is one; replaced modules must have the same class."""
     parts = dict(network.named_modules())
     kinds = {type(part) for part in parts.values()}
     if kinds.isdisjoint(_CONVOLUTIONS) or kinds.isdisjoint(_NORMS) or nn.DataParallel in kinds or not len(image):
         return []
-    if network not in _KNOWN:
-        if any("forward" in vars(part) for part in parts.values()):  # others are at it: nothing is to be seen now
+    if network not in _ANALYSES:
+        if any(
+            "forward" in vars(part) for part in parts.values()
+        ):  # folded by another caller: nothing can be recorded now
             return []
         flow = Flow(network)
         try:
-            with _undisturbed(image), flow.watched():
-                answers = _answers(network, image)
-        except Exception:  # of the network's own, which the attack will meet as well if it concerns more than this
+            with _reproducible(image), flow.recording():
+                outputs = _outputs(network, image)
+        except Exception:  # of the network itself; the attack will raise it too, unless only the recording does
             return []
-        joints = [joint for joint in flow.joints(answers) if _pair(joint, parts).convolves()]
-        _KNOWN[network] = Seen(joints, max(map(_half_of_the_digits, answers), default=0.0))
-    return [
-        _pair(joint, parts) for joint in _KNOWN[network].joints if parts.keys() >= {*joint.producers, *joint.consumers}
-    ]
+        joints = [joint for joint in flow.joints(outputs) if _pair(joint, parts).convolves()]
+        _ANALYSES[network] = _Analysis(joints, max(map(_half_of_the_digits, outputs), default=0.0))
+    present = [joint for joint in _ANALYSES[network].joints if parts.keys() >= {*joint.producers, *joint.consumers}]
+    return [_pair(joint, parts) for joint in present]
 
 
 def _pair(joint: Joint, parts: Mapping[str, nn.Module]) -> Pair:
     return Pair([parts[name] for name in joint.producers], [parts[name] for name in joint.consumers])
 
 
-def _answers(network: nn.Module, image: Tensor) -> list[Tensor]:
-    """All that the network hands out: logits, and feature maps where there are any."""
-    own = image.clone()  # which it may change in place
-    answers = network.tap(own) if isinstance(network, Tapped) else network(own)
-    return [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+def _outputs(network: nn.Module, image: Tensor) -> list[Tensor]:
+    """All outputs of the network: logits, and feature maps where there are any."""
+    copy = image.clone()  # the network may change its input in place
+    outputs = network.tap(copy) if isinstance(network, Tapped) else network(copy)
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]

@@ -1,4 +1,4 @@
-"""Auto-PGD: gradient ascent with momentum whose steps shorten by themselves.
+"""Auto-PGD: gradient ascent with momentum and an adaptive step size.
 
 Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", ICML
 2020, §3.
@@ -22,45 +22,45 @@ from gauntlet.varied import STEPS
 
 
 class Ascent(NamedTuple):
-    """What an example takes along on its way, `[n, …]` each."""
+    """The per-example state of the algorithm, `[n, …]` each."""
 
-    before: Tensor
-    """The params one step ago."""
-    slope: Tensor
+    previous: Tensor
+    """The params of the previous step."""
+    gradient: Tensor
     """The gradient at the params."""
-    top: Tensor
+    best: Tensor
     """The best params of this try …"""
-    top_slope: Tensor
+    best_gradient: Tensor
     """… the gradient there …"""
-    top_gain: Tensor
+    best_gain: Tensor
     """… and the gain, `[n]`."""
     gain: Tensor
     """The gain at the params, `[n]`."""
-    length: Tensor
-    """Of the next step, in bounds, `[n]`."""
-    rises: Tensor
-    """Steps since the last checkpoint that went up, `[n]`."""
-    mark: Tensor
+    step_size: Tensor
+    """Of the next step, as a share of the bound, `[n]`."""
+    increases: Tensor
+    """Number of steps since the last checkpoint that raised the gain, `[n]`."""
+    checkpoint_gain: Tensor
     """The best gain at the last checkpoint, `[n]`."""
     halved: Tensor
-    """Whether the steps were shortened there, `[n]`."""
+    """Whether the step size was halved there, `[n]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class APGD(Search):
-    """Steps of two bounds at first, halved for each example that has stopped rising, which goes back to its best.
+    """The step size starts at two bounds; where the gain stops rising it is halved, and the search returns to its best.
 
-    Costs `steps`·(F + B) + 1F; with `RankedTargets` that for every target, and 1F to rank them. In the L1 ball
-    `SparseAPGD` is the stronger one.
+    Costs `steps`·(F + B) + 1F; with `RankedTargets` that for every target, and 1F to rank them. `SparseAPGD` is
+    stronger in the L1 ball.
 
     Args:
-        threat_model: where it searches.
-        goal: what for; the paper's losses are the cross-entropy and the `DLR`, in AutoAttack against ranked targets.
-        iterate: which of the points seen comes back.
+        threat_model: the images to search.
+        goal: the objective; the paper's losses are the cross-entropy and the `DLR`, AutoAttack's with ranked targets.
+        iterate: which of the points seen is returned.
         restarts: tries from random starts.
         steps: N_iter.
         momentum: α, the weight of the new step against the last one.
-        rising: ρ; the share of steps that must have gone up between two checkpoints for the length to stay.
+        rising: ρ; the share of steps that must raise the gain between two checkpoints for the step size to stay.
     """
 
     identity: ClassVar[str] = "apgd/1"
@@ -82,7 +82,7 @@ class APGD(Search):
         intervals = dict(_checkpoints(self.steps))
         state.params = state.region.project(state.params)
         for i in range(self.steps):
-            self._look(state, first=i == 0)
+            self._evaluate(state, first=i == 0)
             if i in intervals:
                 self._check(state, intervals[i])
             state.drop_finished()
@@ -90,52 +90,57 @@ class APGD(Search):
                 return
             self._step(state, 1.0 if i == 0 else self.momentum)
 
-    def _look(self, state: SearchState, first: bool) -> None:
+    def _evaluate(self, state: SearchState, first: bool) -> None:
         gain, _ = state.evaluate()
-        slope = state.gradient(gain)
+        gradient = state.gradient(gain)
         params, gain = state.params.detach(), gain.detach()
         if first:
-            length = torch.full_like(gain, 2.0)
+            step_size = torch.full_like(gain, 2.0)
             halved = torch.ones_like(gain, dtype=torch.bool)
-            ascent = Ascent(params, slope, params, slope, gain, gain, length, torch.zeros_like(gain), gain, halved)
+            ascent = Ascent(
+                params, gradient, params, gradient, gain, gain, step_size, torch.zeros_like(gain), gain, halved
+            )
         else:
             last = Ascent(*state.buffers)
-            better = gain > last.top_gain
+            better = gain > last.best_gain
             ascent = last._replace(
-                slope=slope,
-                top=torch.where(per_image(better, params), params, last.top),
-                top_slope=torch.where(per_image(better, params), slope, last.top_slope),
-                top_gain=torch.where(better, gain, last.top_gain),
+                gradient=gradient,
+                best=torch.where(per_image(better, params), params, last.best),
+                best_gradient=torch.where(per_image(better, params), gradient, last.best_gradient),
+                best_gain=torch.where(better, gain, last.best_gain),
                 gain=gain,
-                rises=last.rises + (gain > last.gain),
+                increases=last.increases + (gain > last.gain),
             )
         state.buffers = ascent
 
     def _check(self, state: SearchState, interval: int) -> None:
-        """Conditions 1 and 2: too few steps went up, or the best is what it was with steps of the same length."""
-        now = Ascent(*state.buffers)
-        stuck = now.rises <= self.rising * interval  # "fewer than" in the paper, and this in its authors' package
-        stuck |= ~now.halved & (now.top_gain <= now.mark)
-        back = per_image(stuck, now.top)
-        state.params = torch.where(back, now.top, state.params.detach())
-        state.buffers = now._replace(
-            slope=torch.where(back, now.top_slope, now.slope),
-            length=torch.where(stuck, now.length / 2, now.length),
-            rises=torch.zeros_like(now.rises),
-            mark=now.top_gain,
+        """Conditions 1 and 2: too few steps raised the gain, or the best gain and the step size did not change."""
+        ascent = Ascent(*state.buffers)
+        stuck = ascent.increases <= self.rising * interval  # "fewer than" in the paper, ≤ in the authors' package
+        stuck |= ~ascent.halved & (ascent.best_gain <= ascent.checkpoint_gain)
+        restored = per_image(stuck, ascent.best)
+        state.params = torch.where(restored, ascent.best, state.params.detach())
+        state.buffers = ascent._replace(
+            gradient=torch.where(restored, ascent.best_gradient, ascent.gradient),
+            step_size=torch.where(stuck, ascent.step_size / 2, ascent.step_size),
+            increases=torch.zeros_like(ascent.increases),
+            checkpoint_gain=ascent.best_gain,
             halved=stuck,
         )
 
     def _step(self, state: SearchState, momentum: float) -> None:
-        now, params, region = Ascent(*state.buffers), state.params.detach(), state.region
-        way = region.ascend(params, now.slope, 1.0) - params
-        ahead = region.project(params + per_image(now.length, way) * way)
-        state.params = region.project(params + momentum * (ahead - params) + (1 - momentum) * (params - now.before))
-        state.buffers = now._replace(before=params)
+        ascent = Ascent(*state.buffers)
+        params, region = state.params.detach(), state.region
+        direction = region.ascend(params, ascent.gradient, 1.0) - params
+        unaveraged = region.project(params + per_image(ascent.step_size, direction) * direction)
+        state.params = region.project(
+            params + momentum * (unaveraged - params) + (1 - momentum) * (params - ascent.previous)
+        )
+        state.buffers = ascent._replace(previous=params)
 
 
 def _checkpoints(steps: int) -> list[tuple[int, int]]:
-    """Iterations after which the lengths are reconsidered, and how many lie since the last one (§3.1, in percent)."""
+    """Iterations after which step sizes are reconsidered, and the number since the previous one (§3.1, in percent)."""
     shares = [0, 22]
     while shares[-1] < 100:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 3, 6))

@@ -1,4 +1,4 @@
-"""What an attack is to everything that runs one: a threat model, a call, and a check of its own result."""
+"""The interface of every attack: a threat model, a call, and a verification of its own result."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from gauntlet.threats import Region, SearchableThreatModel
 
 
 class Adversarial(NamedTuple):
-    """What an attack gives back for a batch of N."""
+    """The result of an attack for a batch of N."""
 
     images: Tensor
     """`[N, C, H, W]` in [0, 1]."""
     params: Tensor
-    """`[N, …]`; the region makes the images from them."""
+    """`[N, …]`; the region computes the images from them."""
     size: Tensor
-    """`[N]`, share of the bound used."""
+    """`[N]`, as a share of the bound."""
 
 
 class Verified(NamedTuple):
-    """What an attack's result is by the threat model's own measure, for a batch of N."""
+    """The measurements of an attack's result by its threat model, for a batch of N."""
 
     inside: Tensor
-    """`[N]` booleans: the image is what its params say, in [0, 1], and within the bound."""
+    """`[N]` booleans: the image is in [0, 1], within the bound, and equal to what its params give."""
     size: Tensor
-    """`[N]`, share of the bound used."""
+    """`[N]`, as a share of the bound."""
     distance: Tensor | None = None
-    """`[N]` float64, in the threat model's unit; of minimum-distance attacks alone."""
+    """`[N]` float64, in the threat model's unit; only of minimum-distance attacks."""
 
 
 class Attack(ABC):
@@ -45,33 +45,33 @@ class Attack(ABC):
 
     @property
     def stays_inside(self) -> bool:
-        """Whether every image that comes back belongs to the threat model; if not, it joins no union."""
+        """Whether every returned image is in the threat model; otherwise the attack is not part of a union."""
         return True
 
     @property
     def gradient_free(self) -> bool:
-        """Whether the search asks for logits alone."""
+        """Whether the search uses logits only."""
         return False
 
     @abstractmethod
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
     ) -> Adversarial:
-        """Attack a batch of which ids and codes are unknown; as `Search.__call__`."""
+        """Attack a batch without ids and codes; see `Search.__call__`."""
 
     def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
-        """Attack a batch of which ids and codes are known, too; what the evaluation grid calls."""
+        """Attack a batch with ids and codes, as the evaluation grid does."""
         return self(classifier, batch.images, batch.labels, seeds=noise.seeds)
 
     @torch.no_grad()
-    def verify(self, classifier: nn.Module, batch: Batch, found: Adversarial) -> Verified:
-        """Measure a result again, from its params and its images alone."""
+    def verify(self, classifier: nn.Module, batch: Batch, adversarial: Adversarial) -> Verified:
+        """Measure a result again, from its params and images only."""
         region = self.threat_model.around(batch, classifier)
-        size = region.size(found.params)
-        return Verified(reproduced(region, found) & (size <= 1 + TOLERANCE), size)
+        size = region.size(adversarial.params)
+        return Verified(reproduced(region, adversarial) & (size <= 1 + TOLERANCE), size)
 
 
-def reproduced(region: Region, found: Adversarial) -> Tensor:
-    """Where the images are in [0, 1] and what their params say, and the attack found a size for them, `[N]`."""
-    same = (region.perturb(found.params) == found.images).flatten(1).all(1)
-    return same & in_box(found.images) & found.size.isfinite()
+def reproduced(region: Region, adversarial: Adversarial) -> Tensor:
+    """Where the images are in [0, 1], equal to what their params give, and of finite size, `[N]`."""
+    same = (region.perturb(adversarial.params) == adversarial.images).flatten(1).all(1)
+    return same & in_box(adversarial.images) & adversarial.size.isfinite()

@@ -1,7 +1,6 @@
-"""Several attacks in one: the worst of them for every example, or one of them by chance.
+"""Several attacks in one: the worst of them for every example, or one at random.
 
-All search the same threat model, or each its own member of a union of them, so that the params and the size that come
-back mean one thing.
+All search the same threat model, or each a member of a union, so that the returned params and sizes have one meaning.
 """
 
 from __future__ import annotations
@@ -30,41 +29,42 @@ from gauntlet.threats.any_of import UnionRegion
 
 
 class AttackBatch:
-    """A batch, and the attacks that may be sent at some of it."""
+    """A batch, parts of which the attacks of a combination are run on."""
 
     def __init__(self, combination: Combination, classifier: nn.Module, batch: Batch, noise: Noise) -> None:
         self._combination, self._classifier = combination, classifier
         self._batch, self._noise = batch, noise
-        with self._looking():
+        with self._inference():
             self._region = combination.threat_model.around(batch, classifier)
 
     def unchanged(self) -> Adversarial:
         """The zero image of every example."""
-        with self._looking():
+        with self._inference():
             params = self._region.zero()
             size = self._region.size(params) if len(params) else self._batch.images.new_zeros(0)
             return Adversarial(self._region.perturb(params).clone(), params.clone(), size.clone())
 
-    def sent(self, index: int, attack: Attack, rows: Tensor) -> Adversarial:
-        """What attack number `index` finds for some of the examples."""
-        found = attack.run(self._classifier, self._batch.rows(rows), self._noise.stream(1 + index).rows(rows))
+    def run(self, index: int, attack: Attack, rows: Tensor) -> Adversarial:
+        """Run attack number `index` on some of the examples."""
+        noise = self._noise.stream(1 + index).rows(rows)
+        adversarial = attack.run(self._classifier, self._batch.rows(rows), noise)
         member = self._combination.members[index]
         if member is None:
-            return found
+            return adversarial
         assert isinstance(self._region, UnionRegion)
-        return found._replace(params=self._region.pack(member, found.params))
+        return adversarial._replace(params=self._region.pack(member, adversarial.params))
 
-    def lead(self, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The margin of the labels and where they are predicted, `[n]` each, by a full-precision forward."""
+    def margins(self, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The margin of the labels and where they are predicted, `[n]` each, in full precision."""
         labels = self._batch.labels[rows]
-        with self._looking():
+        with self._inference():
             logits = logits_of(self._classifier, images)
         check_labels(labels, logits.shape[1])
         check_answers(logits.isnan().any(1))
         return margin(logits, labels), logits.argmax(1) == labels
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
+    def _inference(self) -> Iterator[None]:
         with torch.no_grad(), frozen(self._classifier), evaluating(self._classifier), exact():
             yield
 
@@ -74,7 +74,7 @@ class Combination(Attack):
     """Attacks under one threat model.
 
     Args:
-        threat_model: what all attacks search; where it is an `AnyOf`, each may search one of its members instead.
+        threat_model: the images to search; where it is an `AnyOf`, each attack may search one of its members instead.
         attacks: by name.
     """
 
@@ -87,14 +87,14 @@ class Combination(Attack):
         nearest = [name for name, attack in self.attacks.items() if attack.kind is Kind.MINIMUM_DISTANCE]
         if nearest:
             raise ValueError(
-                f"{nearest} search for the nearest image, which may be outside the bound: expected attacks that search"
-                f" at the bound; make minimum-distance attacks entries of the suite beside this one"
+                f"{nearest} are minimum-distance attacks, whose images may be outside the bound: expected attacks at"
+                f" the bound; make minimum-distance attacks entries of the suite beside this one"
             )
         assert len(self.members) == len(self.attacks)
 
     @cached_property
     def members(self) -> tuple[int | None, ...]:
-        """For each attack the number of the member of the union that it searches, or None: all there is.
+        """For each attack the index of the member of the union that it searches, or None for the whole threat model.
 
         Raises:
             ValueError: an attack searches something else.
@@ -105,36 +105,36 @@ class Combination(Attack):
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
     ) -> Adversarial:
-        """Attack a batch of which ids and codes are unknown; as `Search.__call__`."""
+        """Attack a batch without ids and codes; see `Search.__call__`."""
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
         return self.run(classifier, unidentified(images, labels), noise)
 
     @final
     def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
-        """Attack a batch as `__call__` does, with random numbers of its own; each attack is given its part of it."""
+        """Attack a batch as `__call__` does, with given ids, codes and random numbers."""
         check_batch(batch.images, batch.labels)
         batch = batch._replace(images=at_least_float32(batch.images.detach()), labels=batch.labels.long())
         attack_batch = AttackBatch(self, classifier, batch, noise)
-        found = attack_batch.unchanged()
+        adversarial = attack_batch.unchanged()
         if len(batch.images):
-            self.combine(attack_batch, found, noise)
-        return found
+            self.combine(attack_batch, adversarial, noise)
+        return adversarial
 
     @abstractmethod
-    def combine(self, attack_batch: AttackBatch, found: Adversarial, noise: Noise) -> None:
-        """Send attacks, and write over the zero images of a batch of at least 1 what they find."""
+    def combine(self, attack_batch: AttackBatch, adversarial: Adversarial, noise: Noise) -> None:
+        """Run attacks on a batch of at least 1 example and write their results over its zero images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCase(Combination):
-    """The attacks in turn, each on the examples that still stand: that were right at x and whatever came back so far.
+    """The attacks in order, each on the examples still correct: at x, and on every image returned so far.
 
-    An example's image is the zero image (x, where a threat model has no other) if it was wrong there, else that of the
-    first success, else that with the lowest margin of the label. What counts as right is a full-precision forward,
-    never an attack's word. Under an `AnyOf` its size is a share of the bound of the member that it belongs to.
+    The result of an example is the zero image (x, unless the threat model has another) if it is misclassified, else
+    that of the first success, else that with the lowest margin. Predictions are those of a full-precision forward here,
+    not of the attack. Under an `AnyOf` the size is a share of the bound of the member that the image belongs to.
 
     Args:
-        threat_model: what all attacks search; where it is an `AnyOf`, each may search one of its members instead.
+        threat_model: the images to search; where it is an `AnyOf`, each attack may search one of its members instead.
         attacks: by name, in the order in which they run.
     """
 
@@ -142,27 +142,26 @@ class WorstCase(Combination):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        free = [name for name, attack in self.attacks.items() if not attack.stays_inside]
-        if free:
+        unprojected = [name for name, attack in self.attacks.items() if not attack.stays_inside]
+        if unprojected:
             raise ValueError(
-                f"{free} do not promise to stay inside their threat model, so that their success is none: give them a"
-                f" projection"
+                f"{unprojected} may return images outside the threat model, which do not count: give them a projection"
             )
 
-    def combine(self, attack_batch: AttackBatch, found: Adversarial, noise: Noise) -> None:
+    def combine(self, attack_batch: AttackBatch, adversarial: Adversarial, noise: Noise) -> None:
         """As above."""
-        everyone = torch.arange(len(found.images), device=found.images.device)
-        lead, standing = attack_batch.lead(found.images, everyone)
+        indices = torch.arange(len(adversarial.images), device=adversarial.images.device)
+        margins, still_correct = attack_batch.margins(adversarial.images, indices)
         for index, attack in enumerate(self.attacks.values()):
-            if not standing.any():
+            if not still_correct.any():
                 return
-            rows = everyone[standing]
-            part = attack_batch.sent(index, attack, rows)
-            now, right = attack_batch.lead(part.images, rows)
-            better = (now < lead[rows]) | ~right
-            _put(found, rows[better], Adversarial(*(tensor[better] for tensor in part)))
-            lead[rows[better]] = now[better]
-            standing[rows[~right]] = False
+            rows = indices[still_correct]
+            part = attack_batch.run(index, attack, rows)
+            new_margins, correct = attack_batch.margins(part.images, rows)
+            better = (new_margins < margins[rows]) | ~correct
+            _write_rows(adversarial, rows[better], Adversarial(*(tensor[better] for tensor in part)))
+            margins[rows[better]] = new_margins[better]
+            still_correct[rows[~correct]] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +169,7 @@ class RandomChoice(Combination):
     """One of the attacks for each example, drawn from its seed; all are equally likely.
 
     Args:
-        threat_model: what all attacks search; where it is an `AnyOf`, each may search one of its members instead.
+        threat_model: the images to search; where it is an `AnyOf`, each attack may search one of its members instead.
         attacks: by name.
     """
 
@@ -178,23 +177,23 @@ class RandomChoice(Combination):
 
     @property
     def stays_inside(self) -> bool:
-        """Whether every attack promises it."""
+        """Whether every attack does."""
         return all(attack.stays_inside for attack in self.attacks.values())
 
-    def combine(self, attack_batch: AttackBatch, found: Adversarial, noise: Noise) -> None:
-        """An attack that nobody drew costs nothing."""
-        drawn = (noise.uniform((len(found.images),)) * len(self.attacks)).long()
+    def combine(self, attack_batch: AttackBatch, adversarial: Adversarial, noise: Noise) -> None:
+        """As above. An attack that is drawn for no example costs nothing."""
+        drawn = (noise.uniform((len(adversarial.images),)) * len(self.attacks)).long()
         for index, attack in enumerate(self.attacks.values()):
             rows = (drawn == index).nonzero()[:, 0]
             if len(rows):
-                _put(found, rows, attack_batch.sent(index, attack, rows))
+                _write_rows(adversarial, rows, attack_batch.run(index, attack, rows))
 
 
 def _member(threat_model: ThreatModel, name: str, searched: ThreatModel) -> int | None:
     """Which member of a union an attack searches, or None for the whole; networks count by their weights."""
     members = threat_model.members if isinstance(threat_model, AnyOf) else ()
     for index, candidate in enumerate((threat_model, *members)):
-        if _allowed(candidate) == _allowed(searched) and weights_of(candidate) == weights_of(searched):
+        if _images_of(candidate) == _images_of(searched) and weights_of(candidate) == weights_of(searched):
             return index - 1 if index else None
     expected = "the union or a member of it" if members else "one threat model for all, or an AnyOf of theirs"
     raise ValueError(
@@ -203,12 +202,12 @@ def _member(threat_model: ThreatModel, name: str, searched: ThreatModel) -> int 
     )
 
 
-def _allowed(thing: Any) -> Any:
-    """What a threat model allows: its description without the fields that only guide a search (`compare=False`)."""
+def _images_of(thing: Any) -> Any:
+    """Describe the images of a threat model, without the fields that only guide a search (`compare=False`)."""
     if is_dataclass(thing) and not isinstance(thing, type):
-        return [type(thing), *(_allowed(getattr(thing, f.name)) for f in fields(thing) if f.compare)]
+        return [type(thing), *(_images_of(getattr(thing, f.name)) for f in fields(thing) if f.compare)]
     if isinstance(thing, Sequence) and not isinstance(thing, str):
-        return [_allowed(value) for value in thing]
+        return [_images_of(value) for value in thing]
     return describe(thing)
 
 
@@ -216,7 +215,7 @@ def _short(threat_model: ThreatModel) -> str:
     return f"{threat_model.name} of bound {threat_model.bound:g}"
 
 
-def _put(whole: Adversarial, rows: Tensor, part: Adversarial) -> None:
-    """Write what was found for some of the examples."""
-    for to, what in zip(whole, part, strict=True):
-        to[rows] = what.to(to.dtype)
+def _write_rows(whole: Adversarial, rows: Tensor, part: Adversarial) -> None:
+    """Write the results of some of the examples."""
+    for target, source in zip(whole, part, strict=True):
+        target[rows] = source.to(target.dtype)

@@ -15,35 +15,36 @@ def conjugate_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Solve A u = b for positive semi-definite A, one system per example, from u = 0.
 
-    An example is done, and stays bit for bit, once its residual is `tolerance` of its own right side, or where A has no
-    curvature left along its next direction; a right side of 0 is done at once. No example hears of another.
+    An example is solved, and stays bit-identical, once its residual is `tolerance` of its own right side, or where A
+    has no curvature along its next direction; a right side of 0 is solved at once. Examples are independent.
 
     Args:
         product: v ↦ A v for all examples, both `[n, …]`.
         right: b, `[n, …]`.
-        iterations: the most products.
-        tolerance: of ‖b‖, per example.
+        iterations: maximum number of products.
+        tolerance: relative to ‖b‖, per example.
 
     Returns:
         u and the residual b − A u, both `[n, …]`.
     """
-    solution, residual, direction = torch.zeros_like(right), right.clone(), right.clone()
+    solution = torch.zeros_like(right)
+    residual, direction = right.clone(), right.clone()
     square = _dot(residual, residual)
     enough = tolerance**2 * square
-    open_ = square > 0
+    active = square > 0
     for _ in range(iterations):
-        if not open_.any():
+        if not active.any():
             break
-        image = product(direction)
-        curvature = _dot(direction, image)
-        open_ = open_ & (curvature > torch.finfo(right.dtype).eps ** 2 * _dot(direction, direction))
-        length = torch.where(open_, square / torch.where(open_, curvature, 1), 0)
-        solution = solution + per_image(length, right) * direction
-        residual = residual - per_image(length, right) * image
-        before, square = square, _dot(residual, residual)
-        open_ = open_ & (square > enough)
-        turn = torch.where(open_, square / torch.where(open_, before, 1), 0)
-        direction = residual + per_image(turn, right) * direction
+        product_along = product(direction)
+        curvature = _dot(direction, product_along)
+        active = active & (curvature > torch.finfo(right.dtype).eps ** 2 * _dot(direction, direction))
+        step_size = torch.where(active, square / torch.where(active, curvature, 1), 0)
+        solution = solution + per_image(step_size, right) * direction
+        residual = residual - per_image(step_size, right) * product_along
+        previous_square, square = square, _dot(residual, residual)
+        active = active & (square > enough)
+        correction = torch.where(active, square / torch.where(active, previous_square, 1), 0)
+        direction = residual + per_image(correction, right) * direction
     return solution, residual
 
 

@@ -1,4 +1,4 @@
-"""The fast adaptive boundary attack: not somewhere in the ball, but the nearest image that is taken for another class.
+"""The fast adaptive boundary attack: a search for the nearest misclassified image.
 
 Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", ICML 2020, §3.
 """
@@ -20,8 +20,8 @@ from gauntlet.threats import Region
 from gauntlet.threats.l2 import per_image
 from gauntlet.varied import STEPS
 
-_REFINEMENTS = 3  # of what was found, at the end: §3.3
-_BEYOND = 1.001  # of the way to where a straight gain is 0: on the boundary itself nothing is won
+_REFINEMENTS = 3  # of the nearest point, at the end: §3.3
+_BEYOND = 1.001  # factor past the zero of the interpolated gain: on the boundary itself the goal is not reached
 
 
 class Nearest(NamedTuple):
@@ -30,43 +30,43 @@ class Nearest(NamedTuple):
     params: Tensor
     """δ, `[n, …]`."""
     size: Tensor
-    """Its norm in pixel units, `[n]`; infinite where none was found."""
+    """Its norm in pixel units, `[n]`; infinite where there is none."""
     gain: Tensor
-    """There, `[n]`."""
+    """The gain there, `[n]`."""
 
 
 class Segment(NamedTuple):
-    """From x to a point that reaches the goal, and the part of it that the boundary still may cross."""
+    """The segment from x to a point that reaches the goal, and the part of it that contains the boundary."""
 
     end: Tensor
     """δ, `[n, …]`."""
     low: Tensor
-    """The share of the way at which the goal is not reached, `[n]` …"""
+    """A share of the segment at which the goal is not reached, `[n]` …"""
     low_gain: Tensor
     """… and the gain there."""
     high: Tensor
-    """The share at which it is, `[n]` …"""
+    """A share at which the goal is reached, `[n]` …"""
     high_gain: Tensor
     """… and the gain there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FAB(Search):
-    """Steps onto the boundary as the gradient sees it, drawn towards x, and back towards x from beyond it.
+    """Projections onto the linearised boundary, biased towards x, and steps back towards x from beyond it.
 
-    Costs `steps`·(2F + B) + 5F per target, and 1F to rank them. With the best iterate an example leaves as soon as
-    anything inside the bound is found; with the last, the smallest change of all comes back, at most the bound.
+    Costs `steps`·(2F + B) + 5F per target, and 1F to rank them. With the best iterate an example stops at its first
+    success inside the bound; with the last iterate the smallest change is returned, at most the bound.
 
     Args:
         threat_model: `Linf`, `L2` or `L1`.
-        goal: whose gain is 0 on the boundary: the lead over the label of the likeliest other classes in turn, or the
-            margin of whichever leads.
-        iterate: which of the points seen comes back.
-        restarts: tries; the first starts at x, the others in the ball of half the bound.
+        goal: has gain 0 on the boundary: the logit difference of each of the likeliest other classes to the label, or
+            the margin.
+        iterate: which of the points seen is returned.
+        restarts: number of tries; the first starts at x, the others in the ball of half the bound.
         steps: N_iter.
-        pull: α_max, the largest weight of the step from x against the one from where the search is.
-        overshoot: η, how far beyond the boundary a step goes.
-        backward: β, the share of the way from x that is kept once the goal is reached.
+        pull: α_max, the largest weight of the step from x against the step from the current point.
+        overshoot: η, factor of a step past the boundary.
+        backward: β, factor on the change once the goal is reached.
     """
 
     identity: ClassVar[str] = "fab/1"
@@ -93,78 +93,81 @@ class FAB(Search):
             )
         if not self.iterate.early_stop and isinstance(self.goal, RankedTargets) and self.goal.targets > 1:
             raise ValueError(
-                f"FAB with {type(self.iterate).__name__} gives back the smallest change of its last try, not of all"
+                f"FAB with {type(self.iterate).__name__} returns the smallest change of its last try, not of all"
                 f" {self.goal.targets} targets: give it Untargeted(Margin()), or RankedTargets with targets=1"
             )
 
     def search(self, state: SearchState) -> None:
-        """Algorithm 1, then a finer look at the segment from x to what it found."""
-        self._set_out(state)
+        """Algorithm 1, then a search along the segment from x to the nearest point."""
+        self._start(state)
         for _ in range(self.steps):
             gain, reached = state.evaluate_unbounded()
-            slope = state.gradient(gain)
-            _note(state, gain, reached)
-            state.params = self._onto_boundary(state, gain.detach(), slope)
+            gradient = state.gradient(gain)
+            _remember(state, gain, reached)
+            state.params = self._onto_boundary(state, gain.detach(), gradient)
             state.drop_finished()
             if not len(state):
                 return
             with torch.no_grad():
                 gain, reached = state.evaluate_unbounded()
-            _note(state, gain, reached)
+            _remember(state, gain, reached)
             state.params = torch.where(per_image(reached, state.params), self.backward, 1) * state.params.detach()
             state.drop_finished()
             if not len(state):
                 return
         self._refine(state)
 
-    def _set_out(self, state: SearchState) -> None:
-        """From x, or in later restarts from a point in the ball of half the bound, which is in [0, 1] as well."""
+    def _start(self, state: SearchState) -> None:
+        """Start from x, or in later restarts from a point in the ball of half the bound, which is in [0, 1], too."""
         params = state.region.zero() if state.restart == 0 else state.params / 2
         none = params.new_full((len(params),), torch.inf)
         state.params, state.buffers = params, Nearest(state.region.zero(), none, none)
 
-    def _onto_boundary(self, state: SearchState, gain: Tensor, slope: Tensor) -> Tensor:
-        """Equation 9: beyond the linear boundary, from where the search is and with some pull from x."""
-        delta, images, move = state.params.detach(), state.region.images, mover(self.threat_model)
-        here = onto_hyperplane(images + delta, slope, -gain, move)
-        from_x = onto_hyperplane(images, slope, (slope * delta).flatten(1).sum(1) - gain, move)
-        lengths = [_length(state.region, step).clamp(min=1e-8) for step in (here, from_x)]
-        pull = per_image((lengths[0] / (lengths[0] + lengths[1])).clamp(max=self.pull), delta)
-        moved = (1 - pull) * (delta + self.overshoot * here) + pull * self.overshoot * from_x
+    def _onto_boundary(self, state: SearchState, gain: Tensor, gradient: Tensor) -> Tensor:
+        """Equation 9: step past the linearised boundary, from the current point and with some weight from x."""
+        delta, images = state.params.detach(), state.region.images
+        move = mover(self.threat_model)
+        from_params = onto_hyperplane(images + delta, gradient, -gain, move)
+        from_x = onto_hyperplane(images, gradient, (gradient * delta).flatten(1).sum(1) - gain, move)
+        norms = [_norm(state.region, step).clamp(min=1e-8) for step in (from_params, from_x)]
+        pull = per_image((norms[0] / (norms[0] + norms[1])).clamp(max=self.pull), delta)
+        moved = (1 - pull) * (delta + self.overshoot * from_params) + pull * self.overshoot * from_x
         return (images + moved).clamp(0, 1) - images
 
     @torch.no_grad()
     def _refine(self, state: SearchState) -> None:
-        """Between x and the nearest point found, where a straight gain would be 0, again and again (§3.3)."""
-        far = Nearest(*state.buffers)
+        """Search between x and the nearest point: repeatedly step to the zero of the interpolated gain (§3.3)."""
+        nearest = Nearest(*state.buffers)
         state.params = state.region.zero()
         gain, _ = state.evaluate_unbounded()
-        state.buffers = Segment(far.params, torch.zeros_like(gain), gain, torch.ones_like(gain), far.gain)
+        state.buffers = Segment(nearest.params, torch.zeros_like(gain), gain, torch.ones_like(gain), nearest.gain)
         for _ in range(_REFINEMENTS):
             state.drop_finished()
             if not len(state):
                 return
-            now = Segment(*state.buffers)
-            crossing = (now.low_gain / (now.low_gain - now.high_gain)).nan_to_num(1.0)
-            at = now.low + (now.high - now.low) * (_BEYOND * crossing).clamp(0, 1)
-            state.params = per_image(at, now.end) * now.end
+            segment = Segment(*state.buffers)
+            crossing = (segment.low_gain / (segment.low_gain - segment.high_gain)).nan_to_num(1.0)
+            share = segment.low + (segment.high - segment.low) * (_BEYOND * crossing).clamp(0, 1)
+            state.params = per_image(share, segment.end) * segment.end
             gain, reached = state.evaluate_unbounded()
-            state.buffers = now._replace(
-                low=torch.where(reached, now.low, at),
-                low_gain=torch.where(reached, now.low_gain, gain),
-                high=torch.where(reached, at, now.high),
-                high_gain=torch.where(reached, gain, now.high_gain),
+            state.buffers = segment._replace(
+                low=torch.where(reached, segment.low, share),
+                low_gain=torch.where(reached, segment.low_gain, gain),
+                high=torch.where(reached, share, segment.high),
+                high_gain=torch.where(reached, gain, segment.high_gain),
             )
         state.drop_finished()
-        now = Segment(*state.buffers)
-        found = per_image(now.high, now.end) * now.end
-        state.params = torch.where(per_image(state.region.size(found) <= 1, found), found, state.region.project(found))
+        segment = Segment(*state.buffers)
+        change = per_image(segment.high, segment.end) * segment.end
+        inside = per_image(state.region.size(change) <= 1, change)
+        state.params = torch.where(inside, change, state.region.project(change))
 
 
-def _note(state: SearchState, gain: Tensor, reached: Tensor) -> None:
-    """Remember the params where the goal is reached nearer to x than ever before."""
-    nearest, params = Nearest(*state.buffers), state.params.detach()
-    size = _length(state.region, params)
+def _remember(state: SearchState, gain: Tensor, reached: Tensor) -> None:
+    """Remember the params where the goal is reached nearer to x than before."""
+    nearest = Nearest(*state.buffers)
+    params = state.params.detach()
+    size = _norm(state.region, params)
     nearer = reached & (size < nearest.size)
     state.buffers = Nearest(
         torch.where(per_image(nearer, params), params, nearest.params),
@@ -173,6 +176,6 @@ def _note(state: SearchState, gain: Tensor, reached: Tensor) -> None:
     )
 
 
-def _length(region: Region, params: Tensor) -> Tensor:
+def _norm(region: Region, params: Tensor) -> Tensor:
     """The norm of a change in pixel units, `[n]`, whatever the bound."""
     return replace(region, bound=1.0).size(params)

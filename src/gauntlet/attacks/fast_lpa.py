@@ -17,18 +17,18 @@ from gauntlet.varied import STEPS
 
 @dataclass(frozen=True, kw_only=True)
 class FastLagrangianPerceptualAttack(PerceptualSearch):
-    """Climb margin − λ·max(0, d − bound); λ grows tenfold and the steps shrink tenfold along the way.
+    """Ascend margin − λ·max(0, d − bound); λ grows tenfold and the steps shrink tenfold during the search.
 
-    Costs `steps`·(2F + B) + 1F where the distance is the classifier's own, and 1F to measure what comes back.
+    Costs `steps`·(2F + B) + 1F where the distance is the classifier's own, and 1F to measure the result.
 
     Args:
         threat_model: a `NeuralPerceptual` ball.
-        goal: what for; the paper's loss is the margin without a cap.
-        iterate: which of the points seen comes back; the paper's is the last.
+        goal: the objective; the paper's loss is the margin without a cap.
+        iterate: which of the points seen is returned; the paper's is the last.
         steps: N; 10 in training, 20 in the published defaults.
-        multiplier: λ at the end; it begins at a tenth.
-        probe: h, the pixel length over which the rate of φ is measured.
-        projection: what happens to a point outside the ball; the paper does nothing in training.
+        multiplier: λ at the end; it begins at a tenth of that.
+        probe: h, the pixel length over which the rate of change of φ is measured.
+        projection: how points outside the ball are projected; the paper does not project in training.
     """
 
     identity: ClassVar[str] = "fast_lpa/1"
@@ -40,7 +40,7 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 1:
-            raise ValueError(f"Fast-LPA of {self.steps} steps: expected at least 1, its start is not an attack")
+            raise ValueError(f"Fast-LPA of {self.steps} steps: expected at least 1")
         if not self.multiplier >= 0 or not self.probe > 0:
             raise ValueError(
                 f"Fast-LPA with a multiplier of {self.multiplier} and a probe of {self.probe}: expected a multiplier"
@@ -55,8 +55,8 @@ class FastLagrangianPerceptualAttack(PerceptualSearch):
             region = perceptual(state.region)
             gain, output = state.evaluate()
             assert output.distance is not None
-            ascent_logits = gain - multiplier * (output.distance - region.bound).relu()
-            gradient = state.gradient(ascent_logits)
+            objective = gain - multiplier * (output.distance - region.bound).relu()
+            gradient = state.gradient(objective)
             embedding = tuple(layer.detach() for layer in output.embedding)
             state.params = region.advance(state.params.detach(), gradient, embedding, length, self.probe)
             state.drop_finished()

@@ -6,8 +6,8 @@ its weight, by
 
     min(τ, room) under L∞,      min(τ·|w|, room) under L2,      all its room or none under L1,
 
-and what the moves bring, Σ |w|·move, rises with τ (under L1, with the pixels taken, the heaviest first) in straight
-pieces. What is asked for lies on one of them.
+where room is the distance to the end of [0, 1]. The resulting Σ |w|·move is piecewise linear and increasing in τ
+(under L1, in the number of pixels moved, the largest weights first), and is solved for the requested value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gauntlet.threats import L1, L2, Linf, ThreatModel
 from gauntlet.threats.l1 import knapsack
 
 Mover = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Weights `[N, D]` ≥ 0, room `[N, D]` ≥ 0 and what is asked for `[N]` ≥ 0 to moves `[N, D]` in [0, room]."""
+"""Weights `[N, D]` ≥ 0, room `[N, D]` ≥ 0 and requested Σ weight·move `[N]` ≥ 0 to moves `[N, D]` in [0, room]."""
 
 
 def onto_hyperplane(points: Tensor, weights: Tensor, rise: Tensor, move: Mover) -> Tensor:
@@ -34,7 +34,7 @@ def onto_hyperplane(points: Tensor, weights: Tensor, rise: Tensor, move: Mover) 
         move: one of the three below.
 
     Returns:
-        The changes, `[N, …]`, reckoned in float64; where [0, 1] has no such point, the one that comes closest to it.
+        The changes, `[N, …]`, computed in float64; where [0, 1] has no such point, those with the closest w·change.
     """
     x, w, rise = points.flatten(1).double(), weights.flatten(1).double(), rise.double()
     away = w * torch.where(rise < 0, -1, 1)[:, None]
@@ -43,12 +43,12 @@ def onto_hyperplane(points: Tensor, weights: Tensor, rise: Tensor, move: Mover) 
 
 
 def move_linf(weights: Tensor, room: Tensor, rise: Tensor) -> Tensor:
-    """All pixels by the same τ, except those that come to an end before."""
+    """Move all pixels by the same τ, limited by their room."""
     return torch.minimum(_level(weights, room, rise), room)
 
 
 def move_l2(weights: Tensor, room: Tensor, rise: Tensor) -> Tensor:
-    """Each pixel in proportion to its weight, except those that come to an end before."""
+    """Move each pixel in proportion to its weight, limited by its room."""
     heaviest = weights.amax(1, keepdim=True)
     weights = weights / torch.where(heaviest > 0, heaviest, 1)  # so that no square underflows
     rise = rise / torch.where(heaviest > 0, heaviest, 1)[:, 0]
@@ -57,16 +57,16 @@ def move_l2(weights: Tensor, room: Tensor, rise: Tensor) -> Tensor:
 
 
 def move_l1(weights: Tensor, room: Tensor, rise: Tensor) -> Tensor:
-    """The heaviest pixels, each as far as it goes, the last of them by what is still missing."""
-    brought = knapsack(weights * room, weights, rise[:, None])
-    return torch.minimum(torch.where(weights > 0, brought / torch.where(weights > 0, weights, 1), 0), room)
+    """Move the pixels of largest weight by all their room, the last of them by the remainder."""
+    gains = knapsack(weights * room, weights, rise[:, None])
+    return torch.minimum(torch.where(weights > 0, gains / torch.where(weights > 0, weights, 1), 0), room)
 
 
 def mover(threat_model: ThreatModel) -> Mover:
-    """The mover of a threat model's own norm.
+    """The mover for the norm of a threat model.
 
     Raises:
-        TypeError: it is none of the three.
+        TypeError: the threat model is not L∞, L2 or L1.
     """
     match threat_model:
         case Linf():
@@ -76,26 +76,26 @@ def mover(threat_model: ThreatModel) -> Mover:
         case L1():
             return move_l1
     raise TypeError(
-        f"{type(threat_model).__name__} is no norm in which the nearest point of a hyperplane is known: FAB searches"
-        f" Linf, L2 and L1"
+        f"no closed form of the nearest point of a hyperplane for {type(threat_model).__name__}: FAB searches Linf, L2"
+        f" and L1"
     )
 
 
 def _level(slopes: Tensor, ends: Tensor, rise: Tensor) -> Tensor:
-    """τ ≥ 0, `[N, 1]`, with Σ slope·min(τ, end) = rise, or infinite where all ends together do not bring it.
+    """τ ≥ 0, `[N, 1]`, with Σ slope·min(τ, end) = rise, or infinite where the sum of all ends is less than that.
 
-    By Newton's method from the left: the sum is concave in τ and made of straight pieces, so that no step goes too far
-    and the one from the piece where τ lies is the last. Pieces are passed many at a time; sorting would cost more.
+    By Newton's method from the left: the sum is concave and piecewise linear in τ, so that no step overshoots and the
+    step from the piece of the solution is exact. One step passes many pieces; sorting would cost more.
     """
     moving = slopes > 0
-    brings = torch.where(moving, slopes * ends, 0)  # once its end is reached
+    saturated = torch.where(moving, slopes * ends, 0)  # what each pixel adds from its end on
     level = torch.zeros_like(rise)[:, None]
     while True:
-        brought = torch.where(moving, 0, brings).sum(1, keepdim=True)
-        pace = torch.where(moving, slopes, 0).sum(1, keepdim=True)
-        ahead = torch.where(pace > 0, (rise[:, None] - brought) / torch.where(pace > 0, pace, 1), torch.inf)
-        level = torch.maximum(level, ahead)  # what is left to bring may round below 0
-        still = moving & (ends > level)
-        if still.equal(moving):
+        constant = torch.where(moving, 0, saturated).sum(1, keepdim=True)
+        slope = torch.where(moving, slopes, 0).sum(1, keepdim=True)
+        solution = torch.where(slope > 0, (rise[:, None] - constant) / torch.where(slope > 0, slope, 1), torch.inf)
+        level = torch.maximum(level, solution)  # the remainder may round below 0
+        still_moving = moving & (ends > level)
+        if still_moving.equal(moving):
             return level
-        moving = still
+        moving = still_moving

@@ -1,4 +1,4 @@
-"""Which point of a search is returned: the last, as in the papers, the first that will do, or the best."""
+"""Which point of a search is returned: the last, as in the papers, the first success, or the best."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from gauntlet.attacks.state import SearchState
 
 @dataclass(frozen=True)
 class Last:
-    """Where the search ended. All examples walk all the way: what training uses."""
+    """The final params. No example stops early: used in training."""
 
     identity: ClassVar[str] = "last/1"
     early_stop: ClassVar[bool] = False
 
     def finalize(self, state: SearchState) -> None:
-        """The current params."""
+        """Keep the current params."""
         state.keep()
 
 
 @dataclass(frozen=True)
 class FirstSuccess:
-    """Where the search ended for those who still stood; an example stops where its goal is first reached inside.
+    """The point where the goal is first reached inside the region, otherwise the final params.
 
-    As LPA is published, but the point returned is the one that was seen, not the one a step further.
+    As LPA is published, except that the point evaluated is returned, not the one a step later.
     """
 
     identity: ClassVar[str] = "first_success/1"
     early_stop: ClassVar[bool] = True
 
     def finalize(self, state: SearchState) -> None:
-        """The current params of those who stand."""
+        """Keep the current params of the active examples."""
         state.keep()
 
 
 @dataclass(frozen=True)
 class Best:
-    """The point of highest gain inside the region. An example leaves once its goal is reached: for evaluation."""
+    """The point of highest gain inside the region. An example stops once its goal is reached: for evaluation."""
 
     identity: ClassVar[str] = "best/1"
     early_stop: ClassVar[bool] = True
 
     def finalize(self, state: SearchState) -> None:
-        """A last look: the best of all points looked at, the current one included."""
+        """Evaluate the final params too."""
         if len(state):
             with torch.no_grad():
                 state.evaluate()

@@ -1,4 +1,4 @@
-"""Lagrangian perceptual attack: a penalty for leaving the ball, and a search over its multiplier.
+"""Lagrangian perceptual attack: a penalty outside the ball, and a search over its multiplier.
 
 Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, §4 and appendix A, after Carlini and Wagner, "Towards
 evaluating the robustness of neural networks", S&P 2017.
@@ -22,23 +22,23 @@ from gauntlet.varied import COST, STEPS
 
 @dataclass(frozen=True, kw_only=True)
 class LagrangianPerceptualAttack(PerceptualSearch):
-    """Climb margin − λ·max(0, d − bound); where that ended decides the λ of the next climb, from there.
+    """Ascend margin − λ·max(0, d − bound) repeatedly; the end point of an ascent decides the λ of the next.
 
     Costs at most `searches`·`steps`·(2F + B) and the projection where the distance is the classifier's own. With the
-    best iterate, or `FirstSuccess`, an example pays until its goal is first reached inside the ball.
+    best iterate, or `FirstSuccess`, an example costs nothing once its goal is reached inside the ball.
 
     Args:
         threat_model: a `NeuralPerceptual` ball.
-        goal: what for; the margin is worth nothing beyond κ = 1.
-        iterate: which of the points seen comes back; the paper's is `FirstSuccess`.
+        goal: the objective; the margin is capped at κ = 1.
+        iterate: which of the points seen is returned; the paper's is `FirstSuccess`.
         restarts: tries from random starts.
-        searches: values of λ, one climb for each; the params are not reset between them.
-        steps: N, of each climb.
+        searches: number of ascents, one per value of λ; the params are not reset between them.
+        steps: N, of each ascent.
         step_size: length of a step as a share of the bound, in perceptual distance.
-        schedule: how the length changes along each climb.
+        schedule: how the step size changes during each ascent.
         multipliers: how λ is searched; the paper's is `Tenfold`.
-        probe: h, the pixel length over which the rate of φ is measured.
-        projection: how those outside come back at the end.
+        probe: h, the pixel length over which the rate of change of φ is measured.
+        projection: how points outside the ball are projected at the end.
     """
 
     identity: ClassVar[str] = "lpa/1"
@@ -64,29 +64,32 @@ class LagrangianPerceptualAttack(PerceptualSearch):
     def search(self, state: SearchState) -> None:
         """As in the paper."""
         memory = self.multipliers.begin(state.params)
+        # The first buffer is the last d, not yet known; it only needs the right shape.
         state.buffers = (memory[0], *memory)
         for _ in range(self.searches):
             for i in range(self.steps):
-                self._climb(state, self.step_size * self.schedule(i, self.steps))
+                self._step(state, self.step_size * self.schedule(i, self.steps))
                 if not len(state):
                     return
             distance, *kept = state.buffers
             state.buffers = (distance, *self.multipliers.after(tuple(kept), distance >= state.region.bound))
         state.params = self.projection(state.region, state.params)
 
-    def _climb(self, state: SearchState, share: float) -> None:
-        """One step. Carried along are the last d, λ and its memory, and for a moment what those who stand saw."""
+    def _step(self, state: SearchState, share: float) -> None:
+        """One step. The buffers are the last d, λ and its memory, and meanwhile the gradient and the embedding."""
         gain, output = state.evaluate()
         assert output.distance is not None
         _, multiplier, *memory = state.buffers
-        ascent_logits = gain - multiplier * (output.distance - state.region.bound).relu()
-        gradient = state.gradient(ascent_logits)
+        objective = gain - multiplier * (output.distance - state.region.bound).relu()
+        gradient = state.gradient(objective)
         embedding = tuple(layer.detach() for layer in output.embedding)
         kept = (output.distance.detach(), multiplier, *memory)
+        # drop_finished drops the rows of all buffers.
         state.buffers = (*kept, gradient, *embedding)
         state.drop_finished()
-        (gradient, *still), state.buffers = state.buffers[len(kept) :], state.buffers[: len(kept)]
+        gradient, *remaining = state.buffers[len(kept) :]
+        state.buffers = state.buffers[: len(kept)]
         if len(state):
             ball, params = perceptual(state.region), state.params.detach()
             length = share * ball.bound
-            state.params = ball.advance(params, gradient, tuple(still), length, self.probe, slowest=1e-8)
+            state.params = ball.advance(params, gradient, tuple(remaining), length, self.probe, slowest=1e-8)

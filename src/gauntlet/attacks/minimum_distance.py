@@ -22,10 +22,10 @@ from gauntlet.threats import Region, SearchableThreatModel
 class MinimumDistanceAttack(Attack):
     """A search for the nearest misclassified image, in the unit of a threat model.
 
-    What it finds does not depend on the bound: one run answers for every bound.
+    The result does not depend on the bound: one run gives the accuracy at every bound.
 
     Args:
-        threat_model: says how images change and how far apart they are. Its bound is where a table shows the result.
+        threat_model: how images change, and their distance. A table shows the result at its bound.
     """
 
     kind: ClassVar[Kind] = Kind.MINIMUM_DISTANCE
@@ -35,24 +35,24 @@ class MinimumDistanceAttack(Attack):
     def __call__(
         self, classifier: nn.Module, images: Tensor, labels: Tensor, *, seeds: Tensor | None = None
     ) -> Adversarial:
-        """Attack a batch of which ids and codes are unknown: a threat model sees −1 for each id, and no codes.
+        """Attack a batch without ids and codes: a threat model sees −1 for each id, and no codes.
 
         Args:
-            classifier: images to logits; left as it was found (mode, parameters, buffers, gradients).
+            classifier: images to logits; left unchanged (mode, parameters, buffers, gradients).
             images: `[N, C, H, W]`, values in [0, 1]. N may be 0.
             labels: `[N]`, the true classes.
             seeds: `[N]`, one integer per example. None draws them from the global generator.
 
         Raises:
             ValueError: images outside [0, 1], or not one label per image.
-            ThreatModelViolation: the search left [0, 1] or made NaN, which is a bug in the attack.
+            ThreatModelViolation: the search left [0, 1] or returned NaN, which is a bug in the attack.
         """
         noise = Noise(fresh_seeds(len(images), images.device) if seeds is None else seeds)
         return self.run(classifier, unidentified(images, labels), noise)
 
     @final
     def run(self, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
-        """Attack a batch as `__call__` does, with random numbers of its own.
+        """Attack a batch as `__call__` does, with given ids, codes and random numbers.
 
         `size` is the distance as a share of the bound; at a bound of 0 the distance itself.
         """
@@ -65,34 +65,34 @@ class MinimumDistanceAttack(Attack):
                 params = self.nearest(classifier, region, batch.labels, noise).detach()
             with torch.no_grad():
                 images = region.perturb(params)
-            found = Adversarial(images, params, self._size(_distance(region, params)))
-        guard(found.images, found.size, type(self).__name__, stays_inside=False)
-        return found
+            adversarial = Adversarial(images, params, self._size(_distance(region, params)))
+        guard(adversarial.images, adversarial.size, type(self).__name__, stays_inside=False)
+        return adversarial
 
     @abstractmethod
     def nearest(self, classifier: nn.Module, region: Region, labels: Tensor, noise: Noise) -> Tensor:
-        """The algorithm: params of the nearest images found that the classifier gets wrong, `[N, …]`.
+        """The algorithm: return the params of the nearest misclassified images, `[N, …]`.
 
-        Gradients are on, in full precision; parameters ask for none. The bound plays no part, neither the region's nor
-        what of the region depends on it (`start`, `project`, `ascend`, `size`).
+        Gradients are enabled, in full precision; parameters require none. Implementations must not use the bound, nor
+        the methods of the region that depend on it (`start`, `project`, `ascend`, `size`).
 
         Args:
             classifier: in eval mode.
-            region: makes images of params and measures their distance.
+            region: computes images from params and measures their distance.
             labels: `[N]`, N > 0, the true classes.
-            noise: random numbers of each example.
+            noise: random numbers per example.
 
         Returns:
-            The params; those of the zero image where the clean image is wrong already, or nothing was found.
+            The params; those of the zero image where the clean image is misclassified, or nothing was found.
         """
 
     @torch.no_grad()
-    def verify(self, classifier: nn.Module, batch: Batch, found: Adversarial) -> Verified:
-        """Measure a result again, from its params and its images alone; at any distance an image is inside."""
+    def verify(self, classifier: nn.Module, batch: Batch, adversarial: Adversarial) -> Verified:
+        """Measure a result again, from its params and images only; images count as inside at any distance."""
         with exact():
             region = self.threat_model.around(batch, classifier)
-            distance = _distance(region, found.params)
-            return Verified(reproduced(region, found), self._size(distance), distance)
+            distance = _distance(region, adversarial.params)
+            return Verified(reproduced(region, adversarial), self._size(distance), distance)
 
     def _size(self, distance: Tensor) -> Tensor:
         return distance / self.threat_model.bound if self.threat_model.bound else distance

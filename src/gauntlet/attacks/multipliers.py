@@ -1,4 +1,4 @@
-"""The search for λ, the price of leaving the ball, example by example: what one climb teaches the next."""
+"""Per-example search for λ, the weight of the penalty outside the ball, over successive ascents."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ State = tuple[Tensor, ...]
 
 
 class Multipliers(Protocol):
-    """λ for n examples, and what is remembered of the climbs before: `[n]` each, λ first."""
+    """Schedules of λ for n examples. A state holds λ first, then the memory of earlier ascents, `[n]` each."""
 
     def begin(self, like: Tensor) -> State:
-        """For the first climb; `like` is `[n, …]`."""
+        """The state of the first ascent; `like` is `[n, …]`."""
 
     def after(self, state: State, outside: Tensor) -> State:
-        """For the next climb, given who ended the last one outside, `[n]`."""
+        """The state of the next ascent, given which examples ended the last one outside, `[n]`."""
 
 
 @dataclass(frozen=True)
 class Tenfold:
-    """λ grows where a climb ended outside and never shrinks: 0.01, 0.1, 1, 10, 100 (Laidlaw et al. 2021, LPA).
+    """λ grows where an ascent ended outside and never shrinks: 0.01, 0.1, 1, 10, 100 (Laidlaw et al. 2021, LPA).
 
     Args:
-        first: λ of the first climb.
-        growth: what it is multiplied by.
+        first: λ of the first ascent.
+        growth: factor by which λ grows.
     """
 
     identity: ClassVar[str] = "tenfold/1"
@@ -38,7 +38,7 @@ class Tenfold:
         _check(self.first, self.growth)
 
     def begin(self, like: Tensor) -> State:
-        """λ alone."""
+        """A state of λ only."""
         return (like.new_full((len(like),), self.first),)
 
     def after(self, state: State, outside: Tensor) -> State:
@@ -49,13 +49,13 @@ class Tenfold:
 
 @dataclass(frozen=True)
 class Bracketed:
-    """λ grows until a climb ends inside, then halves its bracket in the logarithm (Carlini and Wagner 2017, §V).
+    """λ grows until an ascent ends inside, then its bracket is halved on a log scale (Carlini and Wagner 2017, §V).
 
-    A λ much too large makes a climb that heeds the surface alone; the best one is the least that ends inside.
+    With a much too large λ the penalty outweighs the gain; the best λ is the smallest whose ascent ends inside.
 
     Args:
-        first: λ of the first climb.
-        growth: what it is multiplied by, or divided by where all climbs ended inside.
+        first: λ of the first ascent.
+        growth: factor by which λ grows, or shrinks where all ascents ended inside.
     """
 
     identity: ClassVar[str] = "bracketed/1"
@@ -66,18 +66,21 @@ class Bracketed:
         _check(self.first, self.growth)
 
     def begin(self, like: Tensor) -> State:
-        """λ, the largest that ended outside, the smallest that ended inside."""
+        """A state of λ, the largest λ that ended outside, and the smallest that ended inside."""
         multiplier = like.new_full((len(like),), self.first)
         return multiplier, torch.zeros_like(multiplier), torch.full_like(multiplier, torch.inf)
 
     def after(self, state: State, outside: Tensor) -> State:
         """As in `Multipliers`."""
         multiplier, low, high = state
-        low, high = torch.where(outside, multiplier, low), torch.where(outside, high, multiplier)
+        low = torch.where(outside, multiplier, low)
+        high = torch.where(outside, high, multiplier)
         between = torch.where(low > 0, (low * high).sqrt(), high / self.growth)
         return torch.where(high.isinf(), self.growth * multiplier, between), low, high
 
 
 def _check(first: float, growth: float) -> None:
     if not first > 0 or not growth > 1:
-        raise ValueError(f"multipliers from {first} by {growth}: expected a first > 0 and a growth > 1, as 0.01 and 10")
+        raise ValueError(
+            f"multipliers from {first} by {growth}: expected first > 0 and growth > 1, such as 0.01 and 10"
+        )

@@ -1,4 +1,4 @@
-"""What the attacks of the PAT paper share: a perceptual ball, and a way back into it."""
+"""The base class of the PAT paper's attacks: a perceptual ball, and a projection onto it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gauntlet.threats import NeuralPerceptual
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptualSearch(Search):
-    """A search of a `NeuralPerceptual` ball that may leave it on the way.
+    """A search of a `NeuralPerceptual` ball that may leave it between steps.
 
     Args:
         threat_model: a `NeuralPerceptual` ball.
-        projection: what happens to a point outside the ball.
+        projection: how points outside the ball are projected.
     """
 
     threat_model: NeuralPerceptual
@@ -26,10 +26,10 @@ class PerceptualSearch(Search):
         if not isinstance(self.threat_model, NeuralPerceptual):
             raise TypeError(
                 f"{type(self).__name__} searches a NeuralPerceptual ball,"
-                f" {type(self.threat_model).__name__} is none: use PGD for it"
+                f" {type(self.threat_model).__name__} is not one: use PGD for it"
             )
 
     @property
     def stays_inside(self) -> bool:
-        """Only with a projection that promises it."""
+        """Whether the projection guarantees it."""
         return self.projection.promises

@@ -19,14 +19,14 @@ class PGD(Search):
     """Ascend, project, repeat.
 
     Args:
-        threat_model: where it searches.
-        goal: what for.
-        iterate: which of the points seen comes back.
+        threat_model: the images to search.
+        goal: the objective, and what counts as a success.
+        iterate: which of the points seen is returned.
         restarts: tries from random starts.
-        steps: number of gradient steps. 0 returns the start, or with restarts the best of several: random noise.
+        steps: number of gradient steps. 0 returns the random start, with restarts the best of several.
         step_size: length of a step as a share of the bound.
         step: how a gradient becomes a step.
-        schedule: how the length changes along the way.
+        schedule: how the step size changes.
     """
 
     identity: ClassVar[str] = "pgd/1"
@@ -42,14 +42,14 @@ class PGD(Search):
 
     @property
     def gradient_free(self) -> bool:
-        """Without steps it draws random images."""
+        """With 0 steps it draws random images."""
         return self.steps == 0
 
     def search(self, state: SearchState) -> None:
         """As in the paper."""
         state.params = state.region.project(state.params)
         for i in range(self.steps):
-            gain, _look = state.evaluate()
+            gain, _ = state.evaluate()
             gradient = state.gradient(gain)
             length = self.step_size * self.schedule(i, self.steps)
             state.params = state.region.project(self.step(state, gradient, length, i))

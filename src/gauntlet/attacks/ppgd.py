@@ -16,25 +16,25 @@ from gauntlet.varied import STEPS
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptualPGD(FirstOrderStep):
-    """The first-order step again and again, back into the ball after each.
+    """Repeated first-order steps, each projected back into the ball.
 
     Costs `steps`·(1F + 2B + `iterations`·(1B + a product with J) + the projection). With the best iterate an example
-    pays until its goal is first reached inside the ball, and where somebody left, the others pay one F more.
+    costs nothing once its goal is reached inside the ball; a step that drops examples costs the others one F more.
 
     Args:
         threat_model: a `NeuralPerceptual` ball.
-        goal: what for; beyond κ = 1 the margin has no gradient, and who has none does not move.
-        iterate: which of the points seen comes back; the paper's is the last.
+        goal: the objective; beyond κ = 1 the margin has no gradient, and such examples do not move.
+        iterate: which of the points seen is returned; the paper's is the last.
         restarts: tries from random starts.
         steps: N.
         step_size: η as a share of the bound; the paper's is 2/N, or 1 where it decays.
-        schedule: how η changes along the way. From the whole bound to a tenth of it finds what small steps do not: of
-            50 CIFAR-10 images 0 held instead of 13, on an adversarially trained ResNet-32 in an AlexNet ball of 0.12.
+        schedule: how η changes. From the whole bound to a tenth of it succeeds where small steps fail: of 50 CIFAR-10
+            images 0 stayed correct instead of 13, on an adversarially trained ResNet-32 in an AlexNet ball of 0.12.
         iterations: of the conjugate gradients, per step.
         tolerance: residual, as a share of its own g, at which an example's system counts as solved.
         jacobian: how J v is computed.
-        projection: how those outside come back after a step. Newton's method gives up what φ sees most of, and did
-            better on networks than `Bisection`; where φ is linear only the latter settles at the optimum itself.
+        projection: how points outside are projected after a step. Newton's method, which removes what φ is most
+            sensitive to, is better on networks than `Bisection`; for linear φ only the latter reaches the optimum.
     """
 
     identity: ClassVar[str] = "perceptual_pgd/1"

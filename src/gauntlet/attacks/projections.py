@@ -1,7 +1,7 @@
-"""How a search that wanders outside its region comes back.
+"""Projections of points outside a region back into it.
 
 Bisection and Newton's method are those of Laidlaw et al., "Perceptual Adversarial Robustness", ICLR 2021, appendix A,
-on examples one by one, and up to the surface of the ball: of the bound they leave 0.2 % unused.
+solved per example and up to the surface of the ball: they leave 0.2 % of the bound unused.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gauntlet.varied import STEPS
 
 
 class Projection(Protocol):
-    """Params to params inside the region, or an honest refusal to promise that."""
+    """Maps params to params, inside the region if `promises` is true."""
 
     @property
     def promises(self) -> bool:
-        """Whether what comes back is inside."""
+        """Whether the result is always inside."""
 
     def __call__(self, region: Region, params: Tensor) -> Tensor:
         """Params `[N, …]` to params `[N, …]`."""
@@ -32,7 +32,7 @@ class Projection(Protocol):
 
 @dataclass(frozen=True)
 class NoProjection:
-    """Stay where the penalty left you: what perceptual adversarial training does."""
+    """No projection: used in perceptual adversarial training, where a penalty limits the distance."""
 
     identity: ClassVar[str] = "no_projection/1"
     promises: ClassVar[bool] = False
@@ -50,17 +50,17 @@ class OntoRegion:
     promises: ClassVar[bool] = True
 
     def __call__(self, region: Region, params: Tensor) -> Tensor:
-        """The nearest params inside, as the region measures it."""
+        """The region's nearest params inside."""
         return region.project(params)
 
 
 @dataclass(frozen=True)
 class Bisection:
-    """Straight back towards x, onto the surface of a perceptual ball. Points inside stay; costs 1F and 2F to 5F.
+    """Bisection towards x, onto the surface of a perceptual ball. Points inside stay; costs 1F and 2F to 5F.
 
     Args:
-        waste: what may be left of the bound, as a share of it.
-        probes: the most forwards of φ an example gets.
+        waste: the largest part of the bound to leave unused, as a share of it.
+        probes: maximum number of forwards of φ per example.
     """
 
     identity: ClassVar[str] = "bisection/1"
@@ -76,20 +76,20 @@ class Bisection:
             )
 
     def __call__(self, region: Region, params: Tensor) -> Tensor:
-        """As in `PerceptualRegion.bisect`."""
+        """See `PerceptualRegion.bisect`."""
         return perceptual(region).bisect(params, self.waste, self.probes)
 
 
 @dataclass(frozen=True)
 class Newton:
-    """Down the slope of d, onto the surface of a perceptual ball, with a bisection between the last two points.
+    """Newton's method on d, onto the surface of a perceptual ball, with a bisection between the last two points.
 
-    Where bisection gives up on all of δ alike, this gives up what φ sees most of. Costs 1F, and 1F + 1B a step for
-    those outside. Those who do not come inside go straight back towards x.
+    Bisection scales δ as a whole; this reduces what φ is most sensitive to. Costs 1F, and 1F + 1B a step for points
+    outside. Points that do not come inside are moved straight towards x.
 
     Args:
-        waste: what may be left of the bound, as a share of it.
-        steps: the most moves an example gets.
+        waste: the largest part of the bound to leave unused, as a share of it.
+        steps: maximum number of moves per example.
     """
 
     identity: ClassVar[str] = "newton/1"
@@ -105,27 +105,27 @@ class Newton:
             )
 
     def __call__(self, region: Region, params: Tensor) -> Tensor:
-        """Params `[N, C, H, W]` to params on the surface, or where they were inside."""
+        """Params `[N, C, H, W]` to params on the surface; params inside stay."""
         ball = perceptual(region)
-        way = _descended(ball, params, ball.bound * (1 - self.waste / 2), 1.0, self.steps)
-        rows = way.began_outside
+        descent = _descend(ball, params, ball.bound * (1 - self.waste / 2), 1.0, self.steps)
+        rows = descent.started_outside
         if len(rows):
-            ends = way.near[rows], way.near_size[rows], way.far[rows], way.far_size[rows]
-            way.near[rows] = ball.rows(rows).cross(*ends, self.waste)
-        return way.near
+            ends = descent.near[rows], descent.near_size[rows], descent.far[rows], descent.far_size[rows]
+            descent.near[rows] = ball.rows(rows).cross(*ends, self.waste)
+        return descent.near
 
 
 @dataclass(frozen=True)
 class OvershootingNewton:
-    """Newton's method as published: each move goes 1.1 times as far as d − bound + 0.1 asks for.
+    """Newton's method as published: each move is 1.1 times the step for d − bound + 0.1.
 
-    It leaves a tenth in d of the bound unused, 20 to 45 % of the published bounds. Those still outside at the end go
-    straight back towards x from where they were.
+    It leaves 0.1 of d unused, 20 to 45 % of the published bounds. Points still outside at the end are bisected towards
+    x from their original params.
 
     Args:
         overshoot: added to d − bound, in units of d.
-        factor: on the whole move.
-        steps: the most moves an example gets.
+        factor: of each move.
+        steps: maximum number of moves per example.
     """
 
     identity: ClassVar[str] = "overshooting_newton/1"
@@ -142,61 +142,63 @@ class OvershootingNewton:
             )
 
     def __call__(self, region: Region, params: Tensor) -> Tensor:
-        """Params `[N, C, H, W]` to params well inside, or where they were inside."""
+        """Params `[N, C, H, W]` to params well inside; params inside stay."""
         ball = perceptual(region)
-        way = _descended(ball, params, ball.bound - self.overshoot, self.factor, self.steps)
-        rows = way.stayed_outside
+        descent = _descend(ball, params, ball.bound - self.overshoot, self.factor, self.steps)
+        rows = descent.stayed_outside
         if len(rows):
-            way.near[rows] = ball.rows(rows).bisect(params[rows])
-        return way.near
+            descent.near[rows] = ball.rows(rows).bisect(params[rows])
+        return descent.near
 
 
 @dataclass
-class _Way:
-    """Where Newton's method led N examples."""
+class _Descent:
+    """The end points of Newton's method for N examples."""
 
     near: Tensor
-    """The first δ inside; 0 where none was."""
+    """The first δ inside; 0 where there was none."""
     near_size: Tensor
     """d at `near`, `[N]`."""
     far: Tensor
     """The last δ outside, if any."""
     far_size: Tensor
     """d at `far`, `[N]`."""
-    began_outside: Tensor
-    """Indices of those who moved."""
+    started_outside: Tensor
+    """Indices of the examples that moved."""
     stayed_outside: Tensor
-    """Indices of those who never came inside."""
+    """Indices of the examples that never came inside."""
 
 
-def _descended(ball: PerceptualRegion, params: Tensor, aim: float, factor: float, steps: int) -> _Way:
-    """Newton's method on d = aim for those outside: δ ← clip(δ − factor·(d − aim)·∇d/‖∇d‖²) until d ≤ bound."""
-    here = ball.clip(params)
-    rows = torch.arange(len(here), device=here.device)
-    size, downhill = _slope(ball, here)
+def _descend(ball: PerceptualRegion, params: Tensor, target: float, factor: float, steps: int) -> _Descent:
+    """Newton's method on d = target for points outside: δ ← clip(δ − factor·(d − target)·∇d/‖∇d‖²) until d ≤ bound."""
+    current = ball.clip(params)
+    rows = torch.arange(len(current), device=current.device)
+    size, gradient = _distance_and_gradient(ball, current)
     outside = size > ball.bound
-    near = torch.where(per_image(outside, here), 0, here)
-    way = _Way(near, torch.where(outside, 0, size), here.clone(), size.clone(), rows[outside], rows[outside])
+    near = torch.where(per_image(outside, current), 0, current)
+    descent = _Descent(near, torch.where(outside, 0, size), current.clone(), size.clone(), rows[outside], rows[outside])
     for _ in range(steps):
         if not outside.any():
             break
         if not outside.all():
-            here, size, downhill = here[outside], size[outside], downhill[outside]
+            current, size, gradient = current[outside], size[outside], gradient[outside]
             rows, ball = rows[outside], ball.rows(outside)
-        steepness = downhill.flatten(1).square().sum(1)
-        move = torch.where(steepness > 0, factor * (size - aim) / steepness.clamp(min=1e-30), 0)
-        here = ball.clip(here - per_image(move, here) * downhill)
-        size, downhill = _slope(ball, here)
+        steepness = gradient.flatten(1).square().sum(1)
+        move = torch.where(steepness > 0, factor * (size - target) / steepness.clamp(min=1e-30), 0)
+        current = ball.clip(current - per_image(move, current) * gradient)
+        size, gradient = _distance_and_gradient(ball, current)
         outside = size > ball.bound
-        way.near[rows[~outside]], way.near_size[rows[~outside]] = here[~outside], size[~outside]
-        way.far[rows[outside]], way.far_size[rows[outside]] = here[outside], size[outside]
-        way.stayed_outside = rows[outside]
-    return way
+        descent.near[rows[~outside]] = current[~outside]
+        descent.near_size[rows[~outside]] = size[~outside]
+        descent.far[rows[outside]] = current[outside]
+        descent.far_size[rows[outside]] = size[outside]
+        descent.stayed_outside = rows[outside]
+    return descent
 
 
 @torch.enable_grad()
-def _slope(ball: PerceptualRegion, params: Tensor) -> tuple[Tensor, Tensor]:
-    """d at δ, `[n]`, and its gradient, which is not computed (and 0) where nobody is outside."""
+def _distance_and_gradient(ball: PerceptualRegion, params: Tensor) -> tuple[Tensor, Tensor]:
+    """d at δ, `[n]`, and its gradient, which is not computed (and 0) when all points are inside."""
     params = params.detach().requires_grad_()
     distance = ball.feature_distance(params)
     if not (distance > ball.bound).any():

@@ -1,4 +1,4 @@
-"""Auto-PGD for the L1 ball: sparse steps, as sparse as the best point found turns out to be.
+"""Auto-PGD for the L1 ball: sparse steps, whose sparsity adapts to that of the best point.
 
 Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", ICML 2021, §3 and §4.
 """
@@ -21,51 +21,52 @@ from gauntlet.threats import L1, Region
 from gauntlet.threats.l2 import per_image
 from gauntlet.varied import STEPS
 
-_SHORTEST = 0.1  # step, of the radius
-_SHORTENED = 1.5  # how much shorter a step becomes
-_STABLE = 0.95  # how much of the support may have gone for the best point to count as settled
+_MIN_STEP_SIZE = 0.1  # as a share of the radius
+_STEP_DECAY = 1.5  # divisor of the step size
+_SETTLED = 0.95  # share of the support that a settled best point has at least kept
 
 
 class SparseAscent(NamedTuple):
-    """What an example takes along on its way, `[n, …]` each."""
+    """The per-example state of the algorithm, `[n, …]` each."""
 
-    slope: Tensor
+    gradient: Tensor
     """The gradient at the params."""
-    top: Tensor
+    best: Tensor
     """The best params of this stage …"""
-    top_slope: Tensor
+    best_gradient: Tensor
     """… the gradient there …"""
-    top_gain: Tensor
+    best_gain: Tensor
     """… and the gain, `[n]`."""
-    length: Tensor
-    """Of the next step, in radii, `[n]`."""
+    step_size: Tensor
+    """Of the next step, as a share of the radius, `[n]`."""
     density: Tensor
-    """Share of the pixels that the next step moves, `[n]`."""
+    """Share of the pixels that the next step changes, `[n]`."""
     support: Tensor
-    """How many pixels the best point changed at the last checkpoint, `[n]`."""
+    """Number of pixels changed by the best point at the last checkpoint, `[n]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SparseAPGD(Search):
-    """APGD in the L1 ball, first in wider balls than the bound, then in its own.
+    """APGD in the L1 ball, first in balls wider than the bound, then in the bound's own.
 
-    On networks it is the stronger one, on a linear classifier `APGD` is: that reaches the optimum, this comes to rest
-    at 91 to 100 % of it, just as its authors' package does, with ten times the steps too. A step moves two thirds of
-    the pixels that the best point changed, all by the same amount: once those are at the end of [0, 1], what is left of
-    the budget stays where it happens to be. AutoAttack's FAB finds what is missing: together they break a linear
-    classifier wherever it can be broken.
+    It is stronger than `APGD` on networks and weaker on a linear classifier: there `APGD` reaches the optimum, and this
+    stops at 91 to 100 % of it, as its authors' package does, with ten times the steps, too. A step changes two thirds
+    of the pixels that the best point changed, all by the same amount: once those reach the end of [0, 1], the rest of
+    the budget is not moved to others. AutoAttack's FAB covers these cases: together they break a linear classifier
+    wherever it can be broken.
 
-    Costs `steps`·(F + B), 2(F + B) where stages begin and 1F; with `RankedTargets` that for every
-    target, and 1F to rank them.
+    Costs `steps`·(F + B), 2(F + B) where stages begin and 1F; with `RankedTargets` that for every target,
+    and 1F to rank them.
 
     Args:
         threat_model: an `L1` ball.
-        goal: what for; as in `APGD`.
-        iterate: which of the points seen comes back.
+        goal: the objective; as in `APGD`.
+        iterate: which of the points seen is returned.
         restarts: tries from random starts.
         steps: N_iter, over all stages.
-        radii: of the stages, in bounds, each from where the last one was best; the last is 1.
-        shares: of the steps that a stage gets, one per radius.
+        radii: of the stages, as multiples of the bound; a stage starts at the best point of the previous one. The last
+            is 1.
+        shares: of the steps, one per radius.
     """
 
     identity: ClassVar[str] = "sparse_apgd/1"
@@ -79,14 +80,14 @@ class SparseAPGD(Search):
         super().__post_init__()
         if not isinstance(self.threat_model, L1):
             raise TypeError(
-                f"SparseAPGD searches an L1 ball, {type(self.threat_model).__name__} is none: use APGD for it"
+                f"SparseAPGD searches an L1 ball, {type(self.threat_model).__name__} is not one: use APGD for it"
             )
         if self.steps < 1:
             raise ValueError(f"SparseAPGD of {self.steps} steps: expected at least 1")
         if len(self.radii) != len(self.shares) or not self.radii or self.radii[-1] != 1 or min(self.radii) < 1:
             raise ValueError(
-                f"radii {list(self.radii)} with shares {list(self.shares)}: expected as many of either, radii ≥ 1 and"
-                f" the last of them 1, such as [3, 2, 1] and [0.3, 0.3, 0.4]"
+                f"radii {list(self.radii)} with shares {list(self.shares)}: expected equally many, radii ≥ 1 and"
+                f" the last radius 1, such as [3, 2, 1] and [0.3, 0.3, 0.4]"
             )
         if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1):
             raise ValueError(f"shares {list(self.shares)} of the steps: expected numbers ≥ 0 that add up to 1")
@@ -94,85 +95,92 @@ class SparseAPGD(Search):
     def search(self, state: SearchState) -> None:
         """One stage per radius."""
         state.params = _ball(state, self.radii[0]).start(state.noise)
-        left = self.steps
+        remaining = self.steps
         for stage, radius in enumerate(self.radii):
             last = stage == len(self.radii) - 1
-            steps = left if last else int(self.shares[stage] * self.steps)
-            left -= steps
+            steps = remaining if last else int(self.shares[stage] * self.steps)
+            remaining -= steps
             state.buffers = ()
             if steps:
-                self._climb(state, radius, steps, last)
+                self._run_stage(state, radius, steps, last)
             if not len(state):
                 return
 
-    def _climb(self, state: SearchState, radius: float, steps: int, last: bool) -> None:
-        """A stage, from the projection of where the search is; a last look is left to whoever comes next."""
-        every = max(int(0.04 * steps), 1)
+    def _run_stage(self, state: SearchState, radius: float, steps: int, last: bool) -> None:
+        """Run a stage from the projected params; the next stage or the iterate evaluates the final point."""
+        interval = max(int(0.04 * steps), 1)
         state.params = _ball(state, radius).project(state.params.detach())
         for i in range(steps):
-            self._look(state, radius)
-            if i and i % every == 0:
+            self._evaluate(state, radius)
+            if i and i % interval == 0:
                 self._check(state)
             state.drop_finished()
             if not len(state):
                 return
             self._step(state, radius)
         if not last:
-            self._look(state, radius)
+            self._evaluate(state, radius)
             state.drop_finished()
-            state.params = SparseAscent(*state.buffers).top
+            state.params = SparseAscent(*state.buffers).best
 
-    def _look(self, state: SearchState, radius: float) -> None:
+    def _evaluate(self, state: SearchState, radius: float) -> None:
         gain, _ = state.evaluate() if radius == 1 else state.evaluate_unbounded()
-        slope = state.gradient(gain)
+        gradient = state.gradient(gain)
         params, gain = state.params.detach(), gain.detach()
         if not state.buffers:
             support = _support(params)
-            density, length = support / (1.5 * max(1, params[:1].numel())), torch.ones_like(gain)
-            state.buffers = SparseAscent(slope, params, slope, gain, length, density, support)
+            step_size = torch.ones_like(gain)
+            state.buffers = SparseAscent(
+                gradient, params, gradient, gain, step_size, _density(support, params), support
+            )
             return
-        now = SparseAscent(*state.buffers)
-        better = gain > now.top_gain
-        state.buffers = now._replace(
-            slope=slope,
-            top=torch.where(per_image(better, params), params, now.top),
-            top_slope=torch.where(per_image(better, params), slope, now.top_slope),
-            top_gain=torch.where(better, gain, now.top_gain),
+        ascent = SparseAscent(*state.buffers)
+        better = gain > ascent.best_gain
+        state.buffers = ascent._replace(
+            gradient=gradient,
+            best=torch.where(per_image(better, params), params, ascent.best),
+            best_gradient=torch.where(per_image(better, params), gradient, ascent.best_gradient),
+            best_gain=torch.where(better, gain, ascent.best_gain),
         )
 
     def _check(self, state: SearchState) -> None:
-        """While the best point still becomes sparser, long steps from it; shorter ones once it has settled (§3.3)."""
-        now, params = SparseAscent(*state.buffers), state.params.detach()
-        support = _support(now.top)
-        sparser = support < _STABLE * now.support
-        back = per_image(sparser, params)
-        state.params = torch.where(back, now.top, params)
-        state.buffers = now._replace(
-            slope=torch.where(back, now.top_slope, now.slope),
-            length=torch.where(sparser, 1.0, (now.length / _SHORTENED).clamp(min=_SHORTEST)),
-            density=support / (1.5 * max(1, params[:1].numel())),
+        """While the best point still becomes sparser, restart from it with long steps; then shorten them (§3.3)."""
+        ascent, params = SparseAscent(*state.buffers), state.params.detach()
+        support = _support(ascent.best)
+        sparser = support < _SETTLED * ascent.support
+        restored = per_image(sparser, params)
+        state.params = torch.where(restored, ascent.best, params)
+        state.buffers = ascent._replace(
+            gradient=torch.where(restored, ascent.best_gradient, ascent.gradient),
+            step_size=torch.where(sparser, 1.0, (ascent.step_size / _STEP_DECAY).clamp(min=_MIN_STEP_SIZE)),
+            density=_density(support, params),
             support=support,
         )
 
     def _step(self, state: SearchState, radius: float) -> None:
-        """The same change, in sum as long as the step, of the pixels with the steepest slope."""
-        now, params = SparseAscent(*state.buffers), state.params.detach()
-        steep = now.slope.abs().flatten(1)
-        features = steep.shape[1]
-        rank = ((1 - now.density) * features).clamp(0, features - 1).long()
-        least = steep.sort(1).values.gather(1, rank[:, None])
-        way = torch.where(steep >= least, now.slope.flatten(1).sign(), 0)
-        way = way / way.abs().sum(1, keepdim=True).clamp(min=1)
-        length = now.length * radius * state.region.bound
-        ahead = params + (per_image(length, way) * way).reshape(params.shape)
-        state.params = _ball(state, radius).project(ahead)
+        """Change the pixels of largest gradient by the same amount, which adds up to the step size."""
+        ascent, params = SparseAscent(*state.buffers), state.params.detach()
+        magnitude = ascent.gradient.abs().flatten(1)
+        features = magnitude.shape[1]
+        rank = ((1 - ascent.density) * features).clamp(0, features - 1).long()
+        threshold = magnitude.sort(1).values.gather(1, rank[:, None])
+        direction = torch.where(magnitude >= threshold, ascent.gradient.flatten(1).sign(), 0)
+        direction = direction / direction.abs().sum(1, keepdim=True).clamp(min=1)
+        length = ascent.step_size * radius * state.region.bound
+        change = (per_image(length, direction) * direction).reshape(params.shape)
+        state.params = _ball(state, radius).project(params + change)
 
 
 def _support(params: Tensor) -> Tensor:
-    """How many pixels are changed, `[n]`."""
+    """The number of changed pixels, `[n]`."""
     return (params != 0).flatten(1).sum(1).to(params.dtype)
 
 
+def _density(support: Tensor, params: Tensor) -> Tensor:
+    """The share of pixels to change: two thirds of the support, `[n]`."""
+    return support / (1.5 * max(1, params[:1].numel()))
+
+
 def _ball(state: SearchState, radius: float) -> Region:
-    """The ball of so many bounds around those who stand."""
+    """The ball of `radius` times the bound around the active examples."""
     return replace(state.region, bound=radius * state.region.bound)

@@ -1,4 +1,4 @@
-"""The Square attack: random search by score, no gradient.
+"""The Square attack: score-based random search without gradients.
 
 Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random search", ECCV 2020.
 """
@@ -16,22 +16,22 @@ from gauntlet.attacks.state import SearchState
 from gauntlet.threats.l2 import per_image
 from gauntlet.varied import COST
 
-_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the windows, in ten-thousandths of the queries
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the window area, in ten-thousandths of the queries
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Search):
     """Change a random window of the best image so far; keep the change if the gain rose.
 
-    Costs `queries` + 2 forwards and no backward; what falls earlier costs less.
+    Costs at most `queries` + 2 forwards and no backward.
 
     Args:
         threat_model: `Linf`, `L2` or `L1`.
-        goal: what for; the paper's loss is the margin.
-        iterate: which of the points seen comes back.
+        goal: the objective; the paper's loss is the margin.
+        iterate: which of the points seen is returned.
         restarts: tries from random starts.
-        queries: proposals.
-        share: p, of the image that the first windows cover.
+        queries: number of proposals.
+        share: p, the share of the image that the first windows cover.
     """
 
     identity: ClassVar[str] = "square/1"
@@ -49,7 +49,7 @@ class Square(Search):
 
     @property
     def gradient_free(self) -> bool:
-        """True: it counts queries."""
+        """True."""
         return True
 
     @torch.no_grad()
@@ -59,16 +59,17 @@ class Square(Search):
         state.params = proposed.first(state.region, state.noise)
         for query in range(self.queries + 1):
             gain, _ = state.evaluate()
-            self._keep_the_better(state, gain)
+            self._keep_better(state, gain)
             state.drop_finished()
             if not len(state):
                 return
             if query < self.queries:
-                share = self.share / 2 ** sum(query * 10_000 // self.queries > after for after in _HALVINGS)
+                progress = query * 10_000 // self.queries
+                share = self.share / 2 ** sum(progress > halving for halving in _HALVINGS)
                 state.params = proposed.next(state.region, state.buffers[0], share, state.noise, draw=2 + query)
         state.params = state.buffers[0]
 
-    def _keep_the_better(self, state: SearchState, gain: torch.Tensor) -> None:
+    def _keep_better(self, state: SearchState, gain: torch.Tensor) -> None:
         params = state.params.detach()
         if not state.buffers:
             state.buffers = (params, gain)

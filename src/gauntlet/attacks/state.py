@@ -1,4 +1,4 @@
-"""One search in progress: the examples still standing, and what is kept of every example."""
+"""The state of one search: the active examples, and the params kept for every example."""
 
 from __future__ import annotations
 
@@ -17,129 +17,134 @@ from gauntlet.threats.region import ForwardPass
 
 
 class SearchState:
-    """Searches look through it and never index the batch themselves.
+    """The batch as a search sees it; searches never index the batch themselves.
 
-    With an iterate that retires, an example stands until its goal is reached inside its region; then it leaves the
-    batch, so that no pass is spent on it again, not even by a restart.
+    With an iterate that stops early, an example is active until its goal is reached inside its region. Then it is
+    dropped from the batch, so that neither this try nor a later restart spends a pass on it.
     """
 
     params: Tensor
-    """Where the search is, `[n, …]`."""
+    """The current params, `[n, …]`."""
     buffers: tuple[Tensor, ...]
-    """What a search takes along (`[n, …]` each: momentum, step sizes); rows leave with their examples."""
+    """The algorithm's state per example (`[n, …]` each: momentum, step sizes); rows are dropped with their examples."""
     noise: Noise
-    """The random numbers of this try, for those who stand."""
+    """The random numbers of this try, for the active examples."""
     restart: int
-    """Which restart the try belongs to, counted from 0."""
+    """The restart that the try belongs to, counted from 0."""
 
     def __init__(
         self, classifier: nn.Module, region: Region, goal: Goal, noise: Noise, iterate: Iterate, folding: Folding
     ) -> None:
         self.classifier, self.region, self.goal = classifier, region, goal
-        self._iterate, self._seeds, self._folding = iterate, noise, folding
-        self._kept = region.zero()
-        device = self._kept.device
-        self._rows = torch.arange(len(self._kept), device=device)
-        self._gain = torch.full((len(self._kept),), -torch.inf, dtype=self._kept.dtype, device=device)
-        self._done = torch.zeros(len(self._kept), dtype=torch.bool, device=device)
-        self._nan = torch.zeros_like(self._done)
-        self._checked = False
+        self._iterate, self._noise, self._folding = iterate, noise, folding
+        self._result = region.zero()
+        device = self._result.device
+        self._rows = torch.arange(len(self._result), device=device)
+        self._best_gain = torch.full((len(self._result),), -torch.inf, dtype=self._result.dtype, device=device)
+        self._finished = torch.zeros(len(self._result), dtype=torch.bool, device=device)
+        self._nan = torch.zeros_like(self._finished)
+        self._labels_checked = False
 
     def __len__(self) -> int:
-        """How many examples still stand, n."""
+        """The number of active examples, n."""
         return len(self._rows)
 
     def set_targets(self) -> int:
-        """Let the goal see the clean images if it wants to; how many things it will aim at in turn."""
-        self.goal = self.goal.with_targets(self._clean)
+        """Let the goal choose its targets from the clean logits; return their number."""
+        self.goal = self.goal.with_targets(self._clean_logits)
         return self.goal.num_targets
 
-    def begin(self, restart: int, turn: int = 0) -> None:
-        """A try from a start of its own; the first is the region's plain start."""
-        attempt = restart * self.goal.num_targets + turn
-        self.goal, self.restart = self.goal.at_target(turn), restart
-        self.noise = self._seeds if attempt == 0 else self._seeds.stream(1 + attempt)  # 1 is the goal's
-        self.params, self.buffers = self.region.start(self.noise), ()
-        self._done = self._done.new_zeros(len(self))
+    def begin(self, restart: int, target_index: int = 0) -> None:
+        """Begin a try from a start of its own; the first is the region's plain start."""
+        attempt = restart * self.goal.num_targets + target_index
+        self.goal = self.goal.at_target(target_index)
+        self.restart = restart
+        # Stream 1 belongs to the goal.
+        self.noise = self._noise if attempt == 0 else self._noise.stream(1 + attempt)
+        self.params = self.region.start(self.noise)
+        self.buffers = ()
+        self._finished = self._finished.new_zeros(len(self))
 
     def evaluate(self) -> tuple[Tensor, ForwardPass]:
-        """One forward at the params, with its graph: what is climbed, `[n]`, and all else that was seen."""
-        gain, output = self._seen()
+        """Run one forward at the params; return the objective to ascend, `[n]`, with its graph, and all outputs."""
+        gain, output = self._forward()
         if self._iterate.early_stop:
-            self._remember(gain.detach(), *self._judged(output))
+            self._remember(gain.detach(), *self._success(output))
         return gain - self.region.penalty(self.params), output
 
     def evaluate_unbounded(self) -> tuple[Tensor, Tensor]:
-        """A look for searches that leave the bound on their way: gain and where the goal is reached, `[n]` each.
+        """Evaluate for searches that leave the bound: gain and where the goal is reached, `[n]` each.
 
-        Only what lies inside the bound is remembered, by the size of the params.
+        Only params inside the bound, measured by their size, are remembered.
         """
-        gain, output = self._seen()
+        gain, output = self._forward()
         if not self._iterate.early_stop:
             return gain, self.goal.reached(output.logits.detach())
-        reached, inside = self._judged(output, self.region.size(self.params.detach()) <= 1)
+        reached, inside = self._success(output, self.region.size(self.params.detach()) <= 1)
         self._remember(gain.detach(), reached, inside)
         return gain, reached
 
-    def gradient(self, ascent_logits: Tensor) -> Tensor:
-        """The gradient at the params of what the last look gave to climb, `[n]`; 0 where it is not finite."""
-        return finite_gradient(ascent_logits, self.params)
+    def gradient(self, objective: Tensor) -> Tensor:
+        """The gradient of an objective `[n]` of the last evaluation at the params; 0 where it is not finite."""
+        return finite_gradient(objective, self.params)
 
     def drop_finished(self) -> None:
-        """Let the examples go whose goal was reached at the last look."""
-        if not self._iterate.early_stop or not self._done.any():
+        """Drop the examples whose goal was reached at the last evaluation."""
+        if not self._iterate.early_stop or not self._finished.any():
             return
-        standing = ~self._done
-        self._rows, self.params = self._rows[standing], self.params.detach()[standing]
-        self.buffers = tuple(part[standing] for part in self.buffers)
-        self.region, self.goal = self.region.rows(standing), self.goal.rows(standing)
-        self.noise, self._seeds = self.noise.rows(standing), self._seeds.rows(standing)
-        self._done = self._done[standing]
+        active = ~self._finished
+        self._rows, self.params = self._rows[active], self.params.detach()[active]
+        self.buffers = tuple(buffer[active] for buffer in self.buffers)
+        self.region, self.goal = self.region.rows(active), self.goal.rows(active)
+        self.noise, self._noise = self.noise.rows(active), self._noise.rows(active)
+        self._finished = self._finished[active]
 
     def end(self) -> None:
-        """The try is over: what it found is kept."""
+        """End the try: the iterate decides which params are kept."""
         self._iterate.finalize(self)
 
     def result(self) -> Tensor:
         """The params to return, `[N, …]`."""
-        check_answers(self._nan)  # once, at the end: every look at it from Python makes a GPU wait
-        return self._kept
+        check_answers(self._nan)  # once, at the end: reading it from Python makes a GPU wait
+        return self._result
 
     def keep(self) -> None:
-        """Keep where the search is, whatever it is worth."""
-        self._kept[self._rows] = self.params.detach().to(self._kept.dtype)
+        """Keep the current params, whatever their gain."""
+        self._result[self._rows] = self.params.detach().to(self._result.dtype)
 
     @torch.no_grad()
-    def _clean(self) -> Tensor:
-        """What is climbed at the images as they are, `[n, K]` logits."""
+    def _clean_logits(self) -> Tensor:
+        """The logits to ascend at the clean images, `[n, K]`."""
         output = self.region.forward(self.classifier, self.region.zero())
         self._check(output.logits)
         return output.ascent_logits
 
     def _check(self, logits: Tensor) -> None:
-        if not self._checked:
+        if not self._labels_checked:
             check_labels(self.goal.labels, logits.shape[1])
-            self._checked = True
+            self._labels_checked = True
         self._nan[self._rows] |= logits.detach().isnan().any(1)
 
-    def _seen(self) -> tuple[Tensor, ForwardPass]:
+    def _forward(self) -> tuple[Tensor, ForwardPass]:
+        """The gain, `[n]`, and all outputs at the params, which become a leaf of the graph."""
         self.params = self.params.detach().requires_grad_()
         output = self.region.forward(self.classifier, self.params)
         self._check(output.logits)
         return self.goal.gain(output.ascent_logits), output
 
     @torch.no_grad()
-    def _judged(self, output: ForwardPass, counts: Tensor | bool = True) -> tuple[Tensor, Tensor]:
-        """Where the goal is reached and what is inside the region, `[n]` each.
+    def _success(self, output: ForwardPass, allowed: Tensor | bool = True) -> tuple[Tensor, Tensor]:
+        """Where the goal is reached and which params are inside the region and allowed, `[n]` each.
 
-        What is both is so for the network as it is: where folding may have tipped the balance, it is asked again.
+        A success holds for the unfolded network: where folding may have changed the prediction, it is evaluated again.
         """
-        inside = self.region.inside(self.params, output) & counts
+        inside = self.region.inside(self.params, output) & allowed
         reached = self.goal.reached(output.logits)
         if not self._folding:
             return reached, inside
         low_margin = reached & inside
-        if low_margin.any() and output.surrogate is None:  # how near a vote is to another, its counts do not tell
+        # The counts of a vote do not show how little would change it: all successes of a surrogate are evaluated again.
+        if low_margin.any() and output.surrogate is None:
             low_margin &= self._folding.low_margin(output.logits)
         if low_margin.any():
             with self._folding.unfolded():
@@ -149,19 +154,19 @@ class SearchState:
 
     @torch.no_grad()
     def _remember(self, gain: Tensor, reached: Tensor, inside: Tensor) -> None:
-        """The point of highest gain inside the region, penalties aside: x itself where there was none."""
-        self._done = reached & inside
-        better = inside & ((gain > self._gain[self._rows]) | self._done)
-        self._kept[self._rows[better]] = self.params.detach()[better]
-        self._gain[self._rows[better]] = gain[better].to(self._gain.dtype)
+        """Keep the params of highest gain inside the region, without penalties; zero params where there are none."""
+        self._finished = reached & inside
+        better = inside & ((gain > self._best_gain[self._rows]) | self._finished)
+        self._result[self._rows[better]] = self.params.detach()[better]
+        self._best_gain[self._rows[better]] = gain[better].to(self._best_gain.dtype)
 
 
 class Iterate(Protocol):
-    """Which of the points a search has seen is returned."""
+    """Which of the points of a search is returned."""
 
     @property
     def early_stop(self) -> bool:
-        """Whether an example may leave as soon as its goal is reached."""
+        """Whether an example is dropped as soon as its goal is reached."""
 
     def finalize(self, state: SearchState) -> None:
-        """At the end of a try."""
+        """Keep params at the end of a try."""

@@ -1,4 +1,4 @@
-"""How a gradient becomes a step. All steps are `length` shares of the bound long, in one sense or another."""
+"""Steps from a gradient. Each is `length` long as a share of the bound, in its own geometry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gauntlet.threats.l2 import direction
 
 
 class Step(Protocol):
-    """From params and gradient to params further up."""
+    """Compute params of higher objective from params and gradient."""
 
     def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
         """The params `[n, …]` after step `index`, counted from 0; they may lie outside the region."""
@@ -20,40 +20,40 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Steepest:
-    """In the region's own geometry: the sign under L∞, the gradient's direction under L2."""
+    """Steepest ascent in the region's geometry: the sign under L∞, the gradient's direction under L2."""
 
     identity: ClassVar[str] = "steepest/1"
 
     def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
-        """Ask the region."""
+        """The region's own step."""
         return state.region.ascend(state.params.detach(), gradient, length)
 
 
 @dataclass(frozen=True)
 class Sign:
-    """Every number of the params by the same amount, whatever the geometry."""
+    """The sign of the gradient: every number of the params changes by the same amount, in any geometry."""
 
     identity: ClassVar[str] = "sign/1"
 
     def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
-        """Along the sign of the gradient."""
-        return _moved(state, gradient.sign(), length)
+        """A step along the sign of the gradient."""
+        return _step_along(state, gradient.sign(), length)
 
 
 @dataclass(frozen=True)
 class Normalised:
-    """Along the gradient, one L2 length of the params for all examples, whatever the geometry."""
+    """The gradient at one L2 length for all examples, in any geometry."""
 
     identity: ClassVar[str] = "normalised/1"
 
     def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
-        """Along the gradient at unit length."""
-        return _moved(state, direction(gradient), length)
+        """A step along the gradient, normalised to unit length."""
+        return _step_along(state, direction(gradient), length)
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba 2015) on the params, its learning rate `length`: the paper's for flows and colours.
+    """Adam (Kingma and Ba 2015) on the params, with learning rate `length`: used by the papers of flows and colours.
 
     Args:
         beta1: decay of the mean gradient.
@@ -74,18 +74,19 @@ class Adam:
             )
 
     def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
-        """Ascend; the two means travel with the examples."""
-        mean, square = state.buffers or (gradient * 0, gradient * 0)
+        """Ascend; the buffers are the two means."""
+        mean, mean_square = state.buffers or (gradient * 0, gradient * 0)
         mean = self.beta1 * mean + (1 - self.beta1) * gradient
-        square = self.beta2 * square + (1 - self.beta2) * gradient**2
-        state.buffers = (mean, square)
-        mean, square = mean / (1 - self.beta1 ** (index + 1)), square / (1 - self.beta2 ** (index + 1))
-        return _moved(state, mean / (square.sqrt() + self.epsilon), length)
+        mean_square = self.beta2 * mean_square + (1 - self.beta2) * gradient**2
+        state.buffers = (mean, mean_square)
+        unbiased_mean = mean / (1 - self.beta1 ** (index + 1))
+        unbiased_mean_square = mean_square / (1 - self.beta2 ** (index + 1))
+        return _step_along(state, unbiased_mean / (unbiased_mean_square.sqrt() + self.epsilon), length)
 
 
-def _moved(state: SearchState, along: Tensor, length: float) -> Tensor:
+def _step_along(state: SearchState, change: Tensor, length: float) -> Tensor:
     params = state.params.detach()
-    return params + length * state.region.extent(params) * along
+    return params + length * state.region.extent(params) * change
 
 
 class Schedule(Protocol):
@@ -97,12 +98,12 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """All steps alike."""
+    """Steps of equal length."""
 
     identity: ClassVar[str] = "constant/1"
 
     def __call__(self, index: int, steps: int) -> float:
-        """1."""
+        """The factor 1."""
         return 1.0
 
 
@@ -111,7 +112,7 @@ class Geometric:
     """From 1 towards `end` by the same factor at every step, as in the Lagrangian attacks of the PAT paper.
 
     Args:
-        end: where the step after the last would be.
+        end: the factor of the step after the last.
     """
 
     identity: ClassVar[str] = "geometric/1"
@@ -122,5 +123,5 @@ class Geometric:
             raise ValueError(f"a geometric schedule that ends at {self.end}: expected a factor above 0, such as 0.1")
 
     def __call__(self, index: int, steps: int) -> float:
-        """`end` to the share of the way gone."""
+        """`end` to the power of the share of steps done."""
         return self.end ** (index / steps)
