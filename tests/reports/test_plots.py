@@ -9,7 +9,7 @@ import pytest
 
 from gauntlet.evaluation import read_plan
 from gauntlet.reports import make_paper_table, read_run
-from gauntlet.reports.bound_curves import families
+from gauntlet.reports.bound_curves import accuracy_curves
 from gauntlet.reports.plots import (
     bound_plots,
     build_up_plot,
@@ -82,7 +82,7 @@ def test_distances_are_of_images_that_fool_it(run):
 
 def test_attacks_that_differ_in_the_bound_alone_make_a_curve_across_suites(run, folder):
     add_bounds(folder, "linf", {0.5: first(10, 7), 2: first(10, 1)})
-    ((family, points),) = families(read_run(folder, "paper")).items()
+    ((family, points),) = accuracy_curves(read_run(folder, "paper")).items()
     assert (family.threat_model, family.algorithm) == ("linf", "pgd")
     assert [(round(255 * point.bound), point.accuracy.value) for point in points] == [
         (0, 0.9), (4, 0.7), (8, 0.5), (16, 0.1)
@@ -93,24 +93,24 @@ def test_attacks_that_differ_in_the_bound_alone_make_a_curve_across_suites(run, 
 
 
 def test_other_searches_other_weights_and_other_examples_are_no_point_of_a_curve(run, folder):
-    assert families(run) == {}
+    assert accuracy_curves(run) == {}
     add_bounds(folder, "linf", {0.5: first(10, 7)})
     place = next(
         place for place in (folder / "records").glob("linf-*/identity.json")
         if json.loads(place.read_text())["entry"]["threat_model"]["bound"] < 0.02
     )  # fmt: skip
     whole = place.read_text()
-    assert len(families(read_run(folder, "paper"))) == 1
+    assert len(accuracy_curves(read_run(folder, "paper"))) == 1
     identity = json.loads(whole)
     identity["entry"]["steps"] = 99
     place.write_text(json.dumps(identity))
-    assert families(read_run(folder, "paper")) == {}
+    assert accuracy_curves(read_run(folder, "paper")) == {}
     place.write_text(whole)
     plan = folder / "suites" / "paper@0.5.json"
     for changed in ({"examples": 9}, {"checkpoint": "other"}):
         kept = plan.read_text()
         plan.write_text(json.dumps(json.loads(kept) | changed))
-        assert families(read_run(folder, "paper")) == {}
+        assert accuracy_curves(read_run(folder, "paper")) == {}
         plan.write_text(kept)
 
 
@@ -124,7 +124,7 @@ def test_a_composition_is_drawn_over_the_bound_of_its_first_part(run, folder):
         identity = json.loads(place.read_text())
         identity["entry"]["threat_model"] = {"parts": [{"bound": 0.06 * share}, {"bound": 0.05 * share}]}
         place.write_text(json.dumps(identity))
-    ((family, points),) = families(read_run(folder, "paper")).items()
+    ((family, points),) = accuracy_curves(read_run(folder, "paper")).items()
     assert family.threat_model == "a+b"
     assert [point.bound for point in points] == [0, 0.03, 0.06]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from gauntlet.evaluation.grouping import families, next_smaller
+from gauntlet.evaluation.grouping import group_by_threat_model, next_smaller
 from gauntlet.evaluation.sanity.flags import Flag, rising, share
 from gauntlet.evaluation.statistics.accuracy import all_correct
 from gauntlet.evaluation.suite import AttackSuite
@@ -34,7 +34,7 @@ def _outside(records: Mapping[str, pl.DataFrame]) -> list[Flag]:
 def _rising_with_the_bound(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Flag]:
     """Attacks of one threat model at several bounds: every larger one against the next smaller ones inside it."""
     found = []
-    for family in families(suite, suite.bounded).values():
+    for family in group_by_threat_model(suite, suite.bounded).values():
         for bounds, names in sorted(family.items()):
             if smaller := next_smaller(bounds, family):
                 lowest = min(share(_under(records, family[other])) for other in smaller)
@@ -47,7 +47,7 @@ def _blind_beats_sighted(suite: AttackSuite, records: Mapping[str, pl.DataFrame]
     """Attacks without gradients against those with them, in the same threat model."""
     why = "share of examples that an attack without gradients breaks and this one's kind does not: gradients mislead"
     found = []
-    for family in families(suite, suite.bounded).values():
+    for family in group_by_threat_model(suite, suite.bounded).values():
         for names in family.values():
             attacks = suite.bounded
             blind = [name for name in names if attacks[name].gradient_free]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gauntlet.reports.bound_curves import Point, families
+from gauntlet.reports.bound_curves import Point, accuracy_curves
 from gauntlet.reports.paper_table import PaperTable
 from gauntlet.reports.plots.canvas import COLOURS, DASHES, MARKS, Plot, as_svg, drawing, percent_axis
 from gauntlet.reports.table import bound_text
@@ -12,7 +12,7 @@ from gauntlet.reports.table import bound_text
 
 def bound_plots(sheet: PaperTable, name: str) -> list[tuple[Plot, list[str]]]:
     """A plot per family of attacks, a line per run; with the attacks in it."""
-    curves = {label: families(run) for label, run in zip(sheet.labels, sheet.runs, strict=True)}
+    curves = {label: accuracy_curves(run) for label, run in zip(sheet.labels, sheet.runs, strict=True)}
     known = list(dict.fromkeys(family for found in curves.values() for family in found))
     threats = [family.threat_model for family in known]
     plots = []
