@@ -44,7 +44,7 @@ def test_a_classifier_that_lies_about_itself_is_measured_anew_and_the_old_record
     assert accuracy(first["clean"]).value == 1.0
     assert "moved" not in capsys.readouterr().out
     turned = evaluate(_Lying(-1.0), examples, _SUITE, grid, folder=tmp_path)
-    assert "the logits of 32 of 32 fixed examples moved" in capsys.readouterr().out
+    assert "the logits of 32 of 32 fixed examples changed" in capsys.readouterr().out
     assert accuracy(turned["clean"]).value < 0.5
     again = evaluate(_Lying(1.0), examples, _SUITE, grid, folder=tmp_path)
     assert "moved" not in capsys.readouterr().out

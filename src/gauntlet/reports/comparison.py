@@ -1,4 +1,4 @@
-"""Two runs on the same examples: differences with intervals and McNemar's exact test, attack by attack."""
+"""Compare two runs on the same examples, attack by attack: differences with intervals and McNemar's exact test."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ from gauntlet.evaluation.statistics.accuracy import check_same_examples
 from gauntlet.evaluation.statistics.paired_tests import Paired, paired
 from gauntlet.reports.render.result_table import as_markdown, as_rich
 
-_NARROWEST = 76  # characters, so that a title and the notes are not squeezed into a column or two
+_NARROWEST = 76  # characters, so that the title and the notes keep their width where there are few columns
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run against another."""
+    """The comparison of one run with another."""
 
     run: str
     against: str
     pairs: Mapping[str, Paired]
-    """By attack, and of the union: positive where the run is right more often. Empty where nothing can be compared."""
+    """By attack, and for the union: positive where `run` has the higher accuracy. Empty if they cannot be compared."""
     reason: str = ""
-    """Why not."""
+    """Why the runs cannot be compared."""
 
 
 def compare_all(runs: Sequence[Run], against: Run) -> list[Comparison]:
-    """Every other run against one of them, on the same examples.
+    """Compare every other run with one of them, on the same examples.
 
     Args:
-        runs: under one suite.
-        against: the one that the others are compared with, wherever it lies.
+        runs: runs under one suite.
+        against: the run that the others are compared with; it need not be one of them.
     """
-    found = []
+    comparisons = []
     for run in runs:
         if run.folder.absolute() == against.folder.absolute():
             continue
         try:
-            found.append(Comparison(run.name, against.name, compare_runs(run, against)))
+            comparisons.append(Comparison(run.name, against.name, compare_runs(run, against)))
         except UserError as error:
-            found.append(Comparison(run.name, against.name, {}, str(error)))
-    return found
+            comparisons.append(Comparison(run.name, against.name, {}, str(error)))
+    return comparisons
 
 
 def compare_runs(first: Run, second: Run) -> dict[str, Paired]:
-    """Two runs under one suite, column by column; attacks that ran on survivors only count in the union alone.
+    """Compare two runs under one suite, column by column. Attacks on survivors are compared in the union alone.
 
     Raises:
-        UserError: they have other unions, or were not measured alike, on the same examples.
+        UserError: the unions differ, or the runs were not measured alike, on the same examples.
     """
     if list(first.union) != list(second.union):
         raise UserError(f"{first.folder} and {second.folder} have other unions: {first.union} and {second.union}")
     for name in first.identities.keys() & second.identities.keys():
         _check_alike(name, first.condition(name), second.condition(name))
-    found: dict[str, Paired] = {}
+    pairs: dict[str, Paired] = {}
     for column in first.cells:
         if column not in second.cells:
             continue
         one, other = first.correct(column), second.correct(column)
         if one is not None and other is not None:
             _check_examples(column, first, second)
-            found[column] = paired(one, other)
-    if not found:
+            pairs[column] = paired(one, other)
+    if not pairs:
         raise UserError(f"no attack in common: {sorted(first.cells)} and {sorted(second.cells)}")
-    return found
+    return pairs
 
 
 def _check_examples(column: str, first: Run, second: Run) -> None:

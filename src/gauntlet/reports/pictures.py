@@ -1,4 +1,4 @@
-"""Adversarial examples one can look at: clean, adversarial, and the difference, magnified."""
+"""Draw adversarial examples: the clean image, the adversarial image, and the magnified difference."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from gauntlet.attacks import Attack
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed
 from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest, Plan
@@ -16,6 +17,7 @@ from gauntlet.evaluation.verification import device_of, images_of
 from gauntlet.files import write_atomically
 from gauntlet.models import logits_of
 from gauntlet.scopes import evaluating, exact
+from gauntlet.transforms import Transform
 
 Row = tuple[str, Tensor, list[str]]
 _CELL, _LEFT, _TOP = 96, 150, 16
@@ -24,21 +26,21 @@ _CELL, _LEFT, _TOP = 96, 150, 16
 def draw_examples(
     model: ModelUnderTest, suite: AttackSuite, grid: Grid, plan: Plan, file: Path, count: int = 8
 ) -> None:
-    """A sheet of the first test examples the classifier gets right, as every entry of a suite shows them."""
-    batch = _right_ones(model, count)
+    """Draw the first correctly classified test examples under every entry of a suite into one file."""
+    batch = _correct_examples(model, count)
     rows: list[Row] = []
-    for name in _worth_a_picture(suite, plan):
+    for name in _drawn_entries(suite, plan):
         try:
-            images, predictions = _under(model, grid, name, suite, batch)
-        except (AttackFailed, torch.OutOfMemoryError):  # said when it was measured; a picture is no reason to end
+            images, predictions = _images_under(suite.attacks[name], model, grid, batch)
+        except (AttackFailed, torch.OutOfMemoryError):  # already reported when it was measured
             continue
         captions = captions_of(batch.labels, predictions)
         rows += attacked_rows(name, batch.images, images, captions)
     write_atomically(file, sheet(rows))
 
 
-def _worth_a_picture(suite: AttackSuite, plan: Plan) -> list[str]:
-    """Every attack and transform; of the entries that a column stands for, the middle one shows enough."""
+def _drawn_entries(suite: AttackSuite, plan: Plan) -> list[str]:
+    """Every attack and transform; of entries that an aggregate replaces, only the middle one of each column."""
     middle: set[str] = set()
     replaced: set[str] = set()
     for result in plan.results.values():
@@ -49,18 +51,18 @@ def _worth_a_picture(suite: AttackSuite, plan: Plan) -> list[str]:
 
 
 def attacked_rows(name: str, clean: Tensor, images: Tensor, captions: list[str]) -> list[Row]:
-    """The images, and how they differ from the clean ones, where they do: magnified by what is typical."""
+    """Return a row of images, and a row of differences from the clean images, if any, scaled to be visible."""
     change = images - clean
     if not change.abs().amax() > 0:
         return [(name, images, captions)]
-    times = max(1.0, min(20.0, 0.5 / float(change.abs().flatten().quantile(0.98).clamp(min=1e-3))))
+    scale = max(1.0, min(20.0, 0.5 / float(change.abs().flatten().quantile(0.98).clamp(min=1e-3))))
     return [
         (name, images, captions),
-        (f"difference x {times:.0f}", (change * times + 0.5).clamp(0, 1), [""] * len(images)),
+        (f"difference x {scale:.0f}", (change * scale + 0.5).clamp(0, 1), [""] * len(images)),
     ]
 
 
-def _right_ones(model: ModelUnderTest, count: int) -> Batch:
+def _correct_examples(model: ModelUnderTest, count: int) -> Batch:
     some = model.examples[slice(0, 8 * count)]
     device = device_of(model.classifier)
     with torch.no_grad(), evaluating(model.classifier), exact():
@@ -69,22 +71,22 @@ def _right_ones(model: ModelUnderTest, count: int) -> Batch:
     return some.rows(chosen)
 
 
-def _under(model: ModelUnderTest, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, Tensor]:
-    entry, on = suite.attacks[name], batch.to(device_of(model.classifier))
-    images = images_of(entry, model.classifier, on, grid.noise(entry, on))
+def _images_under(entry: Attack | Transform, model: ModelUnderTest, grid: Grid, batch: Batch) -> tuple[Tensor, Tensor]:
+    batch = batch.to(device_of(model.classifier))
+    images = images_of(entry, model.classifier, batch, grid.noise(entry, batch))
     assert images is not None
     with exact(), torch.no_grad(), evaluating(model.classifier):
         return images.cpu(), logits_of(model.classifier, images).argmax(1).cpu()
 
 
 def captions_of(labels: Tensor, predictions: Tensor) -> list[str]:
-    """`3` where the classifier is right, `3 -> 5` where it is not."""
+    """Return `3` if the classifier is right, `3 -> 5` if it is not, for each example."""
     pairs = zip(labels.tolist(), predictions.tolist(), strict=True)
     return [f"{label}" if label == prediction else f"{label} -> {prediction}" for label, prediction in pairs]
 
 
 def sheet(rows: list[Row]) -> bytes:
-    """A PNG with a line of pictures per row: its name, `[N, C, H, W]` images in [0, 1], a caption for each."""
+    """Return a PNG with a line of pictures per row: its name, `[N, C, H, W]` images in [0, 1], a caption for each."""
     height = _CELL + _TOP
     sheet = Image.new("RGB", (_LEFT + rows[0][1].shape[0] * _CELL, len(rows) * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
