@@ -59,7 +59,7 @@ def test_frost_without_photographs_and_types_set_to_none_are_left_out(tmp_path):
     cells = [Frost(1, ice, 5, str(tmp_path)) for ice in (0.2, 0.3, 0.4, 0.5, 0.6)]
     suite = corruption_suite({**FEW, "frost": cells, "contrast": None}, str(tmp_path))
     assert {name.rpartition("_")[0] for name in suite.attacks} == {"", "impulse_noise"}
-    with pytest.raises(UserError, match=f"no corruption is left.*frost wants photographs in {tmp_path}"):
+    with pytest.raises(UserError, match=f"no corruption is left.*frost needs photographs in {tmp_path}"):
         corruption_suite({"frost": cells}, str(tmp_path))
     with pytest.raises(UserError, match=r"corruptions \['fogg'\]: expected some of gaussian_noise"):
         corruption_suite({"fogg": cells}, str(tmp_path))

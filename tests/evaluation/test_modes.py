@@ -144,7 +144,7 @@ class Shrinks(Attack):
 
 
 def test_what_is_no_batch_of_images_is_a_failure_of_the_attack(tmp_path):
-    with pytest.raises(UserError, match=r"it gave back images \[1, 3, 6, 5\] for \[8, 3, 6, 5\]"):
+    with pytest.raises(UserError, match=r"it returned images \[1, 3, 6, 5\] for \[8, 3, 6, 5\]"):
         tiny.run(tmp_path, suite_=AttackSuite({"shrinks": Shrinks(Linf(0.1))}))
 
 

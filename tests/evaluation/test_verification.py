@@ -215,7 +215,7 @@ class Cropped(Transform):
         (Faulty("nothing"), "TypeError: "),
         (Faulty("raises"), "KeyError: 'sigma'"),
         (Blind(), "KeyError: 'codes'"),
-        (Cropped(), r"it gave back images \[8, 3, 4, 3\] for \[8, 3, 4, 4\]"),
+        (Cropped(), r"it returned images \[8, 3, 4, 3\] for \[8, 3, 4, 4\]"),
     ],
 )
 def test_an_entry_with_a_bug_fails_alone_and_in_one_line(entry, said, tmp_path, capsys):

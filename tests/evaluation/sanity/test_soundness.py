@@ -271,7 +271,7 @@ def test_fresh_draws_are_those_of_neither_the_certificate_nor_the_attack(tmp_pat
 
 
 def test_a_prediction_that_raises_names_the_certificate_in_one_line(tmp_path, one_sided):
-    with pytest.raises(UserError, match="margin failed in the soundness check: KeyError: 'sigma': mend its predict"):
+    with pytest.raises(UserError, match="margin failed in the soundness check: KeyError: 'sigma': fix its predict"):
         checked(tmp_path, Vote(threat_model=L2(0.05), fresh="raises"), one_sided)
 
 
