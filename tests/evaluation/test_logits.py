@@ -19,7 +19,7 @@ _SUITE = AttackSuite({"clean": Clean(), "linf": PGD(threat_model=Linf(0.01), ste
 
 
 class _Lying(nn.Module):
-    """Scales its logits by a number that no identity sees: a private attribute."""
+    """Scales its logits by a private attribute, which is not part of an identity."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_masked_classes_are_compared_by_their_places(tmp_path):
     assert recognised(model, tmp_path).measurement == 1
 
 
-def test_a_dry_look_writes_nothing(tmp_path):
+def test_a_dry_run_writes_nothing(tmp_path):
     examples = _examples()
     model = ModelUnderTest(_Lying(), "weights", examples, examples.digest())
     assert recognised(model, tmp_path / "records", keep=False).measurement == 0

@@ -118,7 +118,7 @@ class CorruptionError:
             sources.append(source if len(by_source) == 1 else f"{source} ({', '.join(kinds)})")
         text = f"{', '.join(parts)}; images {'; '.join(sources)}."
         if relative is None:
-            return f"{text} No mCE: baseline=… says relative to what."
+            return f"{text} No mCE: set baseline=… for it."
         shared = len(relative.errors)
         over = f", over the {shared} types that it has" if shared < len(self.types) else ""
         text += f" mCE {_with_interval(relative.mce)}, relative mCE {_with_interval(relative.relative_mce)}"
@@ -128,7 +128,7 @@ class CorruptionError:
 
 
 class _Accuracies:
-    """Accuracies on corrupted images; the answer to the clean image plays no role."""
+    """Accuracies on corrupted images, whatever the prediction on the clean image."""
 
     def __init__(self, frames: Mapping[str, Sequence[pl.DataFrame]], clean: pl.DataFrame) -> None:
         right = {kind: [frame["correct"] for frame in cells] for kind, cells in frames.items()}

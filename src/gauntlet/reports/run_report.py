@@ -33,7 +33,7 @@ def write_run_report(folder: Path, facts: Sequence[str] = ()) -> None:
         except UserError as error:  # records of one suite were removed: the others are still shown
             parts.append(f"{error}\n")
     parts += _curves(folder)
-    parts += ["## What stands behind the numbers\n", f"- trained on: {card.training}"]
+    parts += ["## Provenance\n", f"- trained on: {card.training}"]
     parts += [f"- checkpoint SHA-256 `{card.checkpoint}`", f"- dataset fingerprint `{card.fingerprint}`"]
     parts += [f"- {fact}" for fact in facts]
     parts += ["- code revision, versions and machine: `provenance.json`; every record: `records/`"]

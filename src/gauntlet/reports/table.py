@@ -74,7 +74,7 @@ def run_tables(run: Run, title: str) -> list[Table]:
     if not own:
         return [run_table(run, title)]
     others = _beside_own_tables(run)
-    # The notes stand below the last table.
+    # The notes are below the last table.
     last_caption = "" if others else "\n".join(notes([run]))
     tables = []
     for table in own:

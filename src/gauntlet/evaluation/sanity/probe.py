@@ -68,7 +68,7 @@ def _tried(check: Callable[[], Iterator[Flag]], name: str, attack: str | None) -
 
 @torch.no_grad()
 def _same_twice(classifier: nn.Module, images: Tensor) -> Flag:
-    why = "share of examples whose logits differ when asked twice: attacks on a random classifier need averaging"
+    why = "share of examples whose logits differ between two passes: attacks on a random classifier need averaging"
     differ = (logits_of(classifier, images) != logits_of(classifier, images)).any(1)
     return Flag("deterministic", None, share(differ), 0.0, why)
 

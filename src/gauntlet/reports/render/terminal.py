@@ -29,7 +29,7 @@ def _column_head(sheet: PaperTable, name: str) -> str:
 def _rows(sheet: PaperTable) -> list[list[str]]:
     rows = []
     for i, label in enumerate(sheet.labels):
-        # Two lines of name stand beside the two lines of number and interval.
+        # Names take two lines, like a number with its interval.
         name = label.replace("/", "\n", 1) if "/" in label else f"{label}\n"
         if sheet.has_published(i):
             name += "\npublished"
