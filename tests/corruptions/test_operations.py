@@ -113,7 +113,7 @@ def test_frost_needs_its_photographs(tmp_path):
     with pytest.raises(UserError, match="no frost photographs"):
         corrupted(absent, "frost", random_images(1, 3, 32, 32), torch.arange(1))
     (tmp_path / "frost1.png").write_bytes((shared_data("frost") / "frost1.png").read_bytes())
-    with pytest.raises(UserError, match=r"not frost2.png, frost3.png, frost4.jpg, frost5.jpg"):
+    with pytest.raises(UserError, match=r"add frost2.png, frost3.png, frost4.jpg, frost5.jpg"):
         operations("imagenet", str(tmp_path))
 
 
