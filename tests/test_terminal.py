@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 
 from gauntlet.evaluation import Estimate, ResultTable
-from gauntlet.reports.render.result_table import as_rich
+from gauntlet.reports.result_table import as_rich
 from gauntlet.terminal import SteadyStream, encodable, show, steady_output
 
 

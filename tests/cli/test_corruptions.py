@@ -33,7 +33,7 @@ def test_the_table_has_a_line_per_type(evaluated):
     said = " ".join(table.split())
     assert "2 of 15 types of corruption, without gaussian_noise" in said
     assert "images generated" in said
-    assert "No mCE: baseline=… says relative to what" in said
+    assert "No mCE: set baseline=… for it" in said
     text = (run / "report.md").read_text()
     assert "| error % | 1 | 2 | 3 | 4 | 5 | mean |" in text
     assert "| mean of 2 |" in text

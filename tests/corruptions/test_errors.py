@@ -22,31 +22,31 @@ BASELINE = Errors("B", 0.2, {"gaussian_noise": [0.3, 0.4, 0.5, 0.6, 0.7], "fog":
 
 def test_the_hand_computed_case():
     """CE 2.0/2.5 and 1.0/2.0; relative (2.0 − 0.5)/(2.5 − 1.0) and (1.0 − 0.5)/(2.0 − 1.0)."""
-    found = relative_to(BASELINE, CLEAN, {"gaussian_noise": NOISE, "fog": FOG})
-    assert {kind: mean.value for kind, mean in found.errors.items()} == pytest.approx(
+    result = relative_to(BASELINE, CLEAN, {"gaussian_noise": NOISE, "fog": FOG})
+    assert {kind: mean.value for kind, mean in result.errors.items()} == pytest.approx(
         {"gaussian_noise": 0.8, "fog": 0.5}
     )
-    assert {kind: mean.value for kind, mean in found.relative.items()} == pytest.approx(
+    assert {kind: mean.value for kind, mean in result.relative.items()} == pytest.approx(
         {"gaussian_noise": 1, "fog": 0.5}
     )
-    assert found.mce.value == pytest.approx(0.65)
-    assert found.relative_mce.value == pytest.approx(0.75)
-    assert found.mce.low < 0.65 < found.mce.high
-    assert found.mce.examples == 10
+    assert result.mce.value == pytest.approx(0.65)
+    assert result.relative_mce.value == pytest.approx(0.75)
+    assert result.mce.low < 0.65 < result.mce.high
+    assert result.mce.examples == 10
 
 
 def test_a_network_is_1_relative_to_itself():
     itself = errors_of("itself", CLEAN, {"gaussian_noise": NOISE, "fog": FOG})
     assert itself.clean == pytest.approx(0.1)
     assert itself.types["fog"] == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.4])
-    found = relative_to(itself, CLEAN, {"gaussian_noise": NOISE, "fog": FOG})
-    assert found.mce.value == found.relative_mce.value == pytest.approx(1)
+    result = relative_to(itself, CLEAN, {"gaussian_noise": NOISE, "fog": FOG})
+    assert result.mce.value == result.relative_mce.value == pytest.approx(1)
 
 
 def test_only_types_that_both_have_count():
-    found = relative_to(BASELINE, CLEAN, {"fog": FOG, "snow": NOISE})
-    assert list(found.errors) == ["fog"]
-    assert found.mce.value == pytest.approx(0.5)
+    result = relative_to(BASELINE, CLEAN, {"fog": FOG, "snow": NOISE})
+    assert list(result.errors) == ["fog"]
+    assert result.mce.value == pytest.approx(0.5)
     with pytest.raises(UserError, match="baseline B has errors of"):
         relative_to(BASELINE, CLEAN, {"snow": NOISE})
 
@@ -54,10 +54,10 @@ def test_only_types_that_both_have_count():
 def test_nothing_is_divided_by_nothing():
     """A baseline that fog does not bother has no relative CE there, and there is no mean that leaves it out."""
     calm = Errors("calm", 0.2, {"gaussian_noise": [0.3] * 5, "fog": [0.2] * 5})
-    found = relative_to(calm, CLEAN, {"gaussian_noise": NOISE, "fog": FOG})
-    assert found.relative["fog"] is None
-    assert found.relative_mce is None
-    assert found.mce.value == pytest.approx((2.0 / 1.5 + 1.0 / 1.0) / 2)
+    result = relative_to(calm, CLEAN, {"gaussian_noise": NOISE, "fog": FOG})
+    assert result.relative["fog"] is None
+    assert result.relative_mce is None
+    assert result.mce.value == pytest.approx((2.0 / 1.5 + 1.0 / 1.0) / 2)
 
 
 def test_alexnet_is_what_others_have():
@@ -70,7 +70,7 @@ def test_alexnet_is_what_others_have():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("name: x\nclean: 10", "holds no errors of a baseline"),
         ("name: x\nclean: 10\nerrors: {fogg: [1, 2, 3, 4, 5]}", "errors.fogg is"),
@@ -79,8 +79,8 @@ def test_alexnet_is_what_others_have():
         ("name: x\nclean: -1\nerrors: {fog: [1, 2, 3, 4, 5]}", "expected a percentage"),
     ],
 )
-def test_what_is_no_baseline_is_refused_in_one_line(tmp_path, content, said):
+def test_what_is_no_baseline_is_refused_in_one_line(tmp_path, content, message):
     (tmp_path / "b.yaml").write_text(content)
-    with pytest.raises(UserError, match=said) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         read_errors(tmp_path / "b.yaml")
     assert "\n" not in str(refused.value)

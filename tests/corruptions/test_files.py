@@ -1,4 +1,4 @@
-"""Published images are found by example, and what is damaged or incomplete is said in one line."""
+"""Published images are found by example, and damaged or incomplete files are reported in one line."""
 
 import shutil
 
@@ -42,41 +42,41 @@ def test_rows_of_cifar_10_c(cifar10_c):
     collection = CIFAR10C(str(cifar10_c))
     ids = torch.tensor([50_003, 50_000])
     transform = StoredCorruption("fog", 4, collection)
-    found = shown(transform, ids, torch.tensor([3, 0]))
+    images_found = shown(transform, ids, torch.tensor([3, 0]))
     expected = np.load(cifar10_c / "fog.npy")[[3 * COUNT + 3, 3 * COUNT]].transpose(0, 3, 1, 2)
-    assert (found * 255).round().byte().equal(torch.from_numpy(expected))
+    assert (images_found * 255).round().byte().equal(torch.from_numpy(expected))
     batch = batch_of(ids, torch.tensor([3, 0]))
-    assert transform.verify(batch, Noise(ids), found).tolist() == [True, True]  # what the grid asks
-    assert transform.verify(batch, Noise(ids), found.flip(0)).tolist() == [False, False]
+    assert transform.verify(batch, Noise(ids), images_found).tolist() == [True, True]  # what the grid asks
+    assert transform.verify(batch, Noise(ids), images_found.flip(0)).tolist() == [False, False]
     assert transform.source == "CIFAR-10-C"
 
 
 def test_the_identity_is_the_content(cifar10_c, tmp_path_factory):
     there = tmp_path_factory.mktemp("elsewhere") / "copy"
     there.symlink_to(cifar10_c)
-    one, other = (StoredCorruption("fog", 1, CIFAR10C(str(place))) for place in (cifar10_c, there))
+    one, other = (StoredCorruption("fog", 1, CIFAR10C(str(folder))) for folder in (cifar10_c, there))
     assert describe(one) == describe(other)
     assert describe(one) != describe(StoredCorruption("snow", 1, CIFAR10C(str(cifar10_c))))
     assert str(cifar10_c) not in str(describe(one))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
-        (lambda place: (place / "fog.npy").unlink(), "is not CIFAR-10-C: it has no fog.npy"),
-        (lambda place: (place / "fog.npy").write_bytes(b"\x93NUMPY"), "fog.npy is damaged"),
+        (lambda folder: (folder / "fog.npy").unlink(), "is not CIFAR-10-C: it has no fog.npy"),
+        (lambda folder: (folder / "fog.npy").write_bytes(b"\x93NUMPY"), "fog.npy is damaged"),
         (
-            lambda place: np.save(place / "fog.npy", np.zeros((7, 32, 32, 3), np.uint8)),
+            lambda folder: np.save(folder / "fog.npy", np.zeros((7, 32, 32, 3), np.uint8)),
             r"expected uint8 \[30, 32, 32, 3\]",
         ),
-        (lambda place: np.save(place / "snow.npy", np.zeros((30, 32, 32, 3))), "snow.npy holds float64"),
-        (lambda place: np.save(place / "labels.npy", np.arange(30)), "expected the test labels five times"),
-        (lambda place: np.save(place / "fog.npy", np.array([object()])), "fog.npy is damaged"),
+        (lambda folder: np.save(folder / "snow.npy", np.zeros((30, 32, 32, 3))), "snow.npy holds float64"),
+        (lambda folder: np.save(folder / "labels.npy", np.arange(30)), "expected the test labels five times"),
+        (lambda folder: np.save(folder / "fog.npy", np.array([object()])), "fog.npy is damaged"),
     ],
 )
-def test_a_damaged_cifar_10_c_is_refused_in_one_line(cifar10_c, spoil, said):
+def test_a_damaged_cifar_10_c_is_refused_in_one_line(cifar10_c, spoil, message):
     spoil(cifar10_c)
-    with pytest.raises(UserError, match=said) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         CIFAR10C(str(cifar10_c))
     assert "\n" not in str(refused.value)
 
@@ -108,8 +108,8 @@ def test_pictures_of_imagenet_c(imagenet_c, split):
     collection = ImageNetC(str(imagenet_c))
     assert collection.types == ("fog", "contrast")
     ids = torch.tensor([id_of(f"{split}/n02/c.JPEG"), id_of(f"{split}/n01/a.JPEG")])
-    found = shown(StoredCorruption("fog", 3, collection), ids, torch.tensor([1, 0]), (3, 8, 8))
-    colours = (found[:, :2, 0, 0] * 255).round()
+    images_found = shown(StoredCorruption("fog", 3, collection), ids, torch.tensor([1, 0]), (3, 8, 8))
+    colours = (images_found[:, :2, 0, 0] * 255).round()
     assert colours.allclose(torch.tensor([[30.0, 40], [30, 0]]), atol=2)
 
 

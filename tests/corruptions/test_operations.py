@@ -31,11 +31,11 @@ def test_shapes_dtypes_and_colours(name):
     operation = with_frost("cifar10")[name][4]
     for shape in ((0, 3, 32, 32), (2, 1, 28, 28), (2, 3, 40, 33)):
         images = random_images(*shape)
-        found = corrupted(operation, name, images, torch.arange(shape[0]))
-        assert found.shape == images.shape
-        levels = found * 255
+        result = corrupted(operation, name, images, torch.arange(shape[0]))
+        assert result.shape == images.shape
+        levels = result * 255
         assert levels.allclose(levels.round(), atol=1e-4)
-        assert not shape[0] or not found.equal(images)
+        assert not shape[0] or not result.equal(images)
     images = random_images(2, 3, 32, 32)
     last = images.contiguous(memory_format=torch.channels_last)
     expected = corrupted(operation, name, images, torch.arange(2))
@@ -81,13 +81,13 @@ def test_disks_are_the_published_ones(radius, softness, pixels, total, centre):
 
 def test_glass_leaves_the_margin_and_copies():
     where = glass_sources(9, 11, 2, 3, Noise(torch.arange(4))).reshape(9, 11, 4)
-    places = torch.arange(99).reshape(9, 11, 1).expand(-1, -1, 4)
-    assert where[:3].equal(places[:3])
-    assert where[:, :3].equal(places[:, :3])
+    positions = torch.arange(99).reshape(9, 11, 1).expand(-1, -1, 4)
+    assert where[:3].equal(positions[:3])
+    assert where[:, :3].equal(positions[:, :3])
     inside = where[3:, 3:]
-    assert not inside.equal(places[3:, 3:])
+    assert not inside.equal(positions[3:, 3:])
     assert len(where[:, :, 0].unique()) < 99  # a neighbour is copied, not swapped
-    assert (where // 11 - places // 11).abs().max() <= 6
+    assert (where // 11 - positions // 11).abs().max() <= 6
 
 
 def test_closed_forms():
@@ -113,7 +113,7 @@ def test_frost_needs_its_photographs(tmp_path):
     with pytest.raises(UserError, match="no frost photographs"):
         corrupted(absent, "frost", random_images(1, 3, 32, 32), torch.arange(1))
     (tmp_path / "frost1.png").write_bytes((shared_data("frost") / "frost1.png").read_bytes())
-    with pytest.raises(UserError, match=r"not frost2.png, frost3.png, frost4.jpg, frost5.jpg"):
+    with pytest.raises(UserError, match=r"add frost2.png, frost3.png, frost4.jpg, frost5.jpg"):
         operations("imagenet", str(tmp_path))
 
 

@@ -44,8 +44,8 @@ def published(name, constants):
 
 
 def ours(operation, name, severity, image):
-    found = GeneratedCorruption(name, severity, operation)(batch_of(image), Noise(SEED))
-    return (found[0] * 255).round().permute(1, 2, 0).numpy()
+    result = GeneratedCorruption(name, severity, operation)(batch_of(image), Noise(SEED))
+    return (result[0] * 255).round().permute(1, 2, 0).numpy()
 
 
 class Replayed(np.random.Generator):
@@ -145,15 +145,15 @@ def test_equals_the_published_operation(variant, name, severity, same_draws):
     image = photographs(1, 224) if variant == "imagenet" else cifar_image()
     operation = with_frost(variant)[name][severity - 1]
     picture = Image.fromarray((image[0] * 255).round().byte().permute(1, 2, 0).numpy())
-    found = ours(operation, name, severity, image)
+    result = ours(operation, name, severity, image)
 
-    options = same_draws(name, found.shape, operation)
+    options = same_draws(name, result.shape, operation)
     constants = CIFAR[name][severity - 1] if variant == "cifar10" else None
     if name == "zoom_blur" and constants:
         constants = np.arange(1, *constants).tolist()
     expected = np.uint8(published(name, constants)(picture, severity, **options)).astype(float)
 
-    difference = np.abs(found - expected)
+    difference = np.abs(result - expected)
     assert difference.max() <= 1  # the package computes in float32 here and there, and cuts off
     assert difference.mean() < 0.1
 
@@ -176,7 +176,7 @@ def test_elastic_transform_equals_its_formula(variant, severity):
     strength, smooth, jitter = (unit_side * share for share in table[severity - 1])
     operation = operations(variant)["elastic_transform"][severity - 1]
     assert isinstance(operation, ElasticTransform)
-    found = ours(operation, "elastic_transform", severity, image)
+    result = ours(operation, "elastic_transform", severity, image)
 
     noise, third = Noise(SEED), side // 3
     points = np.float32([side // 2] * 2) + third * np.float32([[1, 1], [1, -1], [-1, -1]])
@@ -192,6 +192,6 @@ def test_elastic_transform_equals_its_formula(variant, severity):
     dx, dy = (gaussian_filter(one, smooth, mode="reflect", truncate=3) * strength for one in fields)
     y, x, z = np.meshgrid(np.arange(side), np.arange(side), np.arange(3), indexing="ij")
     expected = map_coordinates(warped, [y + dy[..., None], x + dx[..., None], z], order=1, mode="reflect")
-    difference = np.abs(found - np.uint8(expected.clip(0, 1) * 255).astype(float))
+    difference = np.abs(result - np.uint8(expected.clip(0, 1) * 255).astype(float))
     assert difference.mean() < 1
     assert np.quantile(difference, 0.99) <= 6

@@ -33,17 +33,17 @@ def test_names_order_and_union():
 
 
 def test_records_are_inside_and_the_same_after_a_kill_and_in_other_chunks(tmp_path):
-    suite, who = corruption_suite(FEW, "nowhere"), model(examples=images())
+    suite, bright_model = corruption_suite(FEW, "nowhere"), model(examples=images())
     grid = Grid(chunk=8)
-    folders = run(tmp_path / "one", grid, who, suite)
+    folders = run(tmp_path / "one", grid, bright_model, suite)
     first = records(folders)
     assert all(frame["inside"].all() for frame in first.values())
     assert first["contrast_5"]["linf"].min() > 0.3
     assert not first["impulse_noise_1"]["l2"].equals(first["impulse_noise_2"]["l2"])
     for name in ("contrast_2", "impulse_noise_5"):
         (folders[name].path / "00001.parquet").unlink()
-    assert same(first, records(run(tmp_path / "one", grid, who, suite)))
-    assert same(first, records(run(tmp_path / "two", Grid(chunk=20), who, suite)))
+    assert same(first, records(run(tmp_path / "one", grid, bright_model, suite)))
+    assert same(first, records(run(tmp_path / "two", Grid(chunk=20), bright_model, suite)))
 
 
 def test_seeds_follow_the_example_and_not_its_place(tmp_path):
@@ -59,7 +59,7 @@ def test_frost_without_photographs_and_types_set_to_none_are_left_out(tmp_path):
     cells = [Frost(1, ice, 5, str(tmp_path)) for ice in (0.2, 0.3, 0.4, 0.5, 0.6)]
     suite = corruption_suite({**FEW, "frost": cells, "contrast": None}, str(tmp_path))
     assert {name.rpartition("_")[0] for name in suite.attacks} == {"", "impulse_noise"}
-    with pytest.raises(UserError, match=f"no corruption is left.*frost wants photographs in {tmp_path}"):
+    with pytest.raises(UserError, match=f"no corruption is left.*frost needs photographs in {tmp_path}"):
         corruption_suite({"frost": cells}, str(tmp_path))
     with pytest.raises(UserError, match=r"corruptions \['fogg'\]: expected some of gaussian_noise"):
         corruption_suite({"fogg": cells}, str(tmp_path))
@@ -87,7 +87,7 @@ def test_published_files_are_what_the_classifier_sees(tmp_path, monkeypatch):
     suite = cifar10_c(dict.fromkeys(TYPES, FEW["contrast"]), "nowhere", str(tmp_path))
     assert len(suite.attacks) == 76  # frost too: it needs no photographs here
     few = {name: suite.attacks[name] for name in ("clean", "frost_2", "fog_5")}
-    found = evaluate(Bright(), data, AttackSuite(few), Grid(chunk=5))
-    assert found["frost_2"]["prediction"].to_list() == classes[count : 2 * count].tolist()
-    assert found["fog_5"]["prediction"].to_list() == classes[4 * count :].tolist()
-    assert found["fog_5"]["inside"].all()
+    result = evaluate(Bright(), data, AttackSuite(few), Grid(chunk=5))
+    assert result["frost_2"]["prediction"].to_list() == classes[count : 2 * count].tolist()
+    assert result["fog_5"]["prediction"].to_list() == classes[4 * count :].tolist()
+    assert result["fog_5"]["inside"].all()

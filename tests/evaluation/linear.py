@@ -44,7 +44,7 @@ def true_distance(one):
 def measured(one, suite, root, grid=None):
     """Finished records of a suite, and where they lie."""
     grid = grid or Grid(chunk=8)
-    places = grid.run(one, suite, Path(root), lambda _: None)
+    folders = grid.run(one, suite, Path(root), lambda _: None)
     entries = {}
     for name, entry in suite.entries.items():
         threat = entry.threat_model
@@ -53,5 +53,5 @@ def measured(one, suite, root, grid=None):
         entries[name] = PlannedEntry(
             entry.kind, threat.name, threat.bound, threat.unit, name, family, survivors_of=earlier
         )
-    records = {name: read_records(place.path, place.kind) for name, place in places.items()}
-    return Measured(CARD, Plan("c0ffee", len(one.examples), entries, {}), records), places
+    records = {name: read_records(folder.path, folder.kind) for name, folder in folders.items()}
+    return Measured(CARD, Plan("c0ffee", len(one.examples), entries, {}), records), folders

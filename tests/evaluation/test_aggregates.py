@@ -87,13 +87,13 @@ def test_a_union_is_the_examples_correct_under_every_member_at_its_bound(table, 
     records = {"clean": attack(clean), "linf": attack(linf), "near": far(near), "further": far(further)}
     members = ["clean", "linf", "near", "further"]
     column = only(Union(members, {"near": bound, "further": 2 * bound})("union", made(records)))
-    standing = {
+    still_correct = {
         row
         for row, (right, withstood, one, other) in enumerate(table)
         if right and withstood and one > bound * (1 + 1e-4) and other > 2 * bound * (1 + 1e-4)
     }
-    assert column.estimate.value == pytest.approx(len(standing) / len(table))
-    interval = proportion_confint(len(standing), len(table), method="wilson")
+    assert column.estimate.value == pytest.approx(len(still_correct) / len(table))
+    interval = proportion_confint(len(still_correct), len(table), method="wilson")
     assert (column.estimate.low, column.estimate.high) == pytest.approx(interval, abs=1e-12)
     assert column.members == members
     assert column.conjunction == {"clean": 0.5, "linf": 0.5, "near": bound, "further": 2 * bound}
@@ -101,15 +101,15 @@ def test_a_union_is_the_examples_correct_under_every_member_at_its_bound(table, 
 
 @settings(deadline=None)
 @given(st.lists(distances, min_size=1, max_size=40), st.sampled_from([0.4, 0.5, 2.0]))
-def test_the_area_is_that_under_accuracy_against_distance(found, up_to):
+def test_the_area_is_that_under_accuracy_against_distance(distance_values, up_to):
     """The curve is integrated by what records tell at ten thousand bounds; but for the tolerance, it is the mean."""
-    records = far(found)
+    records = far(distance_values)
     column = only(AreaUnderCurve("far", up_to)("area", made({"far": records})))
     width = up_to / 400
     bounds = (np.arange(400) + 0.5) * width
     curve = [holds_at(records, Kind.MINIMUM_DISTANCE, 0.5, float(bound)).mean() for bound in bounds]
     assert column.estimate.value == pytest.approx(sum(curve) * width, abs=width)
-    assert column.estimate.value == pytest.approx(np.minimum(found, up_to).mean())
+    assert column.estimate.value == pytest.approx(np.minimum(distance_values, up_to).mean())
     assert column.estimate.low <= column.estimate.value + 1e-12
     assert column.estimate.value <= column.estimate.high + 1e-12
     assert column.estimate.unit == "L2"
@@ -202,7 +202,7 @@ CERTIFICATES = {"margin": linear.MARGIN}
 
 
 @pytest.mark.parametrize(
-    ("aggregates", "said"),
+    ("aggregates", "message"),
     [
         ({"u": Union(["clean", "margin"])}, "u names margin, which is a certificate: a union takes upper bounds"),
         ({"u": Union(["linf", "far"])}, r"u: far is a minimum-distance attack: add bounds=\{far: <its bound>\}"),
@@ -226,13 +226,13 @@ CERTIFICATES = {"margin": linear.MARGIN}
         ({"linf": UnseenMean()}, r"\['linf'\] name aggregates and entries of the suite: give each a name of its own"),
     ],
 )
-def test_an_entry_that_an_aggregate_cannot_take_is_refused_by_name(aggregates, said):
-    with pytest.raises(ValueError, match=said) as refused:
+def test_an_entry_that_an_aggregate_cannot_take_is_refused_by_name(aggregates, message):
+    with pytest.raises(ValueError, match=message) as refused:
         AttackSuite(ATTACKS, CERTIFICATES, aggregates)
     assert "\n" not in str(refused.value)
 
 
-def test_entries_stand_under_the_key_of_their_kind_and_have_names_of_their_own():
+def test_entries_have_the_key_of_their_kind_and_unique_names():
     with pytest.raises(ValueError, match=r"\['linf'\] name attacks and certificates"):
         AttackSuite(ATTACKS, {"linf": linear.MARGIN})
     with pytest.raises(ValueError, match="margin is a LinearMargin: expected an attack or a transform"):

@@ -23,14 +23,14 @@ class Hungry(Attack):
     most: int
 
     def __post_init__(self):
-        object.__setattr__(self, "asked", [])  # no field: it is no part of what the attack is
+        object.__setattr__(self, "batch_sizes", [])  # no field: it is no part of what the attack is
 
     @property
     def threat_model(self):
         return self.attack.threat_model
 
     def __call__(self, classifier, images, labels, *, seeds=None):
-        self.asked.append(len(images))
+        self.batch_sizes.append(len(images))
         if len(images) > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore of it")
         return self.attack(classifier, images, labels, seeds=seeds)
@@ -40,10 +40,10 @@ def hungry(most):
     return Hungry(attacks()["linf"], most)
 
 
-def test_the_whole_chunk_is_begun_anew_in_halves_and_no_later_one_asks_for_as_much(tmp_path):
+def test_the_whole_chunk_is_restarted_in_halves_and_later_chunks_start_with_the_size_that_fits(tmp_path):
     attack = hungry(most=3)
     run(tmp_path, Grid(chunk=20), suite_=AttackSuite({"linf": attack}))
-    assert attack.asked == [20, 10, 5, *[2] * 20]
+    assert attack.batch_sizes == [20, 10, 5, *[2] * 20]
 
 
 class OneByOne(nn.Module):
@@ -67,14 +67,14 @@ def test_the_records_are_those_of_the_whole_chunk():
     assert whole.images.equal(parted.images)
 
 
-def test_another_attack_is_asked_for_whole_chunks():
+def test_another_attack_starts_with_whole_chunks():
     one = model()
     batch, small, large = one.examples[slice(0, 8)], hungry(3), hungry(100)
     large = replace(large, attack=PGD(threat_model=Linf(0.2), steps=2))
     for attack in (small, large):
         measure_chunk(one, attack, batch, Noise(torch.arange(8)))
-    assert small.asked == [8, 4, 2, 2, 2, 2]
-    assert large.asked == [8]
+    assert small.batch_sizes == [8, 4, 2, 2, 2, 2]
+    assert large.batch_sizes == [8]
 
 
 def test_no_memory_for_one_example_is_a_failure_in_one_line(tmp_path):
@@ -96,7 +96,7 @@ def test_the_same_bits_whenever_memory_runs_out(tmp_path):
     assert same(records(at_once), records(again))
 
 
-def test_a_batch_of_nobody_has_room():
+def test_an_empty_batch_fits_into_memory():
     records, images = measure_chunk(model(), hungry(3), model().examples[slice(0, 0)], Noise(torch.arange(0)))
     assert records.is_empty()
     assert len(images) == 0

@@ -1,4 +1,4 @@
-"""What records tell at a bound: every kind, right at the bound and one unit in the last place to either side."""
+"""Accuracy at a bound from records: every kind, right at the bound and one unit in the last place to either side."""
 
 import math
 

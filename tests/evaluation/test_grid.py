@@ -1,4 +1,4 @@
-"""The grid believes no attack, and says of every example what happened to it."""
+"""The grid verifies every attack, and records the result for every example."""
 
 from dataclasses import dataclass
 
@@ -114,12 +114,12 @@ class Liar(Attack):
 def test_an_image_that_is_not_inside_is_recorded_and_never_a_success(tmp_path, way):
     model = made_subject()
     suite = AttackSuite({"clean": Clean(), "liar": Liar(Linf(0.01), way)})
-    found = records(run(Grid(chunk=16, examples=16), tmp_path, model, suite))
-    assert not found["liar"]["inside"].any()
-    assert found["liar"]["correct"].equals(found["clean"]["correct"])
+    result = records(run(Grid(chunk=16, examples=16), tmp_path, model, suite))
+    assert not result["liar"]["inside"].any()
+    assert result["liar"]["correct"].equals(result["clean"]["correct"])
 
 
-def test_a_suite_of_strangers_or_of_attacks_that_wander_off_is_refused():
+def test_a_union_of_unknown_entries_or_of_attacks_that_leave_the_threat_model_is_refused():
     with pytest.raises(ValueError, match="fog"):
         AttackSuite({"clean": Clean()}, aggregates={"union": Union(["fog"])})
     free = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(LPIPS(alexnet_cifar(10)), 0.5))

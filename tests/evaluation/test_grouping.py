@@ -1,4 +1,4 @@
-"""Which attacks search the same threat model, and what their records then tell."""
+"""Which attacks search the same threat model, and what their records show."""
 
 import polars as pl
 import pytest
@@ -7,7 +7,7 @@ import torch
 from gauntlet.attacks import PGD, LagrangianPerceptualAttack
 from gauntlet.distances import LPIPS
 from gauntlet.evaluation import AttackSuite, recorded
-from gauntlet.evaluation.grouping import families, next_smaller
+from gauntlet.evaluation.grouping import group_by_threat_model, next_smaller
 from gauntlet.threats import RGB, AnyOf, Composition, Linf, NeuralPerceptual, ReColorAdv, StAdv
 from gauntlet.transforms import Clean
 from tests.fixtures import tapped
@@ -19,8 +19,11 @@ def suite(*threats):
 
 
 def sorted_out(*threats):
-    """The families as lists of (bounds, names), without their keys."""
-    return [sorted(family.items()) for family in families(suite(*threats), map(str, range(len(threats)))).values()]
+    """The groups as lists of (bounds, names), without their keys."""
+    return [
+        sorted(family.items())
+        for family in group_by_threat_model(suite(*threats), map(str, range(len(threats)))).values()
+    ]
 
 
 def test_one_threat_model_at_two_bounds_is_one_family():
@@ -28,8 +31,8 @@ def test_one_threat_model_at_two_bounds_is_one_family():
 
 
 def test_what_guides_a_search_and_leaves_the_images_as_they_are_tells_no_two_apart():
-    found = sorted_out(StAdv(0.05), StAdv(0.05, smoothness=0.0, spread=1.0), StAdv(0.1, smoothness=0.3))
-    assert found == [[((0.05,), ["0", "1"]), ((0.1,), ["2"])]]
+    groups = sorted_out(StAdv(0.05), StAdv(0.05, smoothness=0.0, spread=1.0), StAdv(0.1, smoothness=0.3))
+    assert groups == [[((0.05,), ["0", "1"]), ((0.1,), ["2"])]]
 
 
 def test_what_changes_the_images_does():
@@ -40,20 +43,20 @@ def test_compositions_and_unions_have_a_bound_for_each_part():
     def both(kind, flow, change):
         return kind([StAdv(flow, smoothness=flow), Linf(change)])
 
-    found = sorted_out(both(Composition, 0.1, 0.2), both(Composition, 0.05, 0.1), both(AnyOf, 0.1, 0.2))
-    assert found == [[((0.05, 0.1), ["1"]), ((0.1, 0.2), ["0"])], [((0.1, 0.2), ["2"])]]
+    groups = sorted_out(both(Composition, 0.1, 0.2), both(Composition, 0.05, 0.1), both(AnyOf, 0.1, 0.2))
+    assert groups == [[((0.05, 0.1), ["1"]), ((0.1, 0.2), ["0"])], [((0.1, 0.2), ["2"])]]
 
 
 def test_distances_of_other_weights_are_other_threat_models():
     balls = [NeuralPerceptual(LPIPS(tapped(seed=seed)), bound) for seed, bound in ((0, 0.5), (0, 1.0), (1, 0.5))]
     attacks = {str(i): LagrangianPerceptualAttack(threat_model=ball) for i, ball in enumerate(balls)}
-    found = families(AttackSuite(attacks), attacks).values()
-    assert [sorted(name for names in family.values() for name in names) for family in found] == [["0", "1"], ["2"]]
+    groups = group_by_threat_model(AttackSuite(attacks), attacks).values()
+    assert [sorted(name for names in family.values() for name in names) for family in groups] == [["0", "1"], ["2"]]
 
 
 def test_an_attack_without_a_bound_is_in_no_family():
     attacks = {"clean": Clean(), "nothing": PGD(threat_model=Linf(0.0), steps=1)}
-    assert families(AttackSuite(attacks), attacks) == {}
+    assert group_by_threat_model(AttackSuite(attacks), attacks) == {}
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_there_is_an_image_for_every_record_and_it_is_what_the_record_says(whole
         assert len(list(folder.path.glob("*.safetensors"))) == 5
 
 
-def test_images_asked_for_later_are_measured_again_and_the_records_stay(whole, plain, tmp_path):
+def test_images_requested_later_are_computed_again_and_the_records_stay(whole, plain, tmp_path):
     tiny.run(tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))
     later = tiny.run(tmp_path, KEEP)

@@ -19,7 +19,7 @@ _SUITE = AttackSuite({"clean": Clean(), "linf": PGD(threat_model=Linf(0.01), ste
 
 
 class _Lying(nn.Module):
-    """Scales its logits by a number that no identity sees: a private attribute."""
+    """Scales its logits by a private attribute, which is not part of an identity."""
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def test_a_classifier_that_lies_about_itself_is_measured_anew_and_the_old_record
     assert accuracy(first["clean"]).value == 1.0
     assert "moved" not in capsys.readouterr().out
     turned = evaluate(_Lying(-1.0), examples, _SUITE, grid, folder=tmp_path)
-    assert "the logits of 32 of 32 fixed examples moved" in capsys.readouterr().out
+    assert "the logits of 32 of 32 fixed examples changed" in capsys.readouterr().out
     assert accuracy(turned["clean"]).value < 0.5
     again = evaluate(_Lying(1.0), examples, _SUITE, grid, folder=tmp_path)
     assert "moved" not in capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_masked_classes_are_compared_by_their_places(tmp_path):
     assert recognised(model, tmp_path).measurement == 1
 
 
-def test_a_dry_look_writes_nothing(tmp_path):
+def test_a_dry_run_writes_nothing(tmp_path):
     examples = _examples()
     model = ModelUnderTest(_Lying(), "weights", examples, examples.digest())
     assert recognised(model, tmp_path / "records", keep=False).measurement == 0

@@ -35,15 +35,15 @@ def test_the_calibrated_distance_is_read_once_and_measured_in_every_record(weigh
     load, times = CalibratedLPIPS._loaded, []
     monkeypatch.setattr(CalibratedLPIPS, "_loaded", lambda self: times.append(1) or load(self))
     calibrated = CalibratedLPIPS(weights)
-    who = model(calibrated=calibrated)
-    places = tiny.run(tmp_path, subject_=who, suite_=SUITE)
+    tested = model(calibrated=calibrated)
+    folders = tiny.run(tmp_path, subject_=tested, suite_=SUITE)
     assert len(times) == 1
-    clean, linf = (read_records(places[name].path, places[name].kind)["lpips"] for name in ("clean", "linf"))
+    clean, linf = (read_records(folders[name].path, folders[name].kind)["lpips"] for name in ("clean", "linf"))
     assert (clean == 0).all()
-    batch = who.examples[slice(0, 8)]  # a chunk
+    batch = tested.examples[slice(0, 8)]  # a chunk
     noise = tiny.GRID.noise(SUITE.attacks["linf"], batch)
-    found = SUITE.attacks["linf"].run(who.classifier, batch, noise).images
-    assert linf[:8].to_list() == pytest.approx(calibrated(batch.images, found).tolist(), rel=1e-4)
+    adversarial = SUITE.attacks["linf"].run(tested.classifier, batch, noise).images
+    assert linf[:8].to_list() == pytest.approx(calibrated(batch.images, adversarial).tolist(), rel=1e-4)
     assert linf.min() > 0
 
 
@@ -51,12 +51,12 @@ def test_a_file_that_is_named_is_part_of_the_identity_and_torchvisions_own_is_no
     for name in ("one.npz", "copy.npz", "other.npz"):
         (tmp_path / name).write_bytes(b"other" if name == "other.npz" else b"one")
 
-    def place(who):
-        return tiny.GRID.folders(who, SUITE, tmp_path)["linf"]
+    def folder_of(tested):
+        return tiny.GRID.folders(tested, SUITE, tmp_path)["linf"]
 
-    own = place(model())
+    own = folder_of(model())
     one, copy, other = (
-        place(model(calibrated=CalibratedLPIPS(tmp_path / name))) for name in ("one.npz", "copy.npz", "other.npz")
+        folder_of(model(calibrated=CalibratedLPIPS(tmp_path / name))) for name in ("one.npz", "copy.npz", "other.npz")
     )
     assert one.path == copy.path
     assert len({own.path, one.path, other.path}) == 3
@@ -70,7 +70,7 @@ def test_a_file_that_is_not_there_is_refused_and_none_is_torchvisions(tmp_path):
     assert build_calibrated({}).file == CalibratedLPIPS().file  # run folders of before the option
 
 
-def test_nobody_is_probed_on_nothing():
+def test_at_least_one_example_is_probed():
     assert replace(tiny.GRID, probed=1).probed == 1
     with pytest.raises(ValueError, match="probed 0: expected at least 1"):
         replace(tiny.GRID, probed=0)

@@ -30,10 +30,10 @@ def fast(tmp_path_factory):
     return tiny.records(tiny.run(tmp_path_factory.mktemp("fast"), FAST))
 
 
-def together(found):
+def together(result):
     """The examples still right under every attack of the union, recomputed with sets."""
-    everybody = set(found["clean"]["example_id"])
-    return everybody - {example for name in UNION for example in found[name].filter(~pl.col("correct"))["example_id"]}
+    all_ids = set(result["clean"]["example_id"])
+    return all_ids - {example for name in UNION for example in result[name].filter(~pl.col("correct"))["example_id"]}
 
 
 def test_the_union_is_that_of_the_full_mode(full, fast):
@@ -45,15 +45,15 @@ def test_the_union_is_that_of_the_full_mode(full, fast):
     assert union_accuracy(frames).value == len(together(full)) / 40
 
 
-def test_there_are_rows_for_those_who_stood_and_for_nobody_else(full, fast):
-    standing = full["clean"].filter("correct")["example_id"]
-    assert fast["linf"]["example_id"].equals(standing)
-    expected = full["linf"].filter(pl.col("example_id").is_in(standing.to_list()))
+def test_there_are_rows_for_the_examples_still_correct_and_no_others(full, fast):
+    still_correct = full["clean"].filter("correct")["example_id"]
+    assert fast["linf"]["example_id"].equals(still_correct)
+    expected = full["linf"].filter(pl.col("example_id").is_in(still_correct.to_list()))
     for column in ("prediction", "correct", "inside", "linf"):
         assert fast["linf"][column].equals(expected[column])
     assert len(fast["l2"]) == int(fast["linf"]["correct"].sum()) < len(fast["linf"])
     assert fast["clean"].equals(full["clean"], null_equal=True)
-    assert fast["free"].equals(full["free"], null_equal=True)  # of no union: on everybody
+    assert fast["free"].equals(full["free"], null_equal=True)  # outside the union: on all examples
 
 
 def test_another_order_has_the_same_union_and_spares_others(full, fast, tmp_path):
@@ -61,15 +61,15 @@ def test_another_order_has_the_same_union_and_spares_others(full, fast, tmp_path
     assert [turned.mode.earlier(tiny.suite(), name) for name in ("l2", "clean", "linf", "free")] == [
         [], [], ["l2", "clean"], [],
     ]  # fmt: skip
-    found = tiny.records(tiny.run(tmp_path, turned))
-    assert together(found) == together(full)
-    assert found["l2"].equals(full["l2"], null_equal=True)
-    standing = full["l2"].filter("correct")["example_id"].to_list()
+    result = tiny.records(tiny.run(tmp_path, turned))
+    assert together(result) == together(full)
+    assert result["l2"].equals(full["l2"], null_equal=True)
+    still_correct = full["l2"].filter("correct")["example_id"].to_list()
     assert (
-        found["linf"]["example_id"].to_list()
-        == full["clean"].filter(pl.col("correct") & pl.col("example_id").is_in(standing))["example_id"].to_list()
+        result["linf"]["example_id"].to_list()
+        == full["clean"].filter(pl.col("correct") & pl.col("example_id").is_in(still_correct))["example_id"].to_list()
     )
-    assert len(found["linf"]) < len(fast["linf"])
+    assert len(result["linf"]) < len(fast["linf"])
 
 
 def test_an_order_of_what_is_not_in_the_union_is_refused(tmp_path):
@@ -78,15 +78,15 @@ def test_an_order_of_what_is_not_in_the_union_is_refused(tmp_path):
 
 
 def test_its_records_are_kept_apart_but_for_those_that_are_full(tmp_path):
-    places, others = (grid.folders(tiny.model(), tiny.suite(), tmp_path) for grid in (tiny.GRID, FAST))
-    shared = {name for name in places if places[name].path == others[name].path}
+    folders, others = (grid.folders(tiny.model(), tiny.suite(), tmp_path) for grid in (tiny.GRID, FAST))
+    shared = {name for name in folders if folders[name].path == others[name].path}
     assert shared == {"clean", "free"}
     assert others["l2"].path.name.startswith("l2-survivors-")
     stronger = AttackSuite(
         tiny.attacks() | {"linf": PGD(threat_model=Linf(0.1), steps=9)}, aggregates=tiny.union_of(UNION)
     )
     again = FAST.folders(tiny.model(), stronger, tmp_path)
-    assert again["l2"].path != others["l2"].path  # who survives depends on the attacks before it
+    assert again["l2"].path != others["l2"].path  # its examples depend on the attacks before it
 
 
 def test_full_records_are_used_again_and_not_measured_twice(fast, tmp_path, monkeypatch):
@@ -95,14 +95,14 @@ def test_full_records_are_used_again_and_not_measured_twice(fast, tmp_path, monk
     assert together(tiny.records(tiny.run(tmp_path, FAST))) == together(fast)
 
 
-def test_where_nobody_survives_nothing_is_run(tmp_path):
+def test_without_survivors_nothing_is_run(tmp_path):
     suite = AttackSuite(
         {"linf": PGD(threat_model=Linf(1.0), steps=20), "broken": Broken(Linf(0.1))},
         aggregates=tiny.union_of(["linf", "broken"]),
     )
-    found = tiny.records(tiny.run(tmp_path, FAST, suite_=suite))
-    assert not found["linf"]["correct"].any()
-    assert len(found["broken"]) == 0
+    result = tiny.records(tiny.run(tmp_path, FAST, suite_=suite))
+    assert not result["linf"]["correct"].any()
+    assert len(result["broken"]) == 0
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def test_an_attack_that_fails_is_named_and_the_others_go_on(grid, tmp_path, caps
     with pytest.raises(UserError, match=r"broken \(KeyError: 'flow', in chunk 0\)"):
         tiny.run(tmp_path, grid, suite_=suite)
     assert "broken failed in chunk 0 (examples 0 to 7): KeyError: 'flow'" in capsys.readouterr().out
-    places = grid.folders(tiny.model(), suite, tmp_path)
-    assert not list(places["broken"].path.glob("*.parquet"))
-    assert len(list(places["linf"].path.glob("*.parquet"))) == (5 if grid == tiny.GRID else 0)
+    folders = grid.folders(tiny.model(), suite, tmp_path)
+    assert not list(folders["broken"].path.glob("*.parquet"))
+    assert len(list(folders["linf"].path.glob("*.parquet"))) == (5 if grid == tiny.GRID else 0)
     monkeypatch.setattr(Broken, "mended", True)
     assert len(tiny.records(tiny.run(tmp_path, grid, suite_=suite))["broken"]) > 0
 
@@ -144,7 +144,7 @@ class Shrinks(Attack):
 
 
 def test_what_is_no_batch_of_images_is_a_failure_of_the_attack(tmp_path):
-    with pytest.raises(UserError, match=r"it gave back images \[1, 3, 6, 5\] for \[8, 3, 6, 5\]"):
+    with pytest.raises(UserError, match=r"it returned images \[1, 3, 6, 5\] for \[8, 3, 6, 5\]"):
         tiny.run(tmp_path, suite_=AttackSuite({"shrinks": Shrinks(Linf(0.1))}))
 
 
@@ -159,29 +159,29 @@ class Oversteps(Attack):
         return self.inner.threat_model
 
     def __call__(self, classifier, images, labels, *, seeds=None):
-        found = self.inner(classifier, images, labels, seeds=seeds)
-        far = found.params - 0.3 * (images[:, :1, :1, :1] > 0.8)
+        result = self.inner(classifier, images, labels, seeds=seeds)
+        far = result.params - 0.3 * (images[:, :1, :1, :1] > 0.8)
         region = self.threat_model.around(batch_of(images))
         guard(images, region.size(far), "Oversteps", True)
-        return found
+        return result
 
 
 def test_an_example_for_which_an_attack_breaks_its_promise_is_outside_and_its_chunk_mates_keep_theirs(tmp_path):
     model = tiny.model()
     bright = model.examples.images[:, 0, 0, 0] > 0.8 * 255
     suite = AttackSuite({"clean": tiny.attacks()["clean"], "linf": Oversteps(tiny.attacks()["linf"])})
-    found = tiny.records(tiny.run(tmp_path, subject_=model, suite_=suite))
-    outside = ~found["linf"]["inside"]
-    marked = set(found["linf"].filter(outside)["example_id"])
+    result = tiny.records(tiny.run(tmp_path, subject_=model, suite_=suite))
+    outside = ~result["linf"]["inside"]
+    marked = set(result["linf"].filter(outside)["example_id"])
     assert 0 < len(marked) < 40
     assert marked == set(model.examples.ids[bright].tolist())
-    clean = found["clean"].filter(outside)["correct"]
-    assert found["linf"].filter(outside)["correct"].equals(clean)  # never a success
+    clean = result["clean"].filter(outside)["correct"]
+    assert result["linf"].filter(outside)["correct"].equals(clean)  # never a success
     alone = tiny.records(tiny.run(tmp_path / "alone", Grid(chunk=1), model, suite))
     for column in ("prediction", "correct", "inside", "linf"):
-        assert found["linf"][column].equals(alone["linf"][column])  # whoever is in the batch
-    fallen = found["linf"].filter(~pl.col("correct") & pl.col("inside"))
-    assert len(fallen) > int((~found["clean"]["correct"]).sum())
+        assert result["linf"][column].equals(alone["linf"][column])  # independent of the rest of the batch
+    broken = result["linf"].filter(~pl.col("correct") & pl.col("inside"))
+    assert len(broken) > int((~result["clean"]["correct"]).sum())
 
 
 def test_only_attacks_run_on_survivors_and_every_other_kind_in_full(tmp_path):
@@ -199,17 +199,17 @@ def test_only_attacks_run_on_survivors_and_every_other_kind_in_full(tmp_path):
     assert {name: mode.earlier(suite, name) for name in suite.entries} == {
         "clean": [], "strong": [], "far": [], "inverted": [], "margin": [], "linf": ["strong", "clean", "inverted"],
     }  # fmt: skip
-    measured, places = linear.measured(one, suite, tmp_path, Grid(chunk=8, mode=mode))
+    measured, folders = linear.measured(one, suite, tmp_path, Grid(chunk=8, mode=mode))
     assert {name: len(frame) for name, frame in measured.records.items() if name != "linf"} == dict.fromkeys(
         ["clean", "strong", "far", "inverted", "margin"], 24
     )
-    standing = measured.records["strong"].filter("correct")["example_id"].to_list()
-    assert measured.records["linf"]["example_id"].to_list() == standing
-    assert {name for name, place in places.items() if "survivors" in place.path.name} == {"linf"}
+    still_correct = measured.records["strong"].filter("correct")["example_id"].to_list()
+    assert measured.records["linf"]["example_id"].to_list() == still_correct
+    assert {name for name, folder in folders.items() if "survivors" in folder.path.name} == {"linf"}
     (column,) = union("union", measured).columns.values()
     full, _ = linear.measured(one, suite, tmp_path / "full")
     assert column == union("union", full).columns["union"]
-    assert 0 < column.estimate.value < len(standing) / 24
+    assert 0 < column.estimate.value < len(still_correct) / 24
 
 
 @pytest.mark.parametrize("first", ["far", "margin"])

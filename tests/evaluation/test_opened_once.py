@@ -42,8 +42,8 @@ def test_a_file_that_changed_is_read_again(opened, tmp_path):
 
 def test_the_front_door_opens_each_file_once(opened, door, run):
     """`evaluate.py` from the first chunk to the report and its pages, with sanity checks."""
-    said = door("evaluate", f"checkpoint={run}", f"outputs={run.parents[2]}", "suite=again", "evaluation.examples=30")
-    assert said.code == 0, said.err
+    result = door("evaluate", f"checkpoint={run}", f"outputs={run.parents[2]}", "suite=again", "evaluation.examples=30")
+    assert result.code == 0, result.err
     files = {str(file): count for file, count in opened.items() if "records" in file}
     assert len(files) >= 4 * 2
     assert set(files.values()) == {1}

@@ -1,4 +1,4 @@
-"""Killed, full, twice, in threes: the records are those of one process that nobody disturbed."""
+"""Killed, with a full disk, twice, in three processes: the records are those of one undisturbed process."""
 
 import multiprocessing
 import os
@@ -91,7 +91,7 @@ def test_two_processes_that_know_nothing_of_each_other_do_no_harm(forks, whole, 
     assert tiny.same(tiny.records(tiny.GRID.folders(tiny.model(), tiny.suite(), tmp_path)), whole)
 
 
-def test_a_chunk_somebody_is_at_is_waited_for_and_taken_over_when_he_dies(forks, whole, tmp_path, monkeypatch):
+def test_a_chunk_of_another_process_is_waited_for_and_taken_over_when_it_dies(forks, whole, tmp_path, monkeypatch):
     log, (here, there) = tmp_path / "log", forks.Pipe()
     holder = forks.Process(target=tiny.hold, args=(tmp_path, there))
     holder.start()
@@ -105,11 +105,11 @@ def test_a_chunk_somebody_is_at_is_waited_for_and_taken_over_when_he_dies(forks,
 
     killer = threading.Thread(target=kill_when_only_his_is_left)
     killer.start()
-    found = tiny.records(tiny.run(tmp_path))
+    result = tiny.records(tiny.run(tmp_path))
     killer.join()
     assert lines(log)[-1] == "clean-0.0 100"
     assert len(lines(log)) == tiny.CHUNKS
-    assert tiny.same(found, whole)
+    assert tiny.same(result, whole)
 
 
 @pytest.mark.parametrize("limit", [500, 3000])
@@ -118,9 +118,9 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(forks, wh
     process = forks.Process(target=tiny.fill, args=(tmp_path, limit, there))
     process.start()
     assert here.poll(120)
-    said = here.recv()
+    message = here.recv()
     process.join()
-    assert "could not be written (File too large): make room" in said
+    assert "could not be written (File too large): make room" in message
     assert {file.name for file in tmp_path.rglob("*") if file.is_file()} <= {"identity.json", ".00000.lock"}
     assert tiny.same(tiny.records(tiny.run(tmp_path)), whole)
 

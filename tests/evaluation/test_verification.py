@@ -92,7 +92,7 @@ def test_a_minimum_distance_is_the_closed_form_and_0_where_the_clean_image_is_wr
 
 @dataclass(frozen=True, kw_only=True)
 class Idle(MinimumDistanceAttack):
-    """Finds nothing, or leaves [0, 1] where asked to."""
+    """Changes nothing, or leaves [0, 1] if configured so."""
 
     wild: bool = False
 
@@ -201,7 +201,7 @@ class Cropped(Transform):
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         (Faulty("NaN"), "ValueError: a radius is negative or NaN: abstain instead"),
         (Faulty("negative"), "ValueError: a radius is negative or NaN: abstain instead"),
@@ -215,22 +215,22 @@ class Cropped(Transform):
         (Faulty("nothing"), "TypeError: "),
         (Faulty("raises"), "KeyError: 'sigma'"),
         (Blind(), "KeyError: 'codes'"),
-        (Cropped(), r"it gave back images \[8, 3, 4, 3\] for \[8, 3, 4, 4\]"),
+        (Cropped(), r"it returned images \[8, 3, 4, 3\] for \[8, 3, 4, 4\]"),
     ],
 )
-def test_an_entry_with_a_bug_fails_alone_and_in_one_line(entry, said, tmp_path, capsys):
+def test_an_entry_with_a_bug_fails_alone_and_in_one_line(entry, message, tmp_path, capsys):
     one = linear.model()
     part = {"faulty": entry}
     certificates = {"good": linear.MARGIN} | (part if entry.kind is Kind.CERTIFICATE else {})
     attacks = {"clean": Clean(), "far": linear.FAR} | ({} if entry.kind is Kind.CERTIFICATE else part)
     suite = AttackSuite(attacks, certificates)
-    with pytest.raises(UserError, match=rf"^failed: faulty \(.*{said}.*, in chunk 0\)") as refused:
+    with pytest.raises(UserError, match=rf"^failed: faulty \(.*{message}.*, in chunk 0\)") as refused:
         GRID.run(one, suite, tmp_path, lambda _: None)
     assert "\n" not in str(refused.value)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "failed" in line)
     assert line.startswith("faulty failed in chunk 0 (examples 0 to 7): ")
-    places = GRID.folders(one, suite, tmp_path)
-    files = {name: len(list(place.path.glob("*.parquet"))) for name, place in places.items()}
+    folders = GRID.folders(one, suite, tmp_path)
+    files = {name: len(list(folder.path.glob("*.parquet"))) for name, folder in folders.items()}
     assert files == {"clean": 3, "far": 3, "good": 3, "faulty": 0}
 
 

@@ -103,7 +103,7 @@ def hold(root, ready):
         time.sleep(600)
 
 
-def fill(root, limit, said):
+def fill(root, limit, connection):
     """Run where no file may grow beyond a limit: what the kernel does on a full disk, for one process."""
     import resource
 
@@ -113,7 +113,7 @@ def fill(root, limit, said):
     try:
         run(root)
     except UserError as error:
-        said.send(str(error))
+        connection.send(str(error))
     else:
-        said.send("")
+        connection.send("")
     os._exit(0)

@@ -37,7 +37,7 @@ document.getElementById("f").onload = (event) => {{
 
 
 class Looked(NamedTuple):
-    """What the browser found."""
+    """What the browser measured."""
 
     layout: dict
     console: list

@@ -24,17 +24,17 @@ NAMES = ("clean", "linf", "l2", "stadv", "recoloradv", "ppgd", "lpa")
 @pytest.fixture(scope="session")
 def twelve(tmp_path_factory):
     """A folder of twelve runs with seven attacks, 300 examples, pictures, and L∞ at four bounds."""
-    place = tmp_path_factory.mktemp("twelve")
+    root = tmp_path_factory.mktemp("twelve")
     for i, (defense, accuracies) in enumerate(TABLE.items()):
         shares = dict(zip(NAMES, accuracies, strict=True))
         trained_on = ["perceptual"] if defense.startswith("pat") else ["linf"] if defense.endswith("linf") else []
         folder = make_run(
-            place / f"{i:02d}", answers(shares, 300, i), name=f"{defense}/resnet50/seed0", trained_on=trained_on
+            root / f"{i:02d}", answers(shares, 300, i), name=f"{defense}/resnet50/seed0", trained_on=trained_on
         )
         at = {share: answers({"clean": shares["clean"], "linf": value}, 300)["linf"] for share, value in curve(shares)}
         add_bounds(folder, "linf", at)
         add_pictures(folder)
-    return place
+    return root
 
 
 def curve(shares):
@@ -45,5 +45,5 @@ def curve(shares):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A place for runs of one test's own."""
+    """A folder for the runs of one test."""
     return tmp_path / "runs"

@@ -160,7 +160,7 @@ def make_run(
         trained_on: names of threat models.
         suite: its name.
         dataset: its name.
-        soundness: what the soundness check said.
+        soundness: results of the soundness check.
     """
     folder, checkpoint = Path(folder), (name.encode().hex() * 3)[:64]
     frames, entries = {}, {}
@@ -181,9 +181,9 @@ def make_run(
     for entry, frame in frames.items():
         planned = entries[entry]
         own = identity(entry, checkpoint, planned.threat_model, planned.bound, planned.kind)
-        place = RecordFolder(folder / "records", entry, planned.kind, own)
-        place.write(0, frame)
-        entries[entry] = replace(planned, folder=str(place.path.relative_to(folder)))
+        record_folder = RecordFolder(folder / "records", entry, planned.kind, own)
+        record_folder.write(0, frame)
+        entries[entry] = replace(planned, folder=str(record_folder.path.relative_to(folder)))
     defense, model, seed = name.split("/")
     card = Card(
         name, dataset, model, defense, int(seed.removeprefix("seed")), list(trained_on), checkpoint, "f" * 64
@@ -226,9 +226,9 @@ def add_bounds(folder, attack, shares, suite="paper"):
     card, entry = _card(folder), read_plan(folder, suite).entries[attack]
     for share, correct in shares.items():
         own = identity(attack, card.checkpoint, entry.threat_model, share * entry.bound)
-        place = RecordFolder(folder / "records", attack, Kind.ATTACK, own)
-        place.write(0, records(correct, [True] * len(correct)))
-        there = replace(entry, folder=str(place.path.relative_to(folder)), bound=share * entry.bound)
+        record_folder = RecordFolder(folder / "records", attack, Kind.ATTACK, own)
+        record_folder.write(0, records(correct, [True] * len(correct)))
+        there = replace(entry, folder=str(record_folder.path.relative_to(folder)), bound=share * entry.bound)
         write_plan(folder, f"{suite}@{share:g}", card, {attack: there}, {"union": Union([attack])}, share)
 
 

@@ -37,8 +37,8 @@ from gauntlet.reports.certified import certified_and_attacked, curve, pairs
 from gauntlet.reports.curves import curves_markdown
 from gauntlet.reports.dashboard import summary
 from gauntlet.reports.plots import certified, certified_plots, column_plot, row_plot
-from gauntlet.reports.render.result_table import as_rich
 from gauntlet.reports.render.spreadsheet import SCHEMA
+from gauntlet.reports.result_table import as_rich
 from tests.reports.folders import Distances, Radii, make_run
 from tests.reports.test_plots import described
 from tests.reports.test_reports import shown
@@ -188,10 +188,10 @@ def test_a_conditional_bound_is_named_with_its_assumption_and_never_called_certi
 
 def test_radii_of_a_conditional_bound_are_no_certified_radii(folder):
     of = {"median radius": MedianRadius("relaxed"), "mean radius": AverageCertifiedRadius("relaxed")}
-    said = " ".join(shown(run_table(both(folder, aggregates=of), "title")).split())
-    assert "median radius: median radius of relaxed" in said
-    assert "mean radius: mean radius of relaxed" in said
-    assert "certified radius" not in said
+    text = " ".join(shown(run_table(both(folder, aggregates=of), "title")).split())
+    assert "median radius: median radius of relaxed" in text
+    assert "mean radius: mean radius of relaxed" in text
+    assert "certified radius" not in text
 
 
 def test_daggers_are_on_the_side_that_a_flag_touches_and_on_what_is_made_of_it(run):
@@ -239,12 +239,12 @@ def test_the_csv_has_both_sides_and_the_dashboard_too(run):
         ("margin", "l2", "certified", 1.0, "%", 0.3, 10),
         ("margin", "l2", "attacked", 1.0, "%", 0.4, 10),
     ]
-    told = summary(run)
-    assert told["paper/margin_certified_at_1"] == 0.3
-    assert told["paper/margin_attacked_at_1"] == 0.4
-    assert told["paper/margin_attacked_at_0.5_low"] == pairs(run)[0].attacked.low
-    assert told["paper/abstained"] == 0.2
-    assert told["paper/median_distance"] == 0.5
+    values = summary(run)
+    assert values["paper/margin_certified_at_1"] == 0.3
+    assert values["paper/margin_attacked_at_1"] == 0.4
+    assert values["paper/margin_attacked_at_0.5_low"] == pairs(run)[0].attacked.low
+    assert values["paper/abstained"] == 0.2
+    assert values["paper/median_distance"] == 0.5
     units = dict(to_frame([sheet]).filter(pl.col("kind") == "aggregate").select("column", "unit").iter_rows())
     assert units == {
         "union": "%", "unseen mean": "%", "median distance": "L2", "median radius": "L2", "area": "L2", "ACR": "L2",
@@ -294,10 +294,10 @@ def test_columns_in_a_unit_are_drawn_over_this_unit(run, monkeypatch):
     assert [list(line.get_xdata()) for line in axes.lines] == [[0.0, 3.0], [0.5]]
     assert axes.get_xlim()[1] == pytest.approx(1.03 * 1.1 * 3)
     assert column_plot(sheet, "margin", "a").title == "margin, certified at 0.5 L2"
-    said = described(row_plot(sheet, 0, "a"))
-    assert "margin, certified at 0.5 L2 50.0 %" in said
-    assert "abstained 20.0 %" in said
-    assert "ACR" not in said
+    text = described(row_plot(sheet, 0, "a"))
+    assert "margin, certified at 0.5 L2 50.0 %" in text
+    assert "abstained 20.0 %" in text
+    assert "ACR" not in text
     assert page([sheet], {}).count("in L2, with 95 % intervals") == 4
     assert "--share:0.500" in page([sheet], {})  # of shares, the cells are as dark as these are large
 
@@ -358,7 +358,7 @@ def truth(run, name, bound):
 def test_the_certified_curve_is_never_above_the_records_and_the_attacked_never_below(
     folder, monkeypatch, count, allowed
 ):
-    """Of few places they are the records' own; of many some are left out."""
+    """With few steps they are the records' own; with many some are left out."""
     run = many(folder, count)
     figures = captured(monkeypatch, certified)
     certified_plots(run, "a")
@@ -372,7 +372,7 @@ def test_the_certified_curve_is_never_above_the_records_and_the_attacked_never_b
         for name, sign in (("margin", -1), ("nearest", 1)):
             shift = sign * (lines[name](bound) - truth(run, name, bound))
             assert shift >= -1e-12, (name, bound)
-            if np.abs(values - bound).min() > 2 * TOLERANCE * bound:  # where a curve falls it has both heights
+            if np.abs(values - bound).min() > 2 * TOLERANCE * bound:  # at a step a curve has both values
                 off[name].append(shift)
     assert min(map(len, off.values())) > 150
     assert max(map(max, off.values())) <= allowed + 1e-12

@@ -1,4 +1,4 @@
-"""What W&B is told of an evaluation is read back from its offline files."""
+"""What is logged to W&B is read back from its offline files."""
 
 import json
 import os
@@ -24,9 +24,9 @@ def evaluated(folder):
     return folder
 
 
-def inspected(place, environment, *words):
+def inspected(offline_run, environment, *words):
     """What W&B's own reader says of an offline run."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", *words, "--json", str(place)]
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", *words, "--json", str(offline_run)]
     read = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     return read.stdout
 
@@ -50,26 +50,26 @@ def test_an_offline_run_holds_numbers_tables_and_pictures_once(evaluated, tmp_pa
     hidden |= {"HOME": str(tmp_path), "WANDB_RUN_GROUP": "sweep-1"}
     done = subprocess.run([sys.executable, "-c", script], env=hidden, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    (place,) = evaluated.glob("wandb/offline-run-*-abc")  # the second time there was nothing new to say
-    records = [json.loads(line) for line in inspected(place, hidden).splitlines()]
+    (offline_run,) = evaluated.glob("wandb/offline-run-*-abc")  # the second time there was nothing new to say
+    records = [json.loads(line) for line in inspected(offline_run, hidden).splitlines()]
     (about,) = (record["run"] for record in records if "run" in record)
     assert (about["run_group"], about["job_type"], about["run_id"]) == ("sweep-1", "train", "abc")
     run = read_run(evaluated, "paper")
     text = json.dumps(records)
     assert run.card.checkpoint in text
     assert run.digests["linf"] in text
-    told = json.loads(inspected(place, hidden, "--summary"))["summary"]
+    logged = json.loads(inspected(offline_run, hidden, "--summary"))["summary"]
     for name, value in summary(run).items():
-        assert told[name] == pytest.approx(value), name
-    assert told["paper/linf"] == 0.5
-    tables = {file.name.split("_")[0]: json.loads(file.read_text()) for file in place.rglob("*.table.json")}
+        assert logged[name] == pytest.approx(value), name
+    assert logged["paper/linf"] == 0.5
+    tables = {file.name.split("_")[0]: json.loads(file.read_text()) for file in offline_run.rglob("*.table.json")}
     assert tables.keys() == {"accuracies", "distances", "overlaps"}
     columns = tables["accuracies"]["columns"]
     rows = {row[0]: dict(zip(columns, row, strict=True)) for row in tables["accuracies"]["data"]}
     assert rows["linf"]["value"] == 0.5
     assert rows["linf"]["bound"] == pytest.approx(8 / 255)
     assert sum(examples for _, examples in tables["overlaps"]["data"]) == 18
-    assert len(list(place.rglob("examples_*.png"))) == 1
+    assert len(list(offline_run.rglob("examples_*.png"))) == 1
 
 
 def test_without_wandb_nothing_is_written(evaluated):

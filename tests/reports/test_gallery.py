@@ -10,8 +10,8 @@ from gauntlet.reports.gallery import gallery
 from tests.reports.folders import add_pictures
 
 
-def content(found):
-    kind, data = found.source.split(",", 1)
+def content(picture):
+    kind, data = picture.source.split(",", 1)
     assert kind == "data:image/webp;base64"
     return base64.b64decode(data)
 
@@ -19,9 +19,9 @@ def content(found):
 def test_it_is_without_loss_where_there_is_room(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "sheet.png")
-    found = gallery(tmp_path / "sheet.png", 100_000)
-    assert (found.width, found.height) == (60, 40)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content(found))).convert("RGB")), pixels)
+    picture = gallery(tmp_path / "sheet.png", 100_000)
+    assert (picture.width, picture.height) == (60, 40)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(content(picture))).convert("RGB")), pixels)
 
 
 def test_it_keeps_to_its_budget_however_small(tmp_path):

@@ -81,7 +81,7 @@ def test_it_is_well_formed_and_needs_nothing_but_itself(request, runs):
 
 
 @pytest.mark.slow
-def test_every_drawing_has_words_for_those_who_do_not_see_it(twelve_runs):
+def test_every_plot_has_a_text_alternative(twelve_runs):
     tags = Outline(twelve_runs.read_text()).tags
     drawings = [attributes for tag, attributes in tags if tag == "svg"]
     assert len(drawings) == 9 + 1 + 12 * 4  # columns, one curve, four plots a run

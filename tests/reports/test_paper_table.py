@@ -32,7 +32,7 @@ def test_columns_are_those_of_table_2_whatever_the_order_of_the_suite(folder):
     assert sheet.bound("clean") == sheet.bound("union") == ""
 
 
-def test_published_numbers_stand_beside_ours_with_the_difference(folder):
+def test_published_numbers_are_shown_beside_ours_with_the_difference(folder):
     (cells,) = make_paper_table([pat(folder)], TABLE).cells
     assert cells["linf"].published == pytest.approx(0.302)
     assert cells["linf"].difference == pytest.approx(-0.002)
@@ -57,10 +57,10 @@ def test_other_data_and_other_defenses_have_no_published_numbers(folder, changed
 
 def test_notes_say_by_what_search_the_published_numbers_are_and_why_some_are_doubtful(folder):
     run = pat(folder, name="at_all_random/resnet50/seed0")
-    said = " ".join(make_paper_table([run], TABLE).notes())
-    assert "linf by AutoAttack" in said
-    assert "10000 test images" in said
-    assert "at_all_random/resnet50/seed0, clean: (?)" in said
+    text = " ".join(make_paper_table([run], TABLE).notes())
+    assert "linf by AutoAttack" in text
+    assert "10000 test images" in text
+    assert "at_all_random/resnet50/seed0, clean: (?)" in text
 
 
 def test_several_datasets_are_several_tables(folder):

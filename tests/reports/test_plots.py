@@ -9,7 +9,7 @@ import pytest
 
 from gauntlet.evaluation import read_plan
 from gauntlet.reports import make_paper_table, read_run
-from gauntlet.reports.bound_curves import families
+from gauntlet.reports.bound_curves import accuracy_curves
 from gauntlet.reports.plots import (
     bound_plots,
     build_up_plot,
@@ -54,8 +54,8 @@ def test_the_union_builds_up_attack_by_attack(run):
 
 
 def test_overlaps_are_those_of_the_records(run):
-    said = described(overlap_plot(run, "a"))
-    assert "none 4; linf, l2 3; linf 1; l2 1" in said
+    text = described(overlap_plot(run, "a"))
+    assert "none 4; linf, l2 3; linf 1; l2 1" in text
     assert "Of 9 examples" in overlap_plot(run, "a").caption
 
 
@@ -67,22 +67,22 @@ def test_accuracies_of_all_runs_with_their_intervals(run, folder):
     assert "normal 50.0 % (23.7–76.3); at_l2 0.0 % (0.0–27.8)" in described(plot)
     assert "normal" in described(column_plot(sheet, "l2", "a"))
     assert "at_l2" not in described(column_plot(sheet, "l2", "a")).split(":")[1]
-    said = described(row_plot(sheet, 0, "a"))
-    assert "union 40.0 %" in said
-    assert "linf, bound 8/255 50.0 %" in said
+    text = described(row_plot(sheet, 0, "a"))
+    assert "union 40.0 %" in text
+    assert "linf, bound 8/255 50.0 %" in text
 
 
 def test_distances_are_of_images_that_fool_it(run):
     hit = run.records["linf"].filter(pl.col("example_id").is_between(5, 8))
-    said = described(distance_plot(run, "a"))
-    assert f"linf L∞ {hit['linf'].median():.3g}" in said
-    assert "clean" not in said
-    assert "calibrated" not in said
+    text = described(distance_plot(run, "a"))
+    assert f"linf L∞ {hit['linf'].median():.3g}" in text
+    assert "clean" not in text
+    assert "calibrated" not in text
 
 
 def test_attacks_that_differ_in_the_bound_alone_make_a_curve_across_suites(run, folder):
     add_bounds(folder, "linf", {0.5: first(10, 7), 2: first(10, 1)})
-    ((family, points),) = families(read_run(folder, "paper")).items()
+    ((family, points),) = accuracy_curves(read_run(folder, "paper")).items()
     assert (family.threat_model, family.algorithm) == ("linf", "pgd")
     assert [(round(255 * point.bound), point.accuracy.value) for point in points] == [
         (0, 0.9), (4, 0.7), (8, 0.5), (16, 0.1)
@@ -93,24 +93,24 @@ def test_attacks_that_differ_in_the_bound_alone_make_a_curve_across_suites(run, 
 
 
 def test_other_searches_other_weights_and_other_examples_are_no_point_of_a_curve(run, folder):
-    assert families(run) == {}
+    assert accuracy_curves(run) == {}
     add_bounds(folder, "linf", {0.5: first(10, 7)})
-    place = next(
-        place for place in (folder / "records").glob("linf-*/identity.json")
-        if json.loads(place.read_text())["entry"]["threat_model"]["bound"] < 0.02
+    file = next(
+        file for file in (folder / "records").glob("linf-*/identity.json")
+        if json.loads(file.read_text())["entry"]["threat_model"]["bound"] < 0.02
     )  # fmt: skip
-    whole = place.read_text()
-    assert len(families(read_run(folder, "paper"))) == 1
+    whole = file.read_text()
+    assert len(accuracy_curves(read_run(folder, "paper"))) == 1
     identity = json.loads(whole)
     identity["entry"]["steps"] = 99
-    place.write_text(json.dumps(identity))
-    assert families(read_run(folder, "paper")) == {}
-    place.write_text(whole)
+    file.write_text(json.dumps(identity))
+    assert accuracy_curves(read_run(folder, "paper")) == {}
+    file.write_text(whole)
     plan = folder / "suites" / "paper@0.5.json"
     for changed in ({"examples": 9}, {"checkpoint": "other"}):
         kept = plan.read_text()
         plan.write_text(json.dumps(json.loads(kept) | changed))
-        assert families(read_run(folder, "paper")) == {}
+        assert accuracy_curves(read_run(folder, "paper")) == {}
         plan.write_text(kept)
 
 
@@ -120,11 +120,11 @@ def test_a_composition_is_drawn_over_the_bound_of_its_first_part(run, folder):
         if share != 1:
             add_bounds(folder, "linf", {0.5: first(10, 7)})
         change_entry(folder, "linf", suite, bound=1.0, threat_model="a+b")
-        place = folder / read_plan(folder, suite).entries["linf"].folder / "identity.json"
-        identity = json.loads(place.read_text())
+        file = folder / read_plan(folder, suite).entries["linf"].folder / "identity.json"
+        identity = json.loads(file.read_text())
         identity["entry"]["threat_model"] = {"parts": [{"bound": 0.06 * share}, {"bound": 0.05 * share}]}
-        place.write_text(json.dumps(identity))
-    ((family, points),) = families(read_run(folder, "paper")).items()
+        file.write_text(json.dumps(identity))
+    ((family, points),) = accuracy_curves(read_run(folder, "paper")).items()
     assert family.threat_model == "a+b"
     assert [point.bound for point in points] == [0, 0.03, 0.06]
 

@@ -14,13 +14,13 @@ def table(name):
 
 def recomputed(name):
     """By row: the published unseen mean, and the one that follows from the row's other cells, in percent."""
-    published, found = table(name), {}
+    published, means = table(name), {}
     for defense, row in published.rows.items():
         members = unseen(published.threat_models, row.trained_on)
         mean = sum(row.cells[member] for member in members) / len(members) if members else None
         if "unseen mean" in row.cells or mean is not None:
-            found[defense] = (100 * row.cells["unseen mean"], 100 * mean)
-    return found
+            means[defense] = (100 * row.cells["unseen mean"], 100 * mean)
+    return means
 
 
 def test_the_unseen_means_of_cifar10_follow_from_the_cells_to_the_printed_digit():
@@ -73,15 +73,15 @@ HEAD = "source: a\nnetwork: n\ndataset: b\nexamples: 1\nattacks: {}\nunion: []\n
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("rows: 3", "is no table"),
         (HEAD + "rows: {r: {trained_on: [], cells: {fog: 1}}}", "fog"),
         (HEAD + "rows: {r: {trained_on: [], cells: {union: 101}}}", "101"),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path, text, said):
+def test_what_is_no_table_is_refused(tmp_path, text, message):
     file = tmp_path / "table.yaml"
     file.write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_published(file)

@@ -13,30 +13,30 @@ from gauntlet.reports.table import cell, notes
 
 
 def test_a_row_is_the_mean_of_its_records(trained):
-    found = read_run(trained, "quick")
+    measured = read_run(trained, "quick")
     union = [True] * 40
     for name, entry in read_plan(trained, "quick").entries.items():
         frame = read_records(trained / entry.folder, entry.kind)
-        assert found.cells[name].value == pytest.approx(frame["correct"].mean())
+        assert measured.cells[name].value == pytest.approx(frame["correct"].mean())
         if name in ("clean", "linf", "l2"):
             union = [one and other for one, other in zip(union, frame["correct"], strict=True)]
-    assert found.cells["union"].value == pytest.approx(sum(union) / 40)
-    assert found.union == ["clean", "linf", "l2"]
-    expected = sum(found.cells[name].value for name in ("linf", "l2", "perceptual")) / 3
-    assert found.cells["unseen mean"].value == pytest.approx(expected)
-    assert (found.complete, found.violations) == (True, 0)
+    assert measured.cells["union"].value == pytest.approx(sum(union) / 40)
+    assert measured.union == ["clean", "linf", "l2"]
+    expected = sum(measured.cells[name].value for name in ("linf", "l2", "perceptual")) / 3
+    assert measured.cells["unseen mean"].value == pytest.approx(expected)
+    assert (measured.complete, measured.violations) == (True, 0)
 
 
-def caption(found):
-    return "\n".join(notes([found]))
+def caption(measured):
+    return "\n".join(notes([measured]))
 
 
 def test_an_unfinished_evaluation_has_no_union(run):
     next((run / "records").glob("l2-*/00001.parquet")).unlink()
-    found = read_run(run, "quick")
-    assert not found.complete
-    assert found.cells["union"] is None
-    assert "unfinished" in caption(found)
+    measured = read_run(run, "quick")
+    assert not measured.complete
+    assert measured.cells["union"] is None
+    assert "unfinished" in caption(measured)
 
 
 def test_every_cell_has_an_interval(trained):
@@ -47,7 +47,7 @@ def test_every_cell_has_an_interval(trained):
     assert cell(None) == "–"
 
 
-def test_what_was_not_evaluated_is_asked_for(run):
+def test_a_missing_evaluation_is_reported_with_the_command_that_makes_it(run):
     with pytest.raises(UserError, match="attack_suite=strong"):
         read_run(run, "strong")
     shutil.rmtree(next((run / "records").glob("l2-*")))
@@ -75,8 +75,8 @@ def flagged(run, *flags):
     return read_run(run, "quick")
 
 
-def table_lines(found):
-    return [line for line in run_markdown(found).splitlines() if line.startswith("|")]
+def table_lines(measured):
+    return [line for line in run_markdown(measured).splitlines() if line.startswith("|")]
 
 
 def shown(table):
@@ -90,24 +90,26 @@ def shown(table):
 
 def test_a_raised_flag_marks_its_cell_and_those_it_goes_into_and_hides_nothing(run):
     plain = flagged(run)
-    found = flagged(run, Flag("gradients", "l2", 0.5, 0.05, "no way to go"), Flag("bound", "linf", 0.0, 0.05, "rises"))
-    head, _, line = table_lines(found)
+    measured = flagged(
+        run, Flag("gradients", "l2", 0.5, 0.05, "no way to go"), Flag("bound", "linf", 0.0, 0.05, "rises")
+    )
+    head, _, line = table_lines(measured)
     cells = dict(zip(head.split(" | "), line.split(" | "), strict=True))
     assert {name.strip("| ") for name, text in cells.items() if "†" in text} == {"l2 2", "union", "unseen mean"}
-    assert [one.replace("†", "") for one in table_lines(found)] == table_lines(plain)
-    assert "† normal" in caption(found).splitlines()[1]
-    assert "gradients: l2 50 %; expected at most 5 %: no way to go." in caption(found)
-    assert "rises" not in caption(found)
-    assert shown(run_table(found, "title")).count("†") == 4
+    assert [one.replace("†", "") for one in table_lines(measured)] == table_lines(plain)
+    assert "† normal" in caption(measured).splitlines()[1]
+    assert "gradients: l2 50 %; expected at most 5 %: no way to go." in caption(measured)
+    assert "rises" not in caption(measured)
+    assert shown(run_table(measured, "title")).count("†") == 4
 
 
 def test_a_flag_of_the_classifier_marks_every_cell(run):
-    found = flagged(run, Flag("deterministic", None, 1.0, 0.0, "asked twice"))
-    assert "".join(table_lines(found)).count("†") == 6
-    assert "deterministic: all 100 %" in caption(found)
+    measured = flagged(run, Flag("deterministic", None, 1.0, 0.0, "asked twice"))
+    assert "".join(table_lines(measured)).count("†") == 6
+    assert "deterministic: all 100 %" in caption(measured)
 
 
-def test_it_is_said_whether_there_were_checks(run):
+def test_the_notes_state_whether_checks_were_run(run):
     assert "no sanity checks on record" not in caption(flagged(run))
     write_flags(run, "quick", "other weights", [])
     assert "no sanity checks on record" in caption(read_run(run, "quick"))
@@ -115,14 +117,14 @@ def test_it_is_said_whether_there_were_checks(run):
 
 def test_details_show_distances_overlaps_and_every_check(run):
     flags = [Flag("bound", "linf", 0.5, 0.05, "rises"), Flag("unbounded", None, 0.0, 0.0, "still correct")]
-    found = flagged(run, *flags)
-    page = details(found)
-    right = found.records["clean"]["correct"].sum()
+    measured = flagged(run, *flags)
+    page = details(measured)
+    right = measured.records["clean"]["correct"].sum()
     lines = page.split("right when clean |")[1].split("Sanity checks")[0].splitlines()
     areas = [line.split(" | ") for line in lines if line.endswith("|")]
     assert sum(int(area[1]) for area in areas[1:]) == right
     assert "| linf | size |" in page
-    assert "| clean | linf |" not in page  # clean images fool nobody that was right on them
+    assert "| clean | linf |" not in page  # clean images break no example
     assert "| bound | linf | 50† | 5 |" in page
     assert "| unbounded | all | 0 | 0 |" in page
     assert "- bound: rises" in page

@@ -1,4 +1,4 @@
-"""The best of a column, and who is worse by more than chance."""
+"""The best run of a column, and the runs that are significantly worse."""
 
 import json
 
@@ -19,7 +19,7 @@ def runs(folder, *linf, count=100, clean=100):
         make_run(folder / str(i), {"clean": whole, "linf": [j < n for j in range(count)]}, name=f"d{i}/m/seed0")
         for i, n in enumerate(linf)
     ]
-    return [read_run(place, "paper") for place in made]
+    return [read_run(path, "paper") for path in made]
 
 
 def test_p_values_are_of_mcnemars_test_against_the_best_and_after_holm(folder):
@@ -40,8 +40,8 @@ def test_runs_as_good_as_the_best_are_best_too(folder):
 
 def test_runs_that_were_not_measured_alike_are_not_compared(folder):
     measured = runs(folder, 60, 50, 40)
-    place = next((measured[0].folder / "records").glob("linf-*")) / "identity.json"
-    place.write_text(json.dumps(json.loads(place.read_text()) | {"seed": 1}))
+    path = next((measured[0].folder / "records").glob("linf-*")) / "identity.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
     again = [read_run(run.folder, "paper") for run in measured]
     alone, best, worse = verdicts(again, "linf")
     assert alone is None

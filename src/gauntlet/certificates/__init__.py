@@ -1,4 +1,4 @@
-"""Certificates: proofs that a prediction cannot change within a radius. One file each."""
+"""Certificates: proofs that a prediction cannot change within a radius, one file each."""
 
 from gauntlet.certificates.certificate import Certificate, Certified
 

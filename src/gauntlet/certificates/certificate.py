@@ -1,4 +1,4 @@
-"""What a certificate is to the evaluation: a threat model, a confidence, and a radius per example."""
+"""The interface of certificates: a threat model, a confidence, and a radius per example."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gauntlet.threats import ThreatModel
 
 
 class Certified(NamedTuple):
-    """What a certificate states of a batch of N."""
+    """The result of a certificate for a batch of N."""
 
     predictions: Tensor
     """`[N]` classes."""
@@ -24,46 +24,46 @@ class Certified(NamedTuple):
     The radius is closed, and rounded down: where a proof gives ‖δ‖ < R, this is the next number below R.
     """
     abstained: Tensor
-    """`[N]` booleans: no statement is made; the other columns mean nothing there."""
+    """`[N]` booleans: the certificate states nothing, and the other columns are meaningless there."""
     detail: Mapping[str, Tensor] = {}
-    """`[N]` numbers that the proof counted, by name of their column: votes, lower bounds of probabilities."""
+    """`[N]` numbers that the proof counted, by column name, such as votes and lower bounds of probabilities."""
 
 
 class Certificate(ABC):
-    """(proof, threat model): how far an image may be changed before the prediction can."""
+    """(proof, threat model): a radius within which the prediction cannot change."""
 
     kind: ClassVar[Kind] = Kind.CERTIFICATE
     threat_model: ThreatModel
-    """What the radius is about; its bound is the one at which tables show certified accuracy, and nothing else."""
+    """Threat model of the radius; its bound only sets where tables show certified accuracy."""
 
     @property
     def confidence(self) -> float | None:
-        """1 − α, with which each radius is right, over the draws; None of a deterministic certificate."""
+        """1 − α, the probability over the draws that a radius is right; None for a deterministic certificate."""
         return None
 
     @property
     def assumption(self) -> str | None:
-        """What the bound rests on without proof, in words; None of a certificate.
+        """The unproven assumption of a conditional bound, in words; None for a certificate.
 
-        A bound with an assumption is a conditional bound, shown under its name and never counted as certified.
+        A conditional bound is shown under its name and never counted as certified.
         """
         return None
 
     @abstractmethod
     def __call__(self, classifier: nn.Module, images: Tensor, noise: Noise) -> Certified:
-        """State a radius for each image. Labels are not known here.
+        """Return a radius for each image. It does not depend on labels.
 
         Args:
             classifier: images to logits, in eval mode.
             images: `[N, C, H, W]` in [0, 1].
-            noise: random numbers of the examples.
+            noise: random numbers, one stream per example.
         """
 
     def predict(self, classifier: nn.Module, images: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """The class at an image by draws of its own, and where it abstains, `[N]` each.
+        """Return the class of an image by fresh draws, and where it abstains, `[N]` each.
 
-        The soundness check asks this of an image that changed a vote of fixed draws. A certificate with a confidence
-        answers at that confidence.
+        The soundness check calls this for an image that changed a vote of fixed draws. A certificate with a confidence
+        predicts at that confidence.
         """
         certified = self(classifier, images, noise)
         return certified.predictions, certified.abstained

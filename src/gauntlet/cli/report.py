@@ -24,7 +24,7 @@ from gauntlet.reports import (
     to_frame,
 )
 from gauntlet.reports.comparison import Comparison, compare_all, comparisons_markdown, comparisons_table
-from gauntlet.reports.render.result_table import as_rich
+from gauntlet.reports.result_table import as_rich
 from gauntlet.runs.folder import provenance
 from gauntlet.terminal import show
 

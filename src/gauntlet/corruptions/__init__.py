@@ -1,4 +1,4 @@
-"""Common corruptions: fifteen types in five severities, their files, suite, errors and part of a report."""
+"""Common corruptions: fifteen types at five severities, generated or stored, their suites, errors and report."""
 
 from gauntlet.corruptions.aggregate import CorruptionError
 from gauntlet.corruptions.blurs import DefocusBlur, GlassBlur, MotionBlur, ZoomBlur

@@ -1,4 +1,4 @@
-"""Common corruptions in reports: accuracy by type, mean, mCE and relative mCE, and a table with every severity."""
+"""The corruption error of a suite: accuracy by type, mean, mCE and relative mCE, and a table with every severity."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MEAN = "corruption mean"
 
 @dataclass(frozen=True)
 class CorruptionError:
-    """Accuracy by type over five severities, its mean, and errors as multiples of a baseline's.
+    """Accuracy by type over five severities, its mean, and errors relative to a baseline.
 
     Args:
         types: names of the suite's entries by type, severity 1 first.
-        sources: by type: `generated`, or the name of the files.
-        clean: the name of the entry of clean images.
-        baseline: what corruption errors are relative to; None leaves them out.
+        sources: by type, `generated` or the name of the published files.
+        clean: name of the entry of clean images.
+        baseline: errors of the baseline; None leaves out mCE and relative mCE.
     """
 
     identity: ClassVar[str] = "corruption_error/1"
@@ -41,28 +41,30 @@ class CorruptionError:
     baseline: Errors | None = field(default=None, metadata=PLACE)
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
-        """Raise ValueError for entries that are not there, or are no transforms."""
-        wanted = {self.clean, *(member for members in self.types.values() for member in members)}
-        if unknown := sorted(wanted - entries.keys()):
+        """Raise ValueError if an entry is missing or is no transform."""
+        members = {self.clean}
+        for names in self.types.values():
+            members |= set(names)
+        if unknown := sorted(members - entries.keys()):
             raise ValueError(f"{name} names {unknown}, the suite has {sorted(entries)}: name entries of the suite")
-        for member in sorted(wanted):
+        for member in sorted(members):
             if entries[member].kind is not Kind.TRANSFORM:
                 raise ValueError(f"{name} names {member}, which is a {entries[member].kind}: expected a transform")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
-        """None: it is no union."""
+        """Return nothing: this is no union."""
         return {}
 
     def read_baseline(self, given: str, published: Path, find: Callable[[], Run]) -> dict[str, Any]:
-        """The errors of a baseline as plain values.
+        """Return the errors of a baseline as plain values.
 
         Args:
-            given: the name of a file in `published/errors`, a YAML of errors, or anything that `find` reads.
+            given: name of a file in `published/errors`, a YAML of errors, or any input that `find` reads.
             published: the folder of published numbers.
             find: the run of a network that was evaluated by the same suite on the same images.
 
         Raises:
-            UserError: it is none of these, or has no type of the suite.
+            UserError: `given` is none of these, or shares no type with the suite.
         """
         known = published / "errors" / f"{given}.yaml"
         if known.is_file() or given.endswith((".yaml", ".yml")):
@@ -84,26 +86,26 @@ class CorruptionError:
         return errors.as_json()
 
     def relative_to(self, baseline: Mapping[str, Any]) -> Self:
-        """The same, relative to a baseline's errors in plain values."""
+        """Return the same aggregate, relative to a baseline's errors in plain values."""
         return replace(self, baseline=Errors(**baseline))
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """A column for each type, their mean, and mCE and relative mCE where there is a baseline."""
+        """Return a column for each type, their mean, and mCE and relative mCE if there is a baseline."""
         frames = {kind: [measured.records[one] for one in members] for kind, members in self.types.items()}
         clean = measured.records[self.clean]
-        found = _Accuracies(frames, clean)
+        accuracies = _Accuracies(frames, clean)
         relative = relative_to(self.baseline, clean, frames) if self.baseline else None
         every = [member for members in self.types.values() for member in members]
-        columns = {kind: Column(mean, self.types[kind]) for kind, mean in found.means.items()}
-        columns[MEAN] = Column(found.mean, every)
+        columns = {kind: Column(mean, self.types[kind]) for kind, mean in accuracies.means.items()}
+        columns[MEAN] = Column(accuracies.mean, every)
         if relative:
             columns["mCE"] = Column(relative.mce, every)
             columns["relative mCE"] = Column(relative.relative_mce, [*every, self.clean])
         note = self._note(relative)
-        return Aggregated(columns, every, ResultTable(_head(relative), _rows(found, relative), note), note)
+        return Aggregated(columns, every, ResultTable(_head(relative), _rows(accuracies, relative), note), note)
 
     def _note(self, relative: Relative | None) -> str:
-        """What the numbers are means of, where the images come from, and what they are relative to."""
+        """Explain the mean, the source of the images, and the baseline."""
         missing = [kind for kind in TYPES if kind not in self.types]
         parts = [f"{len(self.types)} of {len(TYPES)} types of corruption"]
         if missing:
@@ -111,12 +113,12 @@ class CorruptionError:
         by_source: dict[str, list[str]] = {}
         for kind, source in self.sources.items():
             by_source.setdefault(source, []).append(kind)
-        named = [
-            source if len(by_source) == 1 else f"{source} ({', '.join(kinds)})" for source, kinds in by_source.items()
-        ]
-        text = f"{', '.join(parts)}; images {'; '.join(named)}."
+        sources = []
+        for source, kinds in by_source.items():
+            sources.append(source if len(by_source) == 1 else f"{source} ({', '.join(kinds)})")
+        text = f"{', '.join(parts)}; images {'; '.join(sources)}."
         if relative is None:
-            return f"{text} No mCE: baseline=… says relative to what."
+            return f"{text} No mCE: set baseline=… for it."
         shared = len(relative.errors)
         over = f", over the {shared} types that it has" if shared < len(self.types) else ""
         text += f" mCE {_with_interval(relative.mce)}, relative mCE {_with_interval(relative.relative_mce)}"
@@ -126,7 +128,7 @@ class CorruptionError:
 
 
 class _Accuracies:
-    """On corrupted images, whatever the answer to the clean image was."""
+    """Accuracies on corrupted images, whatever the prediction on the clean image."""
 
     def __init__(self, frames: Mapping[str, Sequence[pl.DataFrame]], clean: pl.DataFrame) -> None:
         right = {kind: [frame["correct"] for frame in cells] for kind, cells in frames.items()}
@@ -140,18 +142,26 @@ def _head(relative: Relative | None) -> list[str]:
     return ["error %", *map(str, SEVERITIES), "mean", *(["CE", "relative CE"] if relative else [])]
 
 
-def _rows(found: _Accuracies, relative: Relative | None) -> list[list[str]]:
-    """The clean images, then a line per type; the last is their mean, with mCE and relative mCE."""
-    rows = [["clean", *[""] * len(SEVERITIES), _error_interval(found.clean), *[""] * (2 if relative else 0)]]
-    for kind, cells in found.severities.items():
-        ratios = [relative.errors.get(kind), relative.relative.get(kind)] if relative else []
-        values = ["–" if ratio is None else ratio.text for ratio in ratios]
-        rows.append([kind, *map(_error, cells), _error_interval(found.means[kind]), *values])
-    columns = zip(*found.severities.values(), strict=True)
+def _rows(accuracies: _Accuracies, relative: Relative | None) -> list[list[str]]:
+    """A row for clean images, a row per type, and a last row for the mean over types."""
+    clean = ["clean", *[""] * len(SEVERITIES), _error_interval(accuracies.clean)]
+    rows = [[*clean, "", ""] if relative else clean]
+    for kind, cells in accuracies.severities.items():
+        row = [kind, *map(_error, cells), _error_interval(accuracies.means[kind])]
+        if relative:
+            row += [_text(relative.errors.get(kind)), _text(relative.relative.get(kind))]
+        rows.append(row)
+    columns = zip(*accuracies.severities.values(), strict=True)
     means = [100 * sum(1 - cell.value for cell in column) / len(column) for column in columns]
-    ends = [_with_interval(one) for one in (relative.mce, relative.relative_mce)] if relative else []
-    rows.append([f"mean of {len(found.means)}", *(f"{mean:.1f}" for mean in means), _error_interval(found.mean), *ends])
-    return rows
+    last = [f"mean of {len(accuracies.means)}", *(f"{mean:.1f}" for mean in means)]
+    last.append(_error_interval(accuracies.mean))
+    if relative:
+        last += [_with_interval(relative.mce), _with_interval(relative.relative_mce)]
+    return [*rows, last]
+
+
+def _text(ratio: Estimate | None) -> str:
+    return "–" if ratio is None else ratio.text
 
 
 def _error(accuracy: Estimate) -> str:

@@ -1,4 +1,4 @@
-"""Blur: out of focus, through frosted glass, of a moving camera, of one that zooms."""
+"""Blur operations: defocus, frosted glass, motion and zoom."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gauntlet.noise import Noise
 
 @dataclass(frozen=True)
 class DefocusBlur:
-    """Out of focus: every point becomes a disk with a soft edge.
+    """Defocus: every point becomes a disk with a soft edge.
 
     Args:
-        radius: of the disk, in pixels.
-        softness: standard deviation of the Gaussian that the disk itself is blurred with.
+        radius: radius of the disk, in pixels.
+        softness: standard deviation of the Gaussian that blurs the disk, in pixels.
     """
 
     identity: ClassVar[str] = "defocus_blur/1"
@@ -30,16 +30,17 @@ class DefocusBlur:
     softness: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Each channel with the disk."""
+        """Correlate each channel with the disk."""
         return correlated(images, disk(self.radius, self.softness))
 
 
 def disk(radius: float, softness: float) -> NDArray[np.float64]:
-    """The kernel. Reflection at the border of its array adds mass to large disks, up to 1.3 %, as published."""
+    """Return the kernel. Reflection at its border adds up to 1.3 % of mass to large disks, as published."""
     reach = 8 if radius <= 8 else int(radius)
     grid = np.arange(-reach, reach + 1)
     inside = (grid[:, None] ** 2 + grid**2 <= radius**2).astype(np.float64)
-    taps = np.exp(-(np.arange(-(half := 1 if radius <= 8 else 2), half + 1) ** 2) / (2 * softness**2))
+    half = 1 if radius <= 8 else 2
+    taps = np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * softness**2))
     for axis in (0, 1):
         inside = correlate1d(inside, taps / taps.sum(), axis=axis, mode="mirror")
     return np.asarray(inside / (grid[:, None] ** 2 + grid**2 <= radius**2).sum())
@@ -47,12 +48,12 @@ def disk(radius: float, softness: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class GlassBlur:
-    """Frosted glass: pixels are taken from nearby, between two Gaussian blurs.
+    """Frosted glass: pixels take the values of neighbours, between two Gaussian blurs.
 
     Args:
-        std: of the blurs, in pixels.
-        reach: how far a pixel may come from, in pixels.
-        passes: how often.
+        std: standard deviation of the blurs, in pixels.
+        reach: largest distance a pixel moves, in pixels.
+        passes: number of passes over the image.
     """
 
     identity: ClassVar[str] = "glass_blur/1"
@@ -61,7 +62,7 @@ class GlassBlur:
     passes: int
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Blur, take from nearby, blur."""
+        """Blur, shuffle, blur."""
         blurred = as_levels(gaussian(images, self.std, "nearest", 4)).double() / 255
         channels, height, width = images.shape[1:]
         source = glass_sources(height, width, self.reach, self.passes, noise).T[:, None].expand(-1, channels, -1)
@@ -70,32 +71,32 @@ class GlassBlur:
 
 
 def glass_sources(height: int, width: int, reach: int, passes: int, noise: Noise) -> Tensor:
-    """`[H·W, N]`: where the pixel at each place was before.
+    """Return the source of each pixel, `[H·W, N]` flat indices.
 
-    From the last row and column on, each pixel in turn takes what a neighbour has by then; the neighbour keeps it
-    (which the published images show, although a swap was meant). The first `reach` + 1 rows and columns stay.
+    From the last row and column on, each pixel takes the value that a neighbour has by then; the neighbour keeps it
+    (as the published images show, although a swap was intended). The first `reach` + 1 rows and columns stay.
     """
     count = len(noise.seeds)
-    where = np.repeat(np.arange(height * width)[:, None], count, 1)
-    everyone = np.arange(count)
-    for turn in range(passes):
+    source = np.repeat(np.arange(height * width)[:, None], count, 1)
+    examples = np.arange(count)
+    for number in range(passes):
         for row in range(height - reach, reach, -1):
             columns = np.arange(width - reach, reach, -1)
-            drawn = noise.uniform((count, len(columns), 2), draw=turn * height + row)
+            drawn = noise.uniform((count, len(columns), 2), draw=number * height + row)
             right, down = ((drawn * (2 * reach)).long() - reach).numpy().transpose(2, 1, 0)
             nearby = (row + down) * width + columns[:, None] + right
-            for column, place in zip(columns, nearby, strict=True):
-                where[row * width + column] = where[place, everyone]
-    return torch.from_numpy(where)
+            for column, neighbour in zip(columns, nearby, strict=True):
+                source[row * width + column] = source[neighbour, examples]
+    return torch.from_numpy(source)
 
 
 @dataclass(frozen=True)
 class MotionBlur:
-    """A moving camera, in a direction within 45° of the horizontal.
+    """Motion blur in a direction within 45° of the horizontal.
 
     Args:
-        radius: of the kernel, in pixels.
-        std: of the kernel.
+        radius: radius of the kernel, in pixels.
+        std: standard deviation of the kernel, in pixels.
     """
 
     identity: ClassVar[str] = "motion_blur/1"
@@ -103,17 +104,17 @@ class MotionBlur:
     std: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Along a line."""
+        """Blur along a line."""
         return motion_blurred(images, self.radius, self.std, noise.uniform((len(images),), -45, 45))
 
 
 @dataclass(frozen=True)
 class ZoomBlur:
-    """A camera that zooms in: the mean of the image and of itself enlarged.
+    """Zoom blur: the mean of the image and of enlarged copies.
 
     Args:
-        stop: where the factors end, from 1 on; in floating point the end itself may be one of them, as published.
-        step: between two factors.
+        stop: upper end of the factors, which start at 1; rounding may include the end itself, as published.
+        step: difference of two factors.
     """
 
     identity: ClassVar[str] = "zoom_blur/1"
@@ -121,7 +122,7 @@ class ZoomBlur:
     step: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """The mean; the plain image counts twice, by itself and as enlarged by 1."""
+        """Return the mean. The plain image counts twice: by itself and enlarged by 1."""
         factors = np.arange(1, self.stop, self.step)
         total = images
         for factor in factors:

@@ -1,4 +1,4 @@
-"""CIFAR-10-C as its authors published it: an array per type of corruption."""
+"""Read CIFAR-10-C as published: one array per type of corruption."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class CIFAR10C:
     """CIFAR-10-C: an array of 50,000×32×32×3 bytes for every type, the severities one after the other, and labels.
 
     Args:
-        folder: of `labels.npy`, `gaussian_noise.npy` and the others.
+        folder: folder of `labels.npy`, `gaussian_noise.npy` and the others.
 
     Raises:
-        UserError: a file is missing, damaged, or not what it should be.
+        UserError: a file is missing, damaged, or has another content.
     """
 
     identity: ClassVar[str] = "cifar10_c/1"
@@ -50,22 +50,22 @@ class CIFAR10C:
             raise UserError(f"{self.folder}/labels.npy: expected the test labels five times; fetch it again")
 
     def content(self, kind: str, severity: int) -> str:
-        """SHA-256 of the type's file, all severities, and of the labels."""
+        """Return the SHA-256 of the type's file, all severities, and of the labels."""
         return " ".join(_digest_of(Path(self.folder) / f"{part}.npy") for part in (kind, "labels"))
 
     @property
     def types(self) -> Sequence[str]:
-        """All of them."""
+        """All types."""
         return TYPES
 
     def images(self, kind: str, severity: int, ids: Tensor) -> Tensor:
-        """Rows of a type's array; ids are those of `gauntlet.data.CIFAR10`."""
+        """Return rows of a type's array; ids are those of `gauntlet.data.CIFAR10`."""
         rows = self._rows(ids) + (severity - 1) * _TEST
         array = self._array(kind, (len(SEVERITIES) * _TEST, 32, 32, 3), "uint8")
         return torch.from_numpy(array[rows.numpy()]).permute(0, 3, 1, 2)
 
     def labels(self, ids: Tensor) -> Tensor:
-        """From `labels.npy`."""
+        """Return labels from `labels.npy`."""
         labels = self._array("labels", (len(SEVERITIES) * _TEST,), None)
         return torch.from_numpy(labels[self._rows(ids).numpy()].astype(np.int64))
 
@@ -78,7 +78,7 @@ class CIFAR10C:
         return rows
 
     def _array(self, kind: str, shape: tuple[int, ...], dtype: str | None) -> NDArray[np.uint8]:
-        """A file mapped into memory, nothing unpickled."""
+        """Map a file into memory, without unpickling."""
         file = Path(self.folder) / f"{kind}.npy"
         try:
             array = np.load(file, mmap_mode="r", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""A common corruption in the grid: a transform that draws one image for every example from its random numbers."""
+"""Common corruptions as transforms: one corrupted image per example, drawn from its random numbers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ TYPES = (
     *("snow", "frost", "fog", "brightness"),
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
-"""The fifteen of the benchmark, in its order."""
+"""The fifteen types of the benchmark, in its order."""
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
 class GeneratedCorruption(Transform):
-    """Images corrupted when they are needed.
+    """A corruption that is computed when it is needed.
 
     Args:
         type: one of `TYPES`.
         severity: from 1 to 5.
-        operation: what is done.
+        operation: the operation on the images.
         jpeg: quality at which the corrupted picture is saved, as those of ImageNet-C were (85); None for not at all.
     """
 
@@ -44,7 +44,7 @@ class GeneratedCorruption(Transform):
     source: ClassVar[str] = "generated"
 
     def __post_init__(self) -> None:
-        check_place(self.type, self.severity)
+        check_type(self.type, self.severity)
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class GeneratedCorruption(Transform):
     def __call__(self, batch: Batch, noise: Noise) -> Tensor:
         """`[N, C, H, W]` whole 255ths, each a function of its own clean image and seed.
 
-        Clean images that are no whole 255ths are rounded first.
+        Clean images that are not whole 255ths are rounded first.
         """
         clean = (batch.images.detach().cpu().double() * 255).round() / 255
         draws = Noise(noise.seeds.cpu())
@@ -65,7 +65,7 @@ class GeneratedCorruption(Transform):
         return unit(corrupted).to(batch.images)
 
 
-def check_place(kind: str, severity: int) -> None:
-    """Raise ValueError unless the benchmark has such a type and severity."""
+def check_type(kind: str, severity: int) -> None:
+    """Raise ValueError unless the benchmark has this type and severity."""
     if kind not in TYPES or severity not in SEVERITIES:
         raise ValueError(f"corruption {kind} at severity {severity}: expected 1 to 5 of {', '.join(TYPES)}")

@@ -1,4 +1,4 @@
-"""Corruption error, mCE and relative mCE: how a classifier's errors compare to a baseline's.
+"""Corruption error, mCE and relative mCE: a classifier's errors relative to a baseline's.
 
 Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019,
 §4.2. With E(c, s) a top-1 error and E the clean one:
@@ -6,7 +6,8 @@ Hendrycks and Dietterich, "Benchmarking neural network robustness to common corr
     CE(c) = Σ E(c, s) / Σ E'(c, s)        relative CE(c) = Σ [E(c, s) − E] / Σ [E'(c, s) − E']
 
 over the severities s, E' the baseline's; mCE and relative mCE are their means over the types. An error counts every
-example, also those that the classifier gets wrong when clean.
+over the severities s, E' the baseline's; mCE and relative mCE are their means over the types. Errors count on all
+examples, whatever the prediction on the clean image.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 
 @dataclass(frozen=True)
 class Errors:
-    """What a baseline gets wrong, shares in [0, 1]."""
+    """Errors of a baseline, shares in [0, 1]."""
 
     name: str
     clean: float
     types: Mapping[str, Sequence[float]]
-    """Severity 1 first."""
+    """By type, severity 1 first."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, and back by `Errors(**values)`."""
+        """Return plain values, which `Errors(**values)` reads."""
         return asdict(self)
 
 
@@ -43,7 +44,7 @@ class Errors:
 class Relative:
     """Errors as multiples of a baseline's, with 95 % intervals that take the baseline as exact.
 
-    None where the baseline makes no errors, or no more than when clean, so that there is nothing to divide by.
+    None if the baseline makes no errors, or no more than on clean images, so that the divisor is not positive.
     """
 
     baseline: str
@@ -56,12 +57,12 @@ class Relative:
 
 
 def wrong(records: pl.DataFrame) -> pl.Series:
-    """Which answers are wrong, `[N]`, whatever the answer to the clean image was."""
+    """Return which predictions are wrong, `[N]`, whatever the prediction on the clean image."""
     return ~records["correct"]
 
 
 def errors_of(name: str, clean: pl.DataFrame, types: Mapping[str, Sequence[pl.DataFrame]]) -> Errors:
-    """A network's own errors, from its records."""
+    """Return the errors of a network from its records."""
     return Errors(name, _share(clean), {kind: [_share(cell) for cell in cells] for kind, cells in types.items()})
 
 
@@ -70,15 +71,15 @@ def _share(records: pl.DataFrame) -> float:
 
 
 def relative_to(baseline: Errors, clean: pl.DataFrame, types: Mapping[str, Sequence[pl.DataFrame]]) -> Relative:
-    """CE and relative CE of every type that the baseline has too.
+    """Return CE and relative CE of every type that the baseline has too.
 
     Args:
-        baseline: what to divide by.
+        baseline: errors of the baseline.
         clean: records of the clean images.
         types: records of the same examples by type, severity 1 first.
 
     Raises:
-        UserError: the baseline has none of the types.
+        UserError: the baseline shares no type.
     """
     shared = [kind for kind in types if kind in baseline.types]
     if not shared:
@@ -86,21 +87,22 @@ def relative_to(baseline: Errors, clean: pl.DataFrame, types: Mapping[str, Seque
     unchanged = wrong(clean).cast(pl.Float64)
     plain, relative = {}, {}
     for kind in shared:
-        found = sum((wrong(cell).cast(pl.Float64) for cell in types[kind]), start=0 * unchanged)
+        count = len(types[kind])
+        errors_per_example = sum((wrong(cell).cast(pl.Float64) for cell in types[kind]), start=0 * unchanged)
         theirs = sum(baseline.types[kind])
-        plain[kind] = _divided(found, theirs)
-        relative[kind] = _divided(found - len(types[kind]) * unchanged, theirs - len(types[kind]) * baseline.clean)
+        plain[kind] = _divided(errors_per_example, theirs)
+        relative[kind] = _divided(errors_per_example - count * unchanged, theirs - count * baseline.clean)
     errors, ratios = _bootstrapped(plain), _bootstrapped(relative)
     return Relative(baseline.name, errors, ratios, _mean_of(plain), _mean_of(relative))
 
 
 def _divided(column: pl.Series, by: float) -> pl.Series | None:
-    """What each example adds to a ratio; None where the divisor is 0 or, but for rounding, less."""
+    """Each example's part of a ratio; None if the divisor is 0, up to rounding, or negative."""
     return column / by if by > 1e-9 else None
 
 
 def _mean_of(columns: Mapping[str, pl.Series | None]) -> Estimate | None:
-    """The mean over types; None where one of them has no number."""
+    """The mean over types; None if one of them is undefined."""
     known = [column for column in columns.values() if column is not None]
     if len(known) < len(columns):
         return None
@@ -114,10 +116,10 @@ def _bootstrapped(columns: Mapping[str, pl.Series | None]) -> dict[str, Estimate
 
 
 def read_errors(file: Path) -> Errors:
-    """A baseline's errors from YAML: `name`, `clean` and `errors` by type, in percent; as `conf/published/errors` has.
+    """Read a baseline's errors from YAML: `name`, `clean` and `errors` by type, in percent, as `conf/published/errors`.
 
     Raises:
-        UserError: it is no such file.
+        UserError: the file has another content.
     """
     try:
         content = yaml.safe_load(file.read_bytes())

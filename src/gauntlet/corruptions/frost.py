@@ -1,4 +1,4 @@
-"""Frost on the lens: photographs of ice, which the user has to have, laid over the picture."""
+"""Frost: photographs of ice, provided by the user, laid over the picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gauntlet.identity import PLACE
 from gauntlet.noise import Noise
 
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
-"""Of the six of the authors' repository those that are ever drawn."""
+"""The photographs that are drawn, five of the six in the authors' repository."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Frost:
     Args:
         keep: weight of the picture.
         ice: weight of the photograph.
-        every: which pixel of the photograph is taken: 1 all, 5 every fifth, as for CIFAR-sized pictures.
-        folder: that holds `frost1.png` to `frost5.jpg`; what is in them is part of what this is, where they lie is not.
+        every: step between the pixels taken from the photograph: 1 for all, 5 for CIFAR-sized pictures.
+        folder: folder of `frost1.png` to `frost5.jpg`. Their content is part of the identity, the folder is not.
 
     Raises:
         UserError: the folder has only some of them.
@@ -43,18 +43,18 @@ class Frost:
     every: int
     folder: str = field(metadata=PLACE)
     content: str = field(init=False)
-    """SHA-256 of the files; empty where the folder has none of them."""
+    """SHA-256 of the files; empty if there are none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "content", _content(self.folder))
 
     @property
     def available(self) -> bool:
-        """Whether the photographs are there."""
+        """Whether the photographs exist."""
         return bool(self.content)
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Lay ice over a batch.
+        """Add ice to a batch.
 
         Raises:
             UserError: there are no photographs, or they are smaller than the images.
@@ -71,14 +71,16 @@ class Frost:
                     f"frost over images of {height}×{width}: its photographs have {texture.shape[1]}×"
                     f"{texture.shape[2]}; leave the type out with attack_suite.types.frost=null"
                 )
-            top, left = (int(_chosen(share, places)) for share, places in zip(shares, room, strict=True))
+            top = int(_chosen(shares[0], room[0]))
+            left = int(_chosen(shares[1], room[1]))
             crops.append(texture[:, top : top + height, left : left + width])
         ice = torch.stack(crops).double() / 255 if crops else images.new_zeros(0, 3, height, width)
         return self.keep * images + self.ice * (ice if images.shape[1] == 3 else grey(ice))
 
 
-def _chosen(share: Tensor, places: int) -> Tensor:
-    return (share * places).long().clamp(max=places - 1)
+def _chosen(share: Tensor, count: int) -> Tensor:
+    """An index below `count`, from uniform numbers in [0, 1)."""
+    return (share * count).long().clamp(max=count - 1)
 
 
 def _content(folder: str) -> str:
@@ -87,7 +89,7 @@ def _content(folder: str) -> str:
     if len(missing) == len(TEXTURES):
         return ""
     if missing:
-        raise UserError(f"{folder} has some frost photographs and not {', '.join(missing)}: add what is missing")
+        raise UserError(f"{folder} lacks some frost photographs: add {', '.join(missing)}")
     return _digest(tuple(files))
 
 
@@ -98,18 +100,18 @@ def _digest(files: tuple[Path, ...]) -> str:
 
 @lru_cache
 def _textures(folder: str, every: int) -> Sequence[Tensor]:
-    """`[3, H, W]` uint8 each.
+    """Read the photographs, `[3, H, W]` uint8 each.
 
-    Every fifth pixel, from the third on, is what OpenCV's bilinear shrinking to a fifth looks at.
+    Every fifth pixel, from the third on, is the one that OpenCV's bilinear shrinking to a fifth reads.
     """
     if not _content(folder):
         raise UserError(f"{folder} holds no frost photographs ({TEXTURES[0]} to {TEXTURES[-1]}): put them there")
-    found = []
+    textures = []
     for name in TEXTURES:
         try:
             with Image.open(Path(folder) / name) as picture:
                 pixels = torch.from_numpy(np.array(picture.convert("RGB")))
         except OSError as error:
             raise UserError(f"{folder}/{name} cannot be read ({str(error)[:60]}): fetch it again") from None
-        found.append(pixels[every // 2 :: every, every // 2 :: every].permute(2, 0, 1).contiguous())
-    return found
+        textures.append(pixels[every // 2 :: every, every // 2 :: every].permute(2, 0, 1).contiguous())
+    return textures

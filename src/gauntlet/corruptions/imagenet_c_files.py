@@ -1,4 +1,4 @@
-"""ImageNet-C, or a part of it, as its authors published it: a tree of pictures per type of corruption."""
+"""Read ImageNet-C, or a part of it, as published: a tree of pictures per type of corruption."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _SPLITS = ("val", "test")  # what the folder of ImageNet's validation images may
 class ImageNetC:
     """ImageNet-C, or a part of it: `<type>/<severity>/<wnid>/*.JPEG`.
 
-    Types that are there have all five severities with the same files; those that are not are generated.
+    A type in the folder needs all five severities with the same files. Types that are missing are generated.
 
     Args:
-        folder: of `gaussian_noise` and the others.
+        folder: folder of `gaussian_noise` and the others.
 
     Raises:
-        UserError: none of the types is there, or one is incomplete.
+        UserError: the folder has no type, or one is incomplete.
     """
 
     identity: ClassVar[str] = "imagenet_c/1"
@@ -55,19 +55,19 @@ class ImageNetC:
                 )
 
     def content(self, kind: str, severity: int) -> str:
-        """SHA-256 of the names and bytes of the pictures.
+        """Return the SHA-256 of the names and bytes of the pictures.
 
-        They are read once a process, which takes a minute or more for all of ImageNet-C.
+        It is cached: reading all of ImageNet-C takes a minute or more.
         """
         return _content(Path(self.folder) / kind / str(severity), tuple(self._names))
 
     def _listed(self, kind: str, level: int) -> set[str]:
         """`<wnid>/<name>` of every picture."""
-        place = Path(self.folder) / kind / str(level)
-        found = {f"{file.parent.name}/{file.name}" for file in place.glob("*/*.JPEG")}
-        if not found:
-            raise UserError(f"{place} holds no <wnid>/*.JPEG: ImageNet-C has 5 severities of a type; unpack it again")
-        return found
+        folder = Path(self.folder) / kind / str(level)
+        names = {f"{file.parent.name}/{file.name}" for file in folder.glob("*/*.JPEG")}
+        if not names:
+            raise UserError(f"{folder} holds no <wnid>/*.JPEG: ImageNet-C has 5 severities of a type; unpack it again")
+        return names
 
     @cached_property
     def _names(self) -> Sequence[str]:
@@ -76,20 +76,20 @@ class ImageNetC:
 
     @cached_property
     def _paths(self) -> dict[int, str]:
-        """The names by the id that `gauntlet.data` gives the clean picture."""
+        """Names by the id that `gauntlet.data` gives the clean picture."""
         return {id_of(f"{split}/{name}"): name for split in _SPLITS for name in self._names}
 
     def images(self, kind: str, severity: int, ids: Tensor) -> Tensor:
-        """The pictures as they are: 224×224."""
+        """Return the pictures as published, 224×224."""
         pixels = [self._pixels(Path(self.folder) / kind / str(severity), number) for number in ids.tolist()]
         return torch.stack(pixels) if pixels else torch.empty(0, 3, 224, 224, dtype=torch.uint8)
 
-    def _pixels(self, place: Path, number: int) -> Tensor:
+    def _pixels(self, folder: Path, number: int) -> Tensor:
         if number not in self._paths:
             raise UserError(
-                f"{place} lacks pictures of the test split: use the ImageNet validation images it is made of"
+                f"{folder} lacks pictures of the test split: use the ImageNet validation images it is made of"
             )
-        file = place / self._paths[number]
+        file = folder / self._paths[number]
         try:
             with Image.open(file) as picture:
                 return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
@@ -97,12 +97,12 @@ class ImageNetC:
             raise UserError(f"{file} cannot be read ({str(error)[:60]}): unpack it again") from None
 
     def labels(self, ids: Tensor) -> None:
-        """None: a picture is known by its folder, which is its class."""
+        """Return None: the folder of a picture is its class."""
 
 
 @lru_cache
-def _content(place: Path, names: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"{place.parent.name}\0{place.name}\n".encode())
-    for name, content in zip(names, digests_of([place / name for name in names]), strict=True):
+def _content(folder: Path, names: Sequence[str]) -> str:
+    digest = hashlib.sha256(f"{folder.parent.name}\0{folder.name}\n".encode())
+    for name, content in zip(names, digests_of([folder / name for name in names]), strict=True):
         digest.update(os.fsencode(name) + f"\0{content}\n".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Noise of a sensor: Gaussian, shot and impulse noise."""
+"""Sensor noise: Gaussian, shot and impulse noise."""
 
 from __future__ import annotations
 
@@ -14,67 +14,68 @@ from torch import Tensor
 from gauntlet.corruptions.operation import as_levels
 from gauntlet.noise import Noise
 
-_HALF = 2.0**-25  # of the step between two uniform numbers: they are the middles of equal cells, never 0
+_HALF = 2.0**-25  # half a step between uniform numbers; added, it makes them midpoints of equal cells, never 0
 
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Each channel of each pixel gets normal noise: low light.
+    """Gaussian noise on every value, as in low light.
 
     Args:
-        std: of the noise, in [0, 1] pixel units.
+        std: standard deviation, in [0, 1] pixel units.
     """
 
     identity: ClassVar[str] = "gaussian_noise/1"
     std: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """x + σ·normal."""
+        """Return x + σ·normal."""
         return images + noise.normal(images.shape).double() * self.std
 
 
 @dataclass(frozen=True)
 class ShotNoise:
-    """Light comes in photons.
+    """Shot noise: Poisson noise of the number of photons.
 
     Args:
-        photons: that a white pixel sends.
+        photons: expected number of photons of a white pixel.
     """
 
     identity: ClassVar[str] = "shot_noise/1"
     photons: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Poisson(c·x)/c, by inversion of the distribution function of every level."""
+        """Return Poisson(c·x)/c, by inversion of the distribution function for each level."""
         share = (noise.uniform(images.shape).double() + _HALF).flatten().numpy()
         levels = as_levels(images).flatten().numpy()
-        counts, alike = np.arange(poisson.isf(_HALF / 2, self.photons) + 1), levels.argsort(kind="stable")
+        counts = np.arange(poisson.isf(_HALF / 2, self.photons) + 1)
+        order = levels.argsort(kind="stable")
         counted = np.empty(len(levels))
-        for level, places in zip(*_runs(levels, alike), strict=True):
+        for level, indices in zip(*_runs(levels, order), strict=True):
             below = poisson.cdf(counts, self.photons * int(level) / 255)
-            counted[places] = below.searchsorted(share[places])
+            counted[indices] = below.searchsorted(share[indices])
         return torch.from_numpy(counted).reshape(images.shape) / self.photons
 
 
 def _runs(levels: NDArray[np.uint8], order: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[NDArray[np.int64]]]:
-    """The levels there are, and the places of each; `order` sorts the places by level."""
-    found, starts = np.unique(levels[order], return_index=True)
-    return found, np.split(order, starts[1:]) if len(found) else []
+    """The distinct levels, and the indices of each; `order` sorts the indices by level."""
+    distinct, starts = np.unique(levels[order], return_index=True)
+    return distinct, np.split(order, starts[1:]) if len(distinct) else []
 
 
 @dataclass(frozen=True)
 class ImpulseNoise:
-    """Bit errors: salt and pepper, in each channel by itself.
+    """Impulse noise: salt and pepper, in each channel independently.
 
     Args:
-        share: of the values that become 0 or 1, with equal chances.
+        share: share of the values that become 0 or 1, with equal probability.
     """
 
     identity: ClassVar[str] = "impulse_noise/1"
     share: float
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Some values replaced."""
+        """Replace some values by 0 or 1."""
         hit = noise.uniform(images.shape, draw=0) < self.share
         salt = noise.uniform(images.shape, draw=1) < 0.5
         return torch.where(hit, salt.double(), images)

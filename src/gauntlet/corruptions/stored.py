@@ -1,4 +1,4 @@
-"""Corrupted images out of published files, looked up by example."""
+"""Corrupted images from published files, looked up by example id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from gauntlet.corruptions.common import check_place
+from gauntlet.corruptions.common import check_type
 from gauntlet.data import Batch
 from gauntlet.data.examples import unit
 from gauntlet.errors import UserError
@@ -19,26 +19,26 @@ from gauntlet.transforms import Transform
 
 
 class Collection(Protocol):
-    """Published files."""
+    """A collection of published files."""
 
     name: ClassVar[str]
 
     @property
     def types(self) -> Sequence[str]:
-        """Those that are there, whole."""
+        """Types that are complete."""
 
     def images(self, kind: str, severity: int, ids: Tensor) -> Tensor:
-        """`[N, C, H, W]` uint8, of the examples with these ids.
+        """Return the images `[N, C, H, W]` uint8 of the examples with these ids.
 
         Raises:
-            UserError: an example has none, or a file is damaged.
+            UserError: an example has no image, or a file is damaged.
         """
 
     def labels(self, ids: Tensor) -> Tensor | None:
-        """`[N]`, if the files have labels of their own."""
+        """Return the labels `[N]` if the files have labels of their own."""
 
     def content(self, kind: str, severity: int) -> str:
-        """A digest of what is there of one type."""
+        """Return a digest of the files of one type."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StoredCorruption(Transform):
     Args:
         type: one of `TYPES`.
         severity: from 1 to 5.
-        files: where they are looked up.
+        files: the collection of files.
     """
 
     identity: ClassVar[str] = "stored_corruption/1"
@@ -59,7 +59,7 @@ class StoredCorruption(Transform):
     """A digest of the files."""
 
     def __post_init__(self) -> None:
-        check_place(self.type, self.severity)
+        check_type(self.type, self.severity)
         object.__setattr__(self, "content", self.files.content(self.type, self.severity))
 
     @property
@@ -74,19 +74,19 @@ class StoredCorruption(Transform):
 
     @torch.no_grad()
     def __call__(self, batch: Batch, noise: Noise) -> Tensor:
-        """`[N, C, H, W]` published images of the examples with the batch's ids.
+        """Return the published images `[N, C, H, W]` of the examples with the batch's ids.
 
         Raises:
-            UserError: an example has no image in the files, or has another label or another size there.
+            UserError: an example has no image in the files, or its label or size differs there.
         """
         ids = batch.ids.cpu()
         labels = self.files.labels(ids)
         if labels is not None and not labels.equal(batch.labels.cpu()):
             raise UserError(f"{self.source} has other labels for these examples: fetch labels.npy again")
-        found = unit(self.files.images(self.type, self.severity, ids))
-        if len(found) and found.shape != batch.images.shape:
+        images = unit(self.files.images(self.type, self.severity, ids))
+        if len(images) and images.shape != batch.images.shape:
             raise UserError(
-                f"{self.source} has images of {list(found.shape[1:])}, the dataset of"
+                f"{self.source} has images of {list(images.shape[1:])}, the dataset of"
                 f" {list(batch.images.shape[1:])}: leave attack_suite.published out to generate them"
             )
-        return found.reshape(batch.images.shape).to(batch.images)
+        return images.reshape(batch.images.shape).to(batch.images)

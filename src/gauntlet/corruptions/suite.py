@@ -1,4 +1,4 @@
-"""Common corruptions as an attack suite: a transform for every type and severity, and the clean images."""
+"""Build the attack suite of common corruptions: a transform for every type and severity, and the clean images."""
 
 from __future__ import annotations
 
@@ -22,50 +22,52 @@ def corruption_suite(
     files: Collection | None = None,
     jpeg: int | None = None,
 ) -> AttackSuite:
-    """The transforms `clean`, `gaussian_noise_1`, …, `jpeg_compression_5`, and their corruption errors.
+    """Return the transforms `clean`, `gaussian_noise_1`, …, `jpeg_compression_5`, with their corruption errors.
 
-    Frost without photographs is left out, and tables say so.
+    Frost is left out if there are no photographs, and tables say so.
 
     Args:
         types: five operations each, severity 1 first; None leaves a type out.
-        frost: the folder of its photographs, for what is said where it has none.
-        files: published images; types that they have are taken from them, without an operation.
+        frost: folder of the photographs, named in an error message.
+        files: published images. Types that they have are taken from them instead of an operation.
         jpeg: quality at which corrupted pictures are saved; None for not at all.
 
     Raises:
-        UserError: a type is unknown or has not five severities, or nothing is left.
+        UserError: a type is unknown or does not have five severities, or no type is left.
     """
-    if strange := sorted(types.keys() - set(TYPES)):
-        raise UserError(f"corruptions {strange}: expected some of {', '.join(TYPES)}")
-    shown: dict[str, Transform] = {"clean": Clean()}
+    if unknown := sorted(types.keys() - set(TYPES)):
+        raise UserError(f"corruptions {unknown}: expected some of {', '.join(TYPES)}")
+    transforms: dict[str, Transform] = {"clean": Clean()}
     members: dict[str, list[str]] = {}
     sources: dict[str, str] = {}
-    for name in (name for name in TYPES if types.get(name)):
-        cells = types[name] or ()
+    for name in TYPES:
+        cells = types.get(name)
+        if not cells:
+            continue
         if len(cells) != len(SEVERITIES):
             raise UserError(f"corruption {name} has {len(cells)} severities: expected {len(SEVERITIES)}")
-        found: list[StoredCorruption | GeneratedCorruption] = []
+        corruptions: list[StoredCorruption | GeneratedCorruption] = []
         if files is not None and name in files.types:
-            found = [StoredCorruption(name, severity, files) for severity in SEVERITIES]
+            corruptions = [StoredCorruption(name, severity, files) for severity in SEVERITIES]
         elif all(not isinstance(cell, Frost) or cell.available for cell in cells):
             for severity, operation in zip(SEVERITIES, cells, strict=True):
-                found.append(GeneratedCorruption(name, severity, operation, jpeg))
-        if found:
+                corruptions.append(GeneratedCorruption(name, severity, operation, jpeg))
+        if corruptions:
             members[name] = [f"{name}_{severity}" for severity in SEVERITIES]
-            sources[name] = found[0].source
-            shown |= dict(zip(members[name], found, strict=True))
+            sources[name] = corruptions[0].source
+            transforms |= dict(zip(members[name], corruptions, strict=True))
     if not members:
-        raise UserError(f"no corruption is left: give some of {', '.join(TYPES)} (frost wants photographs in {frost})")
-    return AttackSuite(shown, aggregates={"corruption errors": CorruptionError(members, sources)})
+        raise UserError(f"no corruption is left: give some of {', '.join(TYPES)} (frost needs photographs in {frost})")
+    return AttackSuite(transforms, aggregates={"corruption errors": CorruptionError(members, sources)})
 
 
 def cifar10_c(types: Mapping[str, Sequence[Operation] | None], frost: str, published: str | None = None) -> AttackSuite:
-    """CIFAR-10-C.
+    """Return the suite of CIFAR-10-C.
 
     Args:
-        types: as in `corruption_suite`, where no files are published.
-        frost: as there.
-        published: the folder of its arrays; None generates all images.
+        types: as in `corruption_suite`, for the types without published files.
+        frost: as in `corruption_suite`.
+        published: folder of its arrays; None generates all images.
     """
     return corruption_suite(types, frost, None if published is None else CIFAR10C(published))
 
@@ -73,12 +75,12 @@ def cifar10_c(types: Mapping[str, Sequence[Operation] | None], frost: str, publi
 def imagenet_c(
     types: Mapping[str, Sequence[Operation] | None], frost: str, published: str | None = None, jpeg: int | None = 85
 ) -> AttackSuite:
-    """ImageNet-C.
+    """Return the suite of ImageNet-C.
 
     Args:
-        types: as in `corruption_suite`, where no files are published.
-        frost: as there.
-        published: the folder of its types; None generates all images.
+        types: as in `corruption_suite`, for the types without published files.
+        frost: as in `corruption_suite`.
+        published: folder of its types; None generates all images.
         jpeg: quality at which generated pictures are saved.
     """
     return corruption_suite(types, frost, None if published is None else ImageNetC(published), jpeg)

@@ -1,4 +1,4 @@
-"""The grid, the store of records, the statistics over them, and the checks of what they say."""
+"""The evaluation grid, the store of records, statistics over records, and sanity checks."""
 
 from gauntlet.evaluation.aggregate import Aggregate
 from gauntlet.evaluation.aggregates import (

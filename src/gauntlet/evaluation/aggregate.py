@@ -1,4 +1,4 @@
-"""What an aggregate is: a pure function of a run's records to columns of its table."""
+"""The interface of aggregates: pure functions from a run's records to columns of its table."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from gauntlet.evaluation.run import Measured, Run
 
 
 class Aggregate(Protocol):
-    """What a suite declares under `aggregates`: a frozen dataclass of plain values."""
+    """A frozen dataclass of plain values, declared under `aggregates` of a suite."""
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
-        """Raise ValueError, naming the entry, where it cannot take an entry's kind or an entry is not there."""
+        """Raise ValueError, naming the entry, if an entry is missing or its kind is not supported."""
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
-        """Entries and bounds under all of which an example must be correct; empty of what is no union."""
+        """Return bounds by entry if an example must be correct under all of them; empty if this is no union."""
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """The columns for finished records; `name` is what the suite calls the aggregate."""
+        """Return the columns for finished records; `name` is the aggregate's name in the suite."""
 
 
 @runtime_checkable
 class Relative(Aggregate, Protocol):
-    """An aggregate of which some columns are relative to a baseline."""
+    """An aggregate with columns that are relative to a baseline."""
 
     def read_baseline(self, given: str, published: Path, find: Callable[[], Run]) -> dict[str, Any]:
-        """What it has to know of a baseline, as plain values.
+        """Return the numbers of a baseline as plain values.
 
         Args:
-            given: what the user wrote.
+            given: the user's input.
             published: the folder of published numbers.
             find: reads `given` as a run of the same suite on the same images.
 
         Raises:
-            UserError: it is no baseline.
+            UserError: `given` names no baseline.
         """
 
     def relative_to(self, baseline: Mapping[str, Any]) -> Self:
-        """The same aggregate, relative to these values."""
+        """Return the same aggregate, relative to these values."""

@@ -1,4 +1,4 @@
-"""The aggregates over a suite: union accuracy, unseen mean, medians, areas, average radii, abstentions."""
+"""Aggregates over a suite: union accuracy, unseen mean, medians, areas under curves, average radii, abstentions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _UPPER_BOUNDS = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
 
 @dataclass(frozen=True)
 class Union:
-    """The share of examples still correct under every member: an upper bound of robustness, so of upper bounds only.
+    """The share of examples still correct under every member. It is an upper bound on robust accuracy.
 
     Args:
         members: names of attacks, minimum-distance attacks and transforms.
-        bounds: of members that are minimum-distance attacks, in their threat model's unit; every one names its own.
+        bounds: by minimum-distance attack among the members, its bound in the unit of its threat model.
     """
 
     identity: ClassVar[str] = "union/1"
@@ -35,7 +35,7 @@ class Union:
     bounds: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
-        """Raise ValueError for members that are not there, prove something, or promise nothing."""
+        """Raise ValueError if a member is missing, is a certificate, or may leave its threat model."""
         if not self.members:
             raise ValueError(f"{name} has no members: name some of {sorted(entries)}, or leave {name} out")
         _check_names(name, self.members, entries)
@@ -56,8 +56,8 @@ class Union:
         self._check_bounds(name, entries)
 
     def _check_bounds(self, name: str, entries: Mapping[str, Entry]) -> None:
-        if strange := sorted(self.bounds.keys() - set(self.members)):
-            raise ValueError(f"{name} has bounds of {strange}, which are not among its members {list(self.members)}")
+        if unknown := sorted(self.bounds.keys() - set(self.members)):
+            raise ValueError(f"{name} has bounds of {unknown}, which are not among its members {list(self.members)}")
         for member, bound in self.bounds.items():
             if entries[member].kind is not Kind.MINIMUM_DISTANCE:
                 raise ValueError(f"{name}: {member} is no minimum-distance attack: leave it out of bounds")
@@ -65,30 +65,30 @@ class Union:
                 raise ValueError(f"{name}: bound {bound} of {member}: expected a finite number, at least 0")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
-        """The members at their bounds."""
+        """Return the bound of every member."""
         return {member: self.bounds.get(member, entries[member].threat_model.bound) for member in self.members}
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """Union accuracy, with Wilson's interval."""
+        """Return the union accuracy with its Wilson interval."""
         bounds = {member: self.bounds.get(member, measured.plan.entries[member].bound) for member in self.members}
         return Aggregated({name: Column(share_of(measured.holds_under(bounds)), list(self.members), bounds)})
 
 
 @dataclass(frozen=True)
 class UnseenMean:
-    """The mean accuracy under threat models that were not trained on, each once (Laidlaw et al. 2021)."""
+    """The mean accuracy over the threat models that were not trained on, one attack for each (Laidlaw et al. 2021)."""
 
     identity: ClassVar[str] = "unseen_mean/1"
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
-        """Every suite has one."""
+        """Accept every suite."""
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
-        """None: it is no union."""
+        """Return nothing: this is no union."""
         return {}
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """The mean over attacks; none where one of them ran on survivors alone."""
+        """Return the mean over attacks; no estimate if one of them ran on survivors only."""
         members = unseen(measured.plan.threats, measured.card.trained_on or [])
         if not members or any(measured.plan.entries[member].survivors_of for member in members):
             return Aggregated({name: Column(None, members)})
@@ -97,7 +97,7 @@ class UnseenMean:
 
 @dataclass(frozen=True)
 class _OfOne(ABC):
-    """Of one entry of one kind.
+    """An aggregate of one entry, which has to be of one kind.
 
     Args:
         of: the entry's name.
@@ -107,27 +107,27 @@ class _OfOne(ABC):
     of: str
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
-        """Raise ValueError unless the entry is there and of the kind."""
+        """Raise ValueError unless the suite has the entry and it is of the right kind."""
         _check_names(name, [self.of], entries)
         if entries[self.of].kind is not self.kind:
             raise ValueError(f"{name} is of {self.of}, which is a {entries[self.of].kind}: expected a {self.kind}")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
-        """None: it is no union."""
+        """Return nothing: this is no union."""
         return {}
 
     def _column(self, name: str, estimate: Estimate | None, note: str) -> Aggregated:
         return Aggregated({name: Column(estimate, [self.of])}, note=f"{name}: {note}.")
 
     def _radius(self, measured: Measured) -> str:
-        """What the radii are called: those of a conditional bound are not certified."""
+        """The term for the radii in a note. Radii of a conditional bound are not certified."""
         word = "radius" if measured.plan.entries[self.of].assumption else "certified radius"
         return f"{word} of {self.of}, 0 where it is wrong or abstains"
 
 
 @dataclass(frozen=True)
 class MedianDistance(_OfOne):
-    """The median of a minimum-distance attack's distances over all examples, an upper bound of the median robustness.
+    """The median distance over all examples found by a minimum-distance attack: an upper bound on median robustness.
 
     Args:
         of: the entry's name.
@@ -137,7 +137,7 @@ class MedianDistance(_OfOne):
     kind: ClassVar[Kind] = Kind.MINIMUM_DISTANCE
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """An order statistic with its exact binomial interval: 0 and inf are values like others."""
+        """Return an order statistic with its exact binomial interval; distances may be 0 and inf."""
         unit = measured.plan.entries[self.of].unit
         note = f"median distance found by {self.of}, with the exact binomial interval"
         return self._column(name, median(measured.records[self.of]["distance"], unit), note)
@@ -155,7 +155,7 @@ class MedianRadius(_OfOne):
     kind: ClassVar[Kind] = Kind.CERTIFICATE
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """An order statistic with its exact binomial interval."""
+        """Return an order statistic with its exact binomial interval."""
         unit = measured.plan.entries[self.of].unit
         note = f"median {self._radius(measured)}, with the exact binomial interval"
         return self._column(name, median(certified_radius(measured.records[self.of]), unit), note)
@@ -167,7 +167,7 @@ class AreaUnderCurve(_OfOne):
 
     Args:
         of: the entry's name.
-        up_to: where it ends, in the threat model's unit.
+        up_to: upper end of the area, in the threat model's unit.
     """
 
     identity: ClassVar[str] = "area_under_curve/1"
@@ -179,11 +179,11 @@ class AreaUnderCurve(_OfOne):
             raise ValueError(f"up_to {self.up_to}: expected a finite bound above 0 at which the area ends")
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """In the threat model's unit, with the bootstrap's interval."""
+        """Return the area in the threat model's unit, with a bootstrap interval."""
         distances = measured.records[self.of]["distance"].clip(0, self.up_to)
         unit = measured.plan.entries[self.of].unit
-        to = f"{self.up_to:.4g} {unit}".strip()
-        note = f"area under accuracy against distance by {self.of}, from 0 to {to}, with the bootstrap's interval"
+        end = f"{self.up_to:.4g} {unit}".strip()
+        note = f"area under accuracy against distance by {self.of}, from 0 to {end}, with the bootstrap's interval"
         return self._column(name, _mean(distances, unit), note)
 
 
@@ -199,7 +199,7 @@ class AverageCertifiedRadius(_OfOne):
     kind: ClassVar[Kind] = Kind.CERTIFICATE
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """In the threat model's unit, with the bootstrap's interval; none where a radius is infinite."""
+        """Return the mean in the threat model's unit, with a bootstrap interval; None if a radius is infinite."""
         radii = certified_radius(measured.records[self.of])
         note = f"mean {self._radius(measured)}, with the bootstrap's interval"
         return self._column(name, _mean(radii, measured.plan.entries[self.of].unit), note)
@@ -217,13 +217,13 @@ class Abstentions(_OfOne):
     kind: ClassVar[Kind] = Kind.CERTIFICATE
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """With Wilson's interval."""
-        note = f"share of examples of which {self.of} says nothing"
+        """Return the share with its Wilson interval."""
+        note = f"share of examples for which {self.of} abstains"
         return self._column(name, share_of(measured.records[self.of]["abstained"]), note)
 
 
 def certified_radius(records: pl.DataFrame) -> pl.Series:
-    """The radius of correct predictions, 0 elsewhere, `[N]`."""
+    """Return the radii of correct predictions without abstention, 0 for other examples, `[N]`."""
     correct = records["correct"] & ~records["abstained"]
     return pl.select(pl.when(correct).then(records["radius"]).otherwise(0.0)).to_series()
 

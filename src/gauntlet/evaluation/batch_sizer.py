@@ -1,4 +1,4 @@
-"""How many examples of a chunk are attacked at once: all of them, or as many as the device has memory for."""
+"""Choose the batch size of an attack: the whole chunk, or as much of it as fits into memory."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ Part = TypeVar("Part")
 
 @dataclass
 class BatchSizer:
-    """What has turned out to fit, by attack.
+    """The largest batch size that fits, by attack.
 
-    A batch for which there is no memory is begun anew in halves, all of it, so that the size of its parts depends on
-    the device alone and not on when memory ran out; the same attack never asks for as much again.
+    If a batch does not fit, it is started again from its first example with half the size. So the sizes of the parts
+    depend on the device alone, not on when memory ran out. The same attack never tries a larger size again.
     """
 
-    _most: dict[str, int] = field(default_factory=dict)
+    _largest: dict[str, int] = field(default_factory=dict)
 
     def run(self, attack: str, count: int, measure: Callable[[slice], Part]) -> list[Part]:
-        """What `measure` says of the parts of a batch, in order.
+        """Return the results of `measure` for the parts of a batch, in order.
 
         Args:
-            attack: whose memory it is; a digest.
-            count: how many examples there are.
-            measure: of the examples of a slice.
+            attack: digest of the attack.
+            count: number of examples in the batch.
+            measure: called with the slice of each part.
 
         Raises:
-            AttackFailed: there is no memory for a single example.
+            AttackFailed: a single example does not fit into memory.
         """
         while True:
-            size = min(self._most.get(attack, count), count)
+            size = min(self._largest.get(attack, count), count)
             try:
-                starts = range(0, max(1, count), max(1, size))  # one part, where there are no examples at all
+                starts = range(0, max(1, count), max(1, size))  # an empty batch is one empty part
                 return [measure(slice(start, min(start + size, count))) for start in starts]
             except torch.OutOfMemoryError as error:
                 if size <= 1:
                     raise AttackFailed(f"no memory for a single example ({first_line(error)})") from None
-            self._most[attack] = size // 2
-            gc.collect()  # outside of the handler, whose traceback holds what the attack had made
+            self._largest[attack] = size // 2
+            gc.collect()  # outside the handler, because its traceback keeps the attack's tensors alive
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             print(f"no memory for {size} examples at once: from now on {size // 2}", flush=True)

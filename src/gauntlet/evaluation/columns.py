@@ -1,4 +1,4 @@
-"""What an aggregate makes of a run: columns of its table, and sometimes a table of its own."""
+"""The result of an aggregate: columns of a run's table, and sometimes a table of its own."""
 
 from __future__ import annotations
 
@@ -11,52 +11,54 @@ from gauntlet.evaluation.statistics.estimates import Estimate
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a run that is made of several entries."""
+    """One number of a run, computed from several entries."""
 
     estimate: Estimate | None
-    """None where it means nothing for this run, or cannot be known from its records."""
+    """None where it is undefined for this run, or the records do not determine it."""
     members: Sequence[str]
-    """The entries it is made of; a sanity flag of one of them marks it."""
+    """The entries it is computed from; a sanity flag of any of them marks it."""
     conjunction: Mapping[str, float] = field(default_factory=dict)
-    """Entries and bounds, where it is the share of examples that are correct under all of them; else empty."""
+    """Bounds by entry, if it is the share of examples that are correct under all of these entries; else empty."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Back from plain values."""
+        """Read it from plain values."""
         estimate = content["estimate"]
         return cls(None if estimate is None else Estimate(*estimate), content["members"], content["conjunction"])
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table that an aggregate adds to a report."""
+    """A table of text, rendered by `gauntlet.reports.result_table`."""
 
     head: Sequence[str]
+    """Names of the columns."""
     rows: Sequence[Sequence[str]]
-    """The last row is a total where the aggregate says so in its caption."""
+    """Each as long as the head. In a table that an aggregate adds to a report the last row is the total."""
     caption: str
+    """Text below the table; may be empty."""
 
 
 @dataclass(frozen=True)
 class Aggregated:
-    """What an aggregate made of a run."""
+    """The result of an aggregate for one run."""
 
     columns: Mapping[str, Column]
     """By name, in the order of the table."""
     replaces: Sequence[str] = ()
-    """Entries that have no column of their own beside these."""
+    """Entries that these columns replace in the run's table."""
     table: ResultTable | None = None
-    """Shown in the place of a plain list of these columns."""
+    """Shown instead of a plain list of these columns."""
     note: str = ""
-    """What a reader has to know of the columns, in a sentence."""
+    """A sentence that explains the columns to a reader."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, and back by `from_json`."""
+        """Return plain values that `from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Back from plain values."""
+        """Read it from plain values."""
         columns = {name: Column.from_json(one) for name, one in content["columns"].items()}
         table = content["table"]
         return cls(columns, content["replaces"], None if table is None else ResultTable(**table), content["note"])

@@ -1,4 +1,4 @@
-"""What an attack would cost: passes, time and disk, measured on a few examples before anybody pays."""
+"""Estimate the cost of an attack in passes, time and disk space by running it on a few examples."""
 
 from __future__ import annotations
 
@@ -22,47 +22,52 @@ from gauntlet.models import Tapped, features_of
 from gauntlet.models.border import answer_of
 from gauntlet.scopes import evaluating, exact
 
-_PROBE, _TIMES = 2, 2  # examples of a probe; how many times as many the second probe has
+_EXAMPLES = 2  # examples of the first measurement
+_REPEATS = 2  # the second measurement has this many times as many
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one attack, per example unless said otherwise; measured on the first few examples."""
+    """The cost of one attack, per example unless stated otherwise, measured on the first few examples."""
 
     forwards: float
-    """Of the classifier, the one that looks at the clean image and the one that checks the result not counted."""
+    """Forward passes of the classifier, without those for the clean image and for the verification."""
     backwards: float
-    """Of the classifier."""
+    """Backward passes of the classifier."""
     others: float
-    """Forwards of other networks in the attack: a perceptual distance's."""
+    """Forward passes of other networks in the attack, such as that of a perceptual distance."""
     seconds_per_chunk: float
-    """Measuring the records included."""
+    """Time per chunk, verification included."""
     bytes_per_chunk: float
-    """Of the file of records; an upper bound."""
+    """Size of the file of records; an upper bound."""
 
 
 def cost_of(model: ModelUnderTest, entry: Entry, grid: Grid) -> Cost:
-    """Run the entry on a few examples, twice.
+    """Run the entry twice on a few examples and extrapolate to a chunk.
 
-    The second time on the same examples several times over, with the same random numbers: the difference is the price
-    of an example, the rest the price of a call.
+    The second run repeats the same examples with the same random numbers. The difference in time is the cost of the
+    added examples; what remains of the first run is the fixed cost of a call.
     """
-    few = model.examples[slice(0, min(_PROBE, len(model.examples)))]
-    many = few.mapped(lambda part: torch.cat([part] * _TIMES))
+    few = model.examples[slice(0, min(_EXAMPLES, len(model.examples)))]
+    many = few.mapped(lambda part: torch.cat([part] * _REPEATS))
+    count = len(few.labels)
     with _counted(model, entry, few) as counts:
         _, small = _timed(model, entry, few, grid)
     frame, large = _timed(model, entry, many, grid)
     chunk = grid.chunks(model)[0]
     size = chunk.stop - chunk.start
-    per_example = max(0.0, (large - small) / (len(many.labels) - len(few.labels)))
-    seconds = max(0.0, small - per_example * len(few.labels)) + per_example * size
-    empty = len(as_parquet(frame.clear()))
+    seconds_per_example = max(0.0, (large - small) / (len(many.labels) - count))
+    seconds_per_call = max(0.0, small - seconds_per_example * count)
     own, *others = counts
-    per = len(few.labels)
-    foreign = sum(other.forwards for other in others) / per
-    disk = empty + frame.estimated_size() / len(frame) * size
-    checks = 1 if entry.kind is Kind.CERTIFICATE else 2  # the clean image, and the one that came back
-    return Cost(own.forwards / per - checks, own.backwards / per, foreign, seconds, disk)
+    verification = 1 if entry.kind is Kind.CERTIFICATE else 2  # of the clean image, and of the attack's image
+    empty_file = len(as_parquet(frame.clear()))
+    return Cost(
+        forwards=own.forwards / count - verification,
+        backwards=own.backwards / count,
+        others=sum(other.forwards for other in others) / count,
+        seconds_per_chunk=seconds_per_call + seconds_per_example * size,
+        bytes_per_chunk=empty_file + frame.estimated_size() / len(frame) * size,
+    )
 
 
 def _timed(model: ModelUnderTest, entry: Entry, batch: Batch, grid: Grid) -> tuple[pl.DataFrame, float]:
@@ -73,8 +78,9 @@ def _timed(model: ModelUnderTest, entry: Entry, batch: Batch, grid: Grid) -> tup
 
 @contextmanager
 def _counted(model: ModelUnderTest, entry: Entry, batch: Batch) -> Iterator[list[Passes]]:
-    """Passes of the classifier, then of every other network in the attack."""
-    classifier, device = model.classifier, device_of(model.classifier)
+    """Count passes of the classifier, then of every other network in the attack."""
+    classifier = model.classifier
+    device = device_of(classifier)
     others = [network for network in networks_in(entry) if network is not classifier]
     with counted_passes((classifier, *others), batch.images[:1].to(device)) as counts:
         yield counts
@@ -82,21 +88,21 @@ def _counted(model: ModelUnderTest, entry: Entry, batch: Batch) -> Iterator[list
 
 @contextmanager
 def counted_passes(networks: Sequence[nn.Module], images: Tensor) -> Iterator[list[Passes]]:
-    """What goes through each network while the context is open.
+    """Count the passes of each network while the context is open.
 
     Args:
-        networks: whose passes.
-        images: `[1, C, H, W]`, one forward of which shows what every pass goes through.
+        networks: the networks to count passes of.
+        images: `[1, C, H, W]`; one forward pass of it finds the layer that every pass goes through.
     """
     with exact():
-        doors = [_first_layer(network, images) for network in networks]
-    with _counting(doors) as counts:
+        layers = [_first_layer(network, images) for network in networks]
+    with _counting(layers) as counts:
         yield counts
 
 
 @dataclass
 class Passes:
-    """Of one network, in examples: a pass of a batch counts for each of them."""
+    """Passes of one network. A pass of a batch counts once for each of its examples."""
 
     forwards: int = 0
     backwards: int = 0
@@ -104,7 +110,7 @@ class Passes:
 
 @contextmanager
 def _counting(layers: Sequence[nn.Module]) -> Iterator[list[Passes]]:
-    """Rows that pass each layer forwards and, as gradients, backwards."""
+    """Count the examples that pass each layer forwards and, as gradients, backwards."""
     counts = [Passes() for _ in layers]
 
     def watch(count: Passes) -> Any:
@@ -128,12 +134,12 @@ def _counting(layers: Sequence[nn.Module]) -> Iterator[list[Passes]]:
 
 @torch.no_grad()
 def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
-    """The first layer that every pass goes through, also one for feature maps that does not call the network itself."""
-    seen: list[nn.Module] = []
+    """Return the first layer that every pass goes through, even one for features that does not call the network."""
+    calls: list[nn.Module] = []
     leaves = [part for part in network.modules() if not list(part.children())]
     handles = [
         leaf.register_forward_hook(
-            lambda layer, _given, output: seen.append(layer) if isinstance(output, Tensor) else None
+            lambda layer, _given, output: calls.append(layer) if isinstance(output, Tensor) else None
         )
         for leaf in leaves
     ]
@@ -143,20 +149,24 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     finally:
         for handle in handles:
             handle.remove()
-    once = [layer for layer in seen if sum(layer is other for other in seen) == 1]
+    # A layer called several times in one pass would count its examples several times.
+    once = [layer for layer in calls if sum(layer is other for other in calls) == 1]
     return once[0] if once else network
 
 
-def networks_in(thing: Any) -> list[nn.Module]:
-    """The networks inside an attack, each once."""
-    if isinstance(thing, nn.Module):
-        return [thing]
-    if is_dataclass(thing) and not isinstance(thing, type):
-        parts: list[Any] = [getattr(thing, field.name) for field in fields(thing)]
-    elif isinstance(thing, Mapping):
-        parts = list(thing.values())
-    elif isinstance(thing, Sequence) and not isinstance(thing, str):
-        parts = list(thing)
+def networks_in(value: Any) -> list[nn.Module]:
+    """Return the networks inside an attack, each once."""
+    if isinstance(value, nn.Module):
+        return [value]
+    if is_dataclass(value) and not isinstance(value, type):
+        parts: list[Any] = [getattr(value, field.name) for field in fields(value)]
+    elif isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        parts = list(value)
     else:
         return []
-    return list({id(network): network for part in parts for network in networks_in(part)}.values())
+    networks: dict[int, nn.Module] = {}
+    for part in parts:
+        networks |= {id(network): network for network in networks_in(part)}
+    return list(networks.values())

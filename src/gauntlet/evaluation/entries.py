@@ -1,4 +1,4 @@
-"""What a suite is made of."""
+"""The entries of an attack suite."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from gauntlet.certificates import Certificate
 from gauntlet.transforms import Transform
 
 Entry = Attack | Certificate | Transform
-"""Each has a `kind` and a `threat_model`: a name, a bound, a unit."""
+"""Each has a `kind` and a `threat_model` with a name, a bound and a unit."""

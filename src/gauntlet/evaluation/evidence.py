@@ -1,4 +1,4 @@
-"""What records say of an example, by kind of entry, and the one question that statistics ask of them."""
+"""The columns of records by kind of entry, and `holds_at`, on which all statistics are built."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def schema(kind: Kind, task: Task) -> dict[str, Dtype]:
 SCHEMAS: Mapping[Kind, Mapping[str, Dtype]] = {kind: schema(kind, CLASSIFICATION) for kind in Kind}
 """The columns of records of classification, by kind; a certificate adds those that its proof counted.
 
-`correct`: of an attack, right on the clean image and on the one found; of a transform, right on its image; of a
-certificate, right and no abstention. `clean_prediction` is of the clean image. `inside`: the image is the threat
-model's. `size`: share of the bound used; null of a minimum distance and of a transform, which depend on no bound.
-`linf`, `l2`, `perceptual` (the dataset's reference distance) and `lpips` are measured from the two images alone.
-`margin`: the label's logit minus the best other one, on the image that came back. `distance`: to the nearest image
-found that is classified wrongly, in the threat model's unit; 0 where the clean image is wrong, inf where nothing was
-found. `radius`: certified, in the threat model's unit.
-`seconds`: the chunk's time shared out evenly, the one column that differs between runs.
+`correct`: for an attack, the predictions of the clean and of the attack's image are right; for a transform, that of its
+image is; for a certificate, the prediction is right and it did not abstain. `clean_prediction`: class of the clean
+image. `inside`: the image lies in the threat model. `size`: share of the bound used; null for a minimum distance and a
+transform, which depend on no bound. `linf`, `l2`, `perceptual` (the dataset's reference distance) and `lpips`: measured
+from the two images alone. `margin`: the label's logit minus the largest other logit, on the attack's image. `distance`:
+to the nearest misclassified image found, in the threat model's unit; 0 if the clean image is misclassified, inf if no
+such image was found. `radius`: certified radius in the threat model's unit. `seconds`: the chunk's time divided by its
+examples, the only column that differs between runs.
 """
 
 
@@ -49,20 +49,21 @@ def decides(records: pl.DataFrame) -> bool:
 
 
 def holds_at(records: pl.DataFrame, kind: Kind, own_bound: float, bound: float) -> pl.Series | None:
-    """Which examples are correct against every image within a bound, as far as these records tell, `[N]` booleans.
+    """Return which examples are correct within a bound according to these records, `[N]` booleans.
 
-    An attack and a minimum distance bound that from above, a certificate from below. Rounding is on the safe side: a
-    distance right at the bound, or beyond it by no more than the tolerance of `gauntlet.checks`, breaks the example; a
-    radius right at the bound holds.
+    Attacks and minimum distances give an upper bound on robustness, certificates a lower bound. Rounding is on the safe
+    side: a distance at the bound, or above it by no more than the tolerance of `gauntlet.checks`, breaks the example; a
+    radius at the bound holds.
 
     Args:
-        records: of one entry.
-        kind: of the entry.
-        own_bound: of the entry's threat model.
-        bound: that is asked about, in the threat model's unit.
+        records: records of one entry.
+        kind: kind of the entry.
+        own_bound: bound of the entry's threat model.
+        bound: the bound in question, in the threat model's unit.
 
     Returns:
-        None of an attack at another bound than its own, and of a task with scores alone: the records do not tell.
+        None for an attack if `bound` is not its own bound, and for a task with scores alone: the records do not
+        determine the answer.
     """
     if not decides(records):
         return None

@@ -1,7 +1,7 @@
-"""Sanity flags: what should make a reader doubt a number. A flag marks a cell of the table and never hides it.
+"""Sanity flags: results of checks that can make a number of the table doubtful. A flag marks a cell, it never hides it.
 
 After Carlini et al., "On evaluating adversarial robustness", 2019, and Athalye et al., "Obfuscated gradients give a
-false sense of security", ICML 2018. Here: the flag itself and its file.
+false sense of security", ICML 2018. This module has the flag and its file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gauntlet.files import read_json, write_atomically
 
 @dataclass(frozen=True)
 class Flag:
-    """One check and what it measured.
+    """The result of one check.
 
     Args:
-        name: of the check.
-        attack: whose cell it marks; None for all cells of the classifier.
-        value: a share; what is measured always grows with the trouble.
-        threshold: the largest value that is nothing to worry about.
-        explanation: what was measured, and what it means if it is too large.
+        name: name of the check.
+        attack: entry whose cell it marks; None for all cells of the classifier.
+        value: measured share; larger is worse.
+        threshold: the largest acceptable value.
+        explanation: what was measured, and what a value above the threshold means.
     """
 
     name: str
@@ -40,20 +40,20 @@ class Flag:
 
 
 def write_flags(folder: Path, suite: str, checkpoint: str, flags: Sequence[Flag]) -> None:
-    """Keep the flags of an evaluation in its run folder: `suites/flags/<suite>.json`.
+    """Write the flags of an evaluation into its run folder: `suites/flags/<suite>.json`.
 
     Args:
-        folder: of the run.
-        suite: its name.
-        checkpoint: SHA-256 of the weights they are about.
-        flags: raised or not.
+        folder: the run folder.
+        suite: name of the suite.
+        checkpoint: SHA-256 of the weights that were checked.
+        flags: all flags, raised or not.
     """
     content = {"checkpoint": checkpoint, "flags": [{**asdict(flag), "raised": flag.raised} for flag in flags]}
     write_atomically(_file(folder, suite), json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_flags(folder: Path, suite: str, checkpoint: str) -> list[Flag] | None:
-    """The flags of an evaluation; None where these weights were not checked."""
+    """Read the flags of an evaluation; None if these weights were not checked."""
     if not _file(folder, suite).exists():
         return None
     content: dict[str, Any] = read_json(_file(folder, suite))
@@ -67,12 +67,12 @@ def _file(folder: Path, suite: str) -> Path:
 
 
 def rising(attack: str, rise: float) -> Flag:
-    """That accuracy under an attack is higher, by `rise`, than at a smaller bound."""
+    """Return the flag for accuracy that is higher by `rise` at this bound than at the next smaller one."""
     why = "accuracy at this bound minus accuracy at the next smaller one: it cannot rise unless the attack fails"
     return Flag("bound", attack, max(0.0, rise), 0.005, why)
 
 
 def share(holds: Iterable[Any]) -> float:
-    """The share of examples for which it holds, in [0, 1]; 0 of none."""
-    answers = [bool(answer) for answer in holds]
-    return sum(answers) / len(answers) if answers else 0.0
+    """Return the share of true values, in [0, 1]; 0 if there are none."""
+    values = [bool(value) for value in holds]
+    return sum(values) / len(values) if values else 0.0

@@ -1,4 +1,4 @@
-"""The grid: every entry of a suite on every example, in chunks that survive whatever happens to the process."""
+"""The grid: run every entry of a suite on every example, in chunks, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ from gauntlet.task import CLASSIFICATION
 
 @dataclass(frozen=True)
 class Grid:
-    """How a suite is run.
+    """The settings of an evaluation.
 
     Args:
-        seed: of the attacks' random numbers; the same for all classifiers, so that they are compared in pairs.
+        seed: seed of the attacks' random numbers; the same for all classifiers, so that comparisons are paired.
         chunk: examples per file. A record is bit-identical for the same chunk, device and software.
-        examples: how many of the test examples to use, from the first; None for all.
-        mode: on whom each attack is run.
-        probed: on how many of these examples the sanity checks are made afterwards, at about four times the suite's
-            price for each.
-        multiple: of the certified radius, at which attacks must break half of those examples, or the soundness check
-            is marked as without power.
-        keep_images: keep the images that records are about, beside them.
-        rank: this process.
-        world: how many processes share the chunks; they need not know of each other.
+        examples: number of test examples to use, from the first; None for all.
+        mode: which examples each attack is run on.
+        probed: number of examples for the sanity checks, each about four times as expensive as under the suite.
+        multiple: multiple of the certified radius at which attacks must break half of the probed examples; otherwise
+            the soundness check is marked as without power.
+        keep_images: keep the images of attacks and transforms beside the records.
+        rank: index of this process.
+        world: number of processes that share the chunks. They communicate through the folder of records alone.
     """
 
     seed: int = 0
@@ -58,17 +57,17 @@ class Grid:
             raise ValueError(f"multiple {self.multiple}: expected a multiple of the certified radius, at least 1")
 
     def folders(self, model: ModelUnderTest, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
-        """Where the records of each entry of a suite belong."""
-        places = self.full_folders(model, suite, root)
+        """Return the folder of records of each entry of a suite."""
+        folders = self.full_folders(model, suite, root)
         for name, entry in suite.entries.items():
             if earlier := self.mode.earlier(suite, name):
-                among = [digest(places[other].identity) for other in earlier]
-                identity = {**places[name].identity, "survivors_of": among}
-                places[name] = RecordFolder(root, f"{name}-survivors", entry.kind, identity)
-        return places
+                survivors_of = [digest(folders[other].identity) for other in earlier]
+                identity = {**folders[name].identity, "survivors_of": survivors_of}
+                folders[name] = RecordFolder(root, f"{name}-survivors", entry.kind, identity)
+        return folders
 
     def full_folders(self, model: ModelUnderTest, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
-        """Where they belong if every entry is run on every example."""
+        """Return the folders for a run of every entry on every example."""
         common: dict[str, Any] = {
             "classifier": model.description,
             "reference": None if model.reference is None else [describe(model.reference), weights_of(model.reference)],
@@ -90,23 +89,25 @@ class Grid:
         }
 
     def chunks(self, model: ModelUnderTest) -> list[slice]:
-        """Which examples are in which chunk."""
+        """Return the rows of the test examples in each chunk."""
         total = min(len(model.examples), self.examples or len(model.examples))
         return [slice(start, min(start + self.chunk, total)) for start in range(0, total, self.chunk)]
 
     def run(
         self, model: ModelUnderTest, suite: AttackSuite, root: Path, done: Callable[[Progress], None]
     ) -> dict[str, RecordFolder]:
-        """Do what is missing: this process's share, then whatever no other process is at. Returns when all is done.
+        """Measure all missing chunks: this process's share first, then any that no other process is working on.
+
+        Returns when all chunks are finished, by this or other processes.
 
         Args:
-            model: the classifier.
-            suite: what it is measured by.
+            model: the classifier and the examples.
+            suite: the entries to run.
             root: `records/` of the run folder.
-            done: called after every chunk, also of those that were there.
+            done: called after every chunk, including those that were finished before.
 
         Raises:
-            UserError: entries failed; all that could be done without them is done.
+            UserError: entries failed; everything that does not depend on them is finished.
         """
         check_task(suite, model.task)
         folders = self.folders(model, suite, root)
@@ -119,18 +120,18 @@ class Grid:
         return folders
 
     def noise(self, entry: Entry, batch: Batch) -> Noise:
-        """The random numbers of an entry for each example: from (seed, entry, example id)."""
+        """Return the random numbers of an entry for each example, derived from (seed, entry, example id)."""
         return Noise(mix(self.seed, stream_of_identity(measured_by(entry)["entry"]), batch.ids))
 
 
 def measured_by(entry: Entry) -> dict[str, Any]:
-    """What an entry's evidence depends on: what it is, and the weights it looks through.
+    """Return the part of a record's identity that comes from the entry: its description and its weights.
 
-    The bound of a threat model decides what an attack does. A minimum distance and a certified radius answer for every
-    bound, and depend on none.
+    The bound of a threat model is left out for minimum-distance attacks and certificates: their distances and radii
+    do not depend on it.
     """
-    what = describe(entry)
-    if entry.kind in (Kind.MINIMUM_DISTANCE, Kind.CERTIFICATE) and isinstance(what.get("threat_model"), dict):
-        inner = {key: value for key, value in what["threat_model"].items() if key != "bound"}
-        what = {**what, "threat_model": inner}
-    return {"kind": entry.kind.value, "entry": what, "weights": weights_of(entry)}
+    description = describe(entry)
+    if entry.kind in (Kind.MINIMUM_DISTANCE, Kind.CERTIFICATE) and isinstance(description.get("threat_model"), dict):
+        unbounded = {key: value for key, value in description["threat_model"].items() if key != "bound"}
+        description = {**description, "threat_model": unbounded}
+    return {"kind": entry.kind.value, "entry": description, "weights": weights_of(entry)}

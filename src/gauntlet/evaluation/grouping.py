@@ -1,4 +1,4 @@
-"""Attacks that search the same threat model, at whatever bound: what can be held against each other."""
+"""Group attacks by threat model: attacks of one group differ in their bounds alone and can be compared."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from gauntlet.identity import describe, digest, weights_of
 from gauntlet.threats import ThreatModel
 
 Bounds = tuple[float, ...]
-"""Of every threat model inside one, in order: a composition has one for each part."""
+"""The bounds of all threat models inside one, in order: a composition has one for each part."""
 
 
-def families(suite: AttackSuite, names: Iterable[str]) -> dict[str, dict[Bounds, list[str]]]:
-    """Attacks by threat model, whatever its bounds, and then by these. No attack without a bound is among them.
+def group_by_threat_model(suite: AttackSuite, names: Iterable[str]) -> dict[str, dict[Bounds, list[str]]]:
+    """Names of attacks by digest of their threat model without its bounds, then by bounds.
 
-    What guides a search and leaves the set of images as it is, such as the price of rough flows, tells no two threat
-    models apart; the weights of a distance do.
+    Attacks without a bound are left out. Two threat models are the same if they contain the same images: fields that
+    only guide a search, such as the penalty on rough flows, are ignored; the weights of a distance are not.
 
     Args:
-        suite: the attacks.
-        names: of those to sort.
+        suite: contains the attacks.
+        names: the attacks to group.
     """
-    found: dict[str, dict[Bounds, list[str]]] = {}
+    groups: dict[str, dict[Bounds, list[str]]] = {}
     for name in names:
-        threat = suite.entries[name].threat_model
-        if threat.bound:
-            kind, bounds = family_of(threat)
-            found.setdefault(kind, {}).setdefault(bounds, []).append(name)
-    return found
+        threat_model = suite.entries[name].threat_model
+        if threat_model.bound:
+            family, bounds = family_of(threat_model)
+            groups.setdefault(family, {}).setdefault(bounds, []).append(name)
+    return groups
 
 
 def family_of(threat_model: ThreatModel) -> tuple[str, Bounds]:
-    """A digest of a threat model whatever its bounds, and these."""
+    """A digest of a threat model without its bounds, and the bounds."""
     bounds: list[float] = []
-    kind = digest([_without_bounds(threat_model, bounds), weights_of(threat_model)])
-    return kind, tuple(bounds)
+    content = _without_bounds(threat_model, bounds)
+    return digest([content, weights_of(threat_model)]), tuple(bounds)
 
 
 def next_smaller(bounds: Bounds, others: Iterable[Bounds]) -> list[Bounds]:
-    """Those of the others whose threat model lies in this one, with none of the others in between."""
+    """The largest of the other bounds that are nowhere above `bounds`; several where they are not ordered."""
     below = [other for other in others if other != bounds and _within(other, bounds)]
     return [one for one in below if not any(one != other and _within(one, other) for other in below)]
 
 
-def _within(one: Bounds, other: Bounds) -> bool:
-    return all(small <= large for small, large in zip(one, other, strict=True))
+def _within(smaller: Bounds, larger: Bounds) -> bool:
+    return all(small <= large for small, large in zip(smaller, larger, strict=True))
 
 
-def _without_bounds(thing: Any, bounds: list[float]) -> Any:
-    """The description of a threat model by the fields that make two of them equal; its bounds go to the list."""
-    if isinstance(thing, Mapping):
-        return [[str(key), _without_bounds(value, bounds)] for key, value in thing.items()]
-    if isinstance(thing, Sequence) and not isinstance(thing, str):
-        return [_without_bounds(value, bounds) for value in thing]
-    if not is_dataclass(thing) or isinstance(thing, type):
-        return describe(thing)
-    kept: dict[str, Any] = {"class": class_identity(type(thing))}
-    for field in (field for field in fields(thing) if field.compare):
-        value = getattr(thing, field.name)
+def _without_bounds(value: Any, bounds: list[float]) -> Any:
+    """Describe a threat model by the fields that take part in its equality. Its bounds are appended to the list."""
+    if isinstance(value, Mapping):
+        return [[str(key), _without_bounds(item, bounds)] for key, item in value.items()]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without_bounds(item, bounds) for item in value]
+    if not is_dataclass(value) or isinstance(value, type):
+        return describe(value)
+    description: dict[str, Any] = {"class": class_identity(type(value))}
+    for field in fields(value):
+        if not field.compare:
+            continue
+        item = getattr(value, field.name)
         if field.name == "bound":
-            bounds.append(float(value))
+            bounds.append(float(item))
         else:
-            kept[field.name] = _without_bounds(value, bounds)
-    return kept
+            description[field.name] = _without_bounds(item, bounds)
+    return description

@@ -1,4 +1,4 @@
-"""The grid without configs: records of any classifier in a notebook, the same that `evaluate.py` writes."""
+"""Evaluate a classifier from Python, without configs. The records are those of `evaluate.py`."""
 
 from __future__ import annotations
 
@@ -33,41 +33,41 @@ def evaluate(
     folder: str | Path | None = None,
     done: Callable[[Progress], None] | None = None,
 ) -> dict[str, pl.DataFrame]:
-    """The records of every entry of a suite, by entry.
+    """Run a suite on a classifier and return the records of every entry.
 
     Args:
         classifier: images in [0, 1] to logits, normalisation included; on the device to use.
-        dataset: whose test split is used, or the examples themselves, of classification.
-        suite: under which attacks.
-        grid: seed, chunk, how many examples, on whom; None for the defaults.
+        dataset: a dataset, whose test split is used, or the examples themselves, of classification.
+        suite: the attacks, certificates and transforms to run.
+        grid: seed, chunk size, number of examples and mode; None for the defaults.
         reference: the perceptual distance of the column `perceptual`; None leaves it empty.
-        folder: keeps the records, so that the same call goes on where it was stopped; None keeps nothing.
-        done: told after every chunk.
+        folder: where records are kept, so that the same call resumes an interrupted one; None keeps nothing.
+        done: called after every chunk.
 
     Returns:
-        One frame per entry, a row per example, the columns of `gauntlet.evaluation.evidence.schema`. All but
+        One frame per entry, with a row per example and the columns of `gauntlet.evaluation.evidence.schema`. All but
         `seconds` equal those of `evaluate.py` for the same weights, examples, suite and grid.
 
     Raises:
         UserError: the images are not in [0, 1], attacks failed, or the suite asks for more than the task tells.
     """
     grid = grid or Grid()
-    examples, fingerprint, task = (
-        (dataset.splits.test, dataset.fingerprint, dataset.task)
-        if isinstance(dataset, ImageData)
-        else (dataset, dataset.digest(), CLASSIFICATION)
-    )
+    if isinstance(dataset, ImageData):
+        examples, fingerprint, task = dataset.splits.test, dataset.fingerprint, dataset.task
+    else:
+        examples, fingerprint, task = dataset, dataset.digest(), CLASSIFICATION
     check_task(suite, task)
     model = ModelUnderTest(classifier, weights_digest(classifier), examples, fingerprint, reference, task=task)
-    look = clean_check(model, slice(0, min(grid.chunk, grid.examples or grid.chunk)))
-    for line in (str(look), *(f"warning: {doubt}" for doubt in look.warnings)):
-        print(line, flush=True)
+    check = clean_check(model, slice(0, min(grid.chunk, grid.examples or grid.chunk)))
+    print(check, flush=True)
+    for warning in check.warnings:
+        print(f"warning: {warning}", flush=True)
     with tempfile.TemporaryDirectory(prefix="gauntlet-") as scratch:
         root = Path(scratch if folder is None else folder)
         model = recognised(model, root)
-        folders = grid.run(model, suite, root, done or _silent)
-        return {name: read_records(place.path, place.kind) for name, place in folders.items()}
+        folders = grid.run(model, suite, root, done or _ignore)
+        return {name: read_records(records.path, records.kind) for name, records in folders.items()}
 
 
-def _silent(progress: Progress) -> None:
-    """No report."""
+def _ignore(progress: Progress) -> None:
+    """Do nothing."""

@@ -1,7 +1,7 @@
-"""The proof that a classifier is the one that was measured: its logits of 32 fixed examples, kept beside the records.
+"""Check that a classifier still computes what it computed when it was measured, by its logits of 32 fixed examples.
 
-An identity says what a classifier is made of. What it computes is seen here: whenever records may be reused, the
-logits of the same examples are computed again and compared with those that were kept.
+The identity of a classifier describes its parts. The logits show what it computes: they are stored beside the records,
+and are computed again and compared whenever records may be reused.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from gauntlet.scopes import evaluating, exact
 
 _EXAMPLES = 32
 TOLERANCE = 1e-3
-"""Largest change of a logit, as a share of the example's largest one, that another processor or batch may make."""
+"""Largest accepted change of a logit, relative to the example's largest logit: hardware and batch size change it."""
 
 
 def recognised(model: ModelUnderTest, root: Path, keep: bool = True) -> ModelUnderTest:
-    """The subject, with the number of the measurement whose records may be reused.
+    """Return the model with the number of the measurement whose records may be reused.
 
-    The first classifier under an identity is number 0. Another one under the same identity, whose logits differ, is
-    said to be so, and is given folders of its own; those of the first stay. A classifier that answers differently when
-    asked twice has no logits to compare, and is number 0.
+    The first classifier with an identity has number 0. A classifier with the same identity and other logits gets the
+    next number, and so folders of its own, and a line that says so is printed; earlier records are kept. A classifier
+    whose logits differ between two passes cannot be compared and has number 0.
 
     Args:
-        model: the classifier, and what it is measured on.
+        model: the classifier and the examples.
         root: `records/` of the run folder.
-        keep: keep the logits of a classifier that was not seen before; False where nothing may be written.
+        keep: store the logits of a classifier that is new; False where nothing may be written.
     """
     if not len(model.examples):
         return model
@@ -45,7 +45,7 @@ def recognised(model: ModelUnderTest, root: Path, keep: bool = True) -> ModelUnd
     if not keep:
         return replace(model, measurement=_number(root, key, logits)[0])
     number, _ = _number(root, key, logits)
-    if _file(root, key, number).exists():  # nothing to write, so that a folder may be read-only
+    if _file(root, key, number).exists():  # no lock is needed, so that the folder may be read-only
         return replace(model, measurement=number)
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".logits-{key}.lock"):
@@ -59,14 +59,15 @@ def recognised(model: ModelUnderTest, root: Path, keep: bool = True) -> ModelUnd
 
 
 def _number(root: Path, key: str, logits: Tensor) -> tuple[int, Tensor | None]:
-    """The number under which these logits are kept, or the next free one; with it those kept last, if there are any."""
-    number, known = 0, None
+    """Return the number under which these logits are stored, or the next free one, and the logits read last."""
+    number = 0
+    stored = None
     while (file := _file(root, key, number)).exists():
-        known = load(file.read_bytes())["logits"]
-        if _same(known, logits):
-            return number, known
+        stored = load(file.read_bytes())["logits"]
+        if _same(stored, logits):
+            return number, stored
         number += 1
-    return number, known
+    return number, stored
 
 
 def _file(root: Path, key: str, number: int) -> Path:
@@ -74,7 +75,7 @@ def _file(root: Path, key: str, number: int) -> Path:
 
 
 def _rows(model: ModelUnderTest) -> Tensor:
-    """Rows of the fixed examples: evenly spaced over the test split, whatever part of it is measured."""
+    """Rows of the fixed examples, evenly spaced over the whole test split."""
     count = len(model.examples)
     return torch.arange(min(_EXAMPLES, count)) * count // min(_EXAMPLES, count)
 
@@ -92,16 +93,16 @@ def _logits(model: ModelUnderTest) -> Tensor:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tables of logits are equal but for rounding; −inf, inf and NaN stand at the same places."""
+    """Whether two tables of logits are equal up to rounding, with −inf, inf and NaN at the same positions."""
     if one.shape != other.shape:
         return False
     finite = one.isfinite() & other.isfinite()
-    alike = torch.where(finite, True, (one == other) | (one.isnan() & other.isnan()))
-    return bool(alike.all()) and bool((_change(one, other) <= TOLERANCE).all())
+    same_special = torch.where(finite, True, (one == other) | (one.isnan() & other.isnan()))
+    return bool(same_special.all()) and bool((_change(one, other) <= TOLERANCE).all())
 
 
 def _change(one: Tensor, other: Tensor) -> Tensor:
-    """By how much each logit differs, as a share of the example's largest one, `[N, K]`."""
+    """The difference of each logit relative to the example's largest logit, `[N, K]`."""
     finite = one.isfinite() & other.isfinite()
     change = torch.where(finite, (one - other).abs(), 0.0)
     scale = torch.where(finite, torch.maximum(one.abs(), other.abs()), 0.0).amax(1, keepdim=True)
@@ -109,15 +110,15 @@ def _change(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _changed(model: ModelUnderTest, before: Tensor, now: Tensor) -> str:
-    """Which logits moved, in a line."""
-    start = "this classifier is another one than its records say, although it is made of the same parts"
+    """Describe in one line which logits changed."""
+    start = "this classifier computes other logits than the one that was measured, although their parts are equal"
     if before.shape != now.shape:
-        return f"{start}: {list(before.shape)} logits then, {list(now.shape)} now. All is measured anew"
-    moved = ((_change(before, now) > TOLERANCE) | (before.isfinite() != now.isfinite())).any(1)
-    row = int(moved.nonzero()[0])
-    place = int(_change(before, now)[row].argmax())
+        return f"{start}: shape {list(before.shape)} before, {list(now.shape)} now. All is measured anew"
+    changed = ((_change(before, now) > TOLERANCE) | (before.isfinite() != now.isfinite())).any(1)
+    row = int(changed.nonzero()[0])
+    column = int(_change(before, now)[row].argmax())
     return (
-        f"{start}: the logits of {int(moved.sum())} of {len(now)} fixed examples moved, as of class {place} of example"
-        f" {int(_rows_ids(model)[row])} from {before[row, place]:.4g} to {now[row, place]:.4g}."
+        f"{start}: the logits of {int(changed.sum())} of {len(now)} fixed examples changed, for example class {column}"
+        f" of example {int(_rows_ids(model)[row])} from {before[row, column]:.4g} to {now[row, column]:.4g}."
         f" All is measured anew, the earlier records are kept"
     )

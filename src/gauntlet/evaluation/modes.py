@@ -1,4 +1,4 @@
-"""On which examples a suite is run: all of them, or the later attacks of the union on those still correct."""
+"""Evaluation modes: run attacks on all examples, or later attacks of the union only on those still correct."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from gauntlet.kinds import Kind
 
 
 class Mode(Protocol):
-    """What a user chooses with `mode=…`."""
+    """The choice `mode=…`."""
 
     suffix: ClassVar[str]
-    """Of a suite's name: what one mode measured is never shown as what the other did."""
+    """Suffix of the suite's name, so that results of different modes are kept under different names."""
 
     def earlier(self, suite: AttackSuite, entry: str) -> list[str]:
-        """The entries that come before this one, and whose successes are left out of it."""
+        """Return the entries that run before this one; it skips the examples that they break."""
 
 
 @dataclass(frozen=True)
 class Full:
-    """Every entry on every example: what columns of a table are made of."""
+    """Run every entry on every example, so that each has an accuracy of its own."""
 
     suffix: ClassVar[str] = ""
 
     def earlier(self, suite: AttackSuite, entry: str) -> list[str]:
-        """None."""
+        """Return nothing: no example is skipped."""
         return []
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """Attacks of the union only on examples that all earlier ones of the union left correct: its accuracy for less.
+    """Run each attack of the union only on examples that all earlier ones left correct: union accuracy at less cost.
 
-    The accuracy of such an attack by itself is not known afterwards. Attacks outside the union, and every other kind of
-    entry, are run in full. The union is that of `Full`; in float32, where the last bit depends on the batch, but for
-    examples of tiny margin.
+    The accuracy under such an attack alone is unknown afterwards. Attacks outside the union and all other kinds of
+    entries are run on every example. The union accuracy is that of `Full`; in float32, where the last bit depends on
+    the batch, examples of tiny margin may differ.
 
     Args:
-        first: attacks of the union that come before the others: cheap ones that break many spare dear ones the most.
+        first: attacks of the union to run before the others: cheap ones that break many examples save the most time.
     """
 
     suffix: ClassVar[str] = "-survivors"
     first: Sequence[str] = ()
 
     def earlier(self, suite: AttackSuite, entry: str) -> list[str]:
-        """Of an attack of the union, the attacks and transforms of it before: `first`, then the suite's order.
+        """Return the attacks and transforms of the union that run before an attack: `first`, then the suite's order.
 
         Raises:
-            UserError: `first` names what is not in the union, or is no attack; or the suite has no union.
+            UserError: `first` names an entry outside the union or one that is no attack, or the suite has no union.
         """
         kinds = {name: one.kind for name, one in suite.entries.items()}
         members = [name for name in kinds if name in suite.union and kinds[name] in (Kind.ATTACK, Kind.TRANSFORM)]
-        if strange := [name for name in self.first if name not in members]:
-            raise UserError(f"mode.first names {strange}: expected attacks of the union, {members}")
+        if unknown := [name for name in self.first if name not in members]:
+            raise UserError(f"mode.first names {unknown}: expected attacks of the union, {members}")
         if entry not in members or kinds[entry] is not Kind.ATTACK:
             return []
-        names = [*self.first, *(name for name in members if name not in self.first)]
-        return names[: names.index(entry)]
+        order = [*self.first, *(name for name in members if name not in self.first)]
+        return order[: order.index(entry)]

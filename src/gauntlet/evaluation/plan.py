@@ -1,4 +1,4 @@
-"""What stands in a run folder beside the records: the card of the run, and a plan for every suite."""
+"""The files of a run folder beside the records: the card of the run, and a plan for every suite."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from gauntlet.kinds import Kind
 from gauntlet.task import CLASSIFICATION
 
 FORMAT = 2
-"""Of cards and plans. Plans of format 1, and the records they name, cannot be taken over."""
+"""Version of cards and plans. Plans of format 1, and the records they name, cannot be read."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """Which classifier a run folder is about."""
+    """The classifier that a run folder is about."""
 
     name: str
     dataset: str
-    """The name of its config."""
+    """Name of its config."""
     model: str
     defense: str | None
-    """None of a classifier that was not trained here."""
+    """None for a classifier that was not trained here."""
     seed: int | None
     trained_on: Sequence[str] | None
-    """Names of threat models; None where it is not stated."""
+    """Names of threat models; None if unknown."""
     checkpoint: str
     """SHA-256 of the weights file."""
     fingerprint: str
-    """Of the dataset."""
+    """Fingerprint of the dataset."""
     classifier: str = ""
-    """A digest of what was measured last: the same weights may be those of several networks. Empty: not measured."""
+    """Digest of the classifier measured last, as several networks may share the same weights. Empty: not measured."""
     task: str = CLASSIFICATION.name
-    """Of the dataset: the name and version that its class declares."""
+    """Name and version of the dataset's task."""
     version: int = FORMAT
 
     def write(self, folder: Path) -> None:
-        """Keep it in a run folder; of the same weights, what was measured last stays known."""
+        """Write it into a run folder. `classifier` is taken from the card there if it is of the same weights."""
         if not self.classifier and (folder / "card.json").exists():
             known = read_card(folder)
             if known.checkpoint == self.checkpoint and known.classifier:
@@ -57,17 +57,17 @@ class Card:
 
     @property
     def training(self) -> str:
-        """What the classifier was trained on, in words."""
+        """The threat models the classifier was trained on, in words."""
         if self.trained_on is None:
             return "not stated (trained_on=[…] says it); the unseen mean leaves nothing out"
         return ", ".join(self.trained_on) or "clean images"
 
 
 def read_card(folder: Path) -> Card:
-    """The card of a run folder; one of format 1 has the same keys.
+    """Read the card of a run folder; a card of format 1 has the same keys.
 
     Raises:
-        UserError: it has none.
+        UserError: the folder has no card.
     """
     file = folder / "card.json"
     if not file.exists():
@@ -78,67 +78,72 @@ def read_card(folder: Path) -> Card:
 
 @dataclass(frozen=True)
 class PlannedEntry:
-    """One entry of a suite as a run was measured by it."""
+    """One entry of a suite, as it was when a run was measured."""
 
     kind: Kind
     threat_model: str
-    """Its name."""
+    """Name of the threat model."""
     bound: float
     unit: str
     folder: str
-    """Of its records, in the run folder."""
+    """Folder of its records, relative to the run folder."""
     family: str
-    """A digest of the threat model whatever its bound: what two entries share that may be held against each other."""
+    """Digest of the threat model without its bound; entries with the same digest are comparable."""
     gradient_free: bool = False
     survivors_of: Sequence[str] = ()
-    """Entries whose successes it was not run on."""
+    """Entries whose successes it skipped; empty if it ran on every example."""
     confidence: float | None = None
-    """Of a certificate; None of a deterministic one."""
+    """Confidence of a certificate; None if it is deterministic."""
     assumption: str | None = None
-    """Of a conditional bound."""
+    """Assumption of a conditional bound."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a suite was in one run, and what its aggregates came to."""
+    """A suite as it was in one run, and the results of its aggregates."""
 
     checkpoint: str
     """SHA-256 of the weights it was measured on."""
     examples: int
     entries: Mapping[str, PlannedEntry]
     aggregates: Mapping[str, Any]
-    """By name: their identities."""
+    """Identities of the aggregates, by name."""
     classifier: str = ""
-    """A digest of what it was measured on, as the card's."""
+    """Digest of the classifier it was measured on, as in the card."""
     share: float | None = None
-    """Of the dataset's bounds, where shares were asked for."""
+    """Share of the dataset's bounds, if shares were requested."""
     results: Mapping[str, Aggregated] = field(default_factory=dict)
-    """By aggregate, of finished records."""
+    """Results by aggregate, from finished records."""
     soundness: Sequence[Soundness] = ()
-    """By certificate, where attacks on the same threat model stand beside it."""
+    """Soundness checks, one for each certificate with attacks on the same threat model."""
     version: int = FORMAT
 
     @property
     def threats(self) -> dict[str, str]:
-        """Names of threat models by entry, of everything that bounds robustness from above; and the clean images.
+        """Names of threat models by entry, for all entries that give an upper bound on robustness and the clean images.
 
-        Attacks at a bound come last, so that of several entries with one threat model such an attack stands for it.
+        Attacks at a bound come last, so that they represent a threat model that several entries share.
         """
-        order = (Kind.TRANSFORM, Kind.MINIMUM_DISTANCE, Kind.ATTACK)
-        found = [(name, entry) for kind in order for name, entry in self.entries.items() if entry.kind is kind]
-        return {
-            name: entry.threat_model
-            for name, entry in found
-            if entry.kind is not Kind.TRANSFORM or entry.threat_model == "clean"
-        }
+        named: dict[str, str] = {}
+        for kind in (Kind.TRANSFORM, Kind.MINIMUM_DISTANCE, Kind.ATTACK):
+            for name, entry in self.entries.items():
+                if entry.kind is kind and (kind is not Kind.TRANSFORM or entry.threat_model == "clean"):
+                    named[name] = entry.threat_model
+        return named
+
+    def attacks_against(self, certificate: str) -> list[str]:
+        """Names of attacks and minimum-distance attacks on the threat model of a certificate, whatever their bounds."""
+        kinds = (Kind.ATTACK, Kind.MINIMUM_DISTANCE)
+        family = self.entries[certificate].family
+        return [name for name, entry in self.entries.items() if entry.kind in kinds and entry.family == family]
 
     def same_measurement(self, other: Plan) -> bool:
-        """Whether two plans name the same records and aggregates, whatever came of them."""
+        """Whether two plans name the same records and aggregates, regardless of results."""
         bare = [replace(plan, results={}, soundness=())._plain() for plan in (self, other)]
         return bool(bare[0] == bare[1])
 
     def write(self, folder: Path, suite: str) -> None:
-        """Keep it in a run folder."""
+        """Write it into a run folder."""
         write_atomically(plan_file(folder, suite), json.dumps(self._plain(), indent=1) + "\n")
 
     def _plain(self) -> Any:
@@ -146,7 +151,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Back from the content of a file."""
+        """Read it from the content of a file."""
         entries = {name: PlannedEntry(**{**one, "kind": Kind(one["kind"])}) for name, one in content["entries"].items()}
         results = {name: Aggregated.from_json(one) for name, one in content["results"].items()}
         soundness = [Soundness(**one) for one in content["soundness"]]
@@ -154,26 +159,26 @@ class Plan:
 
 
 def plan_file(folder: Path, suite: str) -> Path:
-    """Where the plan of a suite is kept."""
+    """Return the file that keeps the plan of a suite."""
     return folder / "suites" / f"{suite}.json"
 
 
 def find_plan(folder: Path, suite: str) -> Plan | None:
-    """The plan of a suite; None where there is none that can be read."""
+    """Read the plan of a suite; None if there is none in the current format."""
     file = plan_file(folder, suite)
     content = read_json(file) if file.exists() else {}
     return Plan.from_json(content) if content.get("version") == FORMAT else None
 
 
 def find_plans(folder: Path) -> dict[str, Plan]:
-    """All plans of a run folder by suite, in the order of their names."""
+    """Read all plans of a run folder by suite, in alphabetical order."""
     suites = sorted(file.stem for file in (folder / "suites").glob("*.json"))
     plans = {suite: find_plan(folder, suite) for suite in suites}
     return {suite: plan for suite, plan in plans.items() if plan is not None}
 
 
 def read_plan(folder: Path, suite: str) -> Plan:
-    """The plan of a suite.
+    """Read the plan of a suite.
 
     Raises:
         UserError: the run was not evaluated by it, or by an earlier version of Gauntlet.

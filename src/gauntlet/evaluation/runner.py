@@ -1,4 +1,4 @@
-"""One run of the grid: which chunks are left, which process does them, and what to do about an entry that fails."""
+"""Run the grid: choose the next chunk, share chunks between processes, and continue when an entry fails."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from gauntlet.evaluation.verification import Chunk, ModelUnderTest, measure_chun
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise
 
-_PATIENCE = 0.2  # seconds between two looks at what other processes have left
+_POLL_INTERVAL = 0.2  # seconds between two checks whether other processes have finished their chunks
 
 
 class Progress(NamedTuple):
-    """How far one entry is."""
+    """Progress of one entry."""
 
     entry: str
     kind: Kind
     chunks: int
-    """Done, by whichever process."""
+    """Finished chunks, by all processes."""
     of: int
-    """All of them."""
+    """Number of chunks."""
     examples: int
-    """In the chunks done."""
+    """Number of examples in the finished chunks."""
     correct: int
-    """Of these examples, correct at the entry's bound."""
+    """Number of these examples that are correct at the entry's bound."""
     outside: int
-    """Records whose image was not its threat model's."""
+    """Number of records whose image lies outside the threat model."""
     speed: float | None
-    """Images per second of this process; None if it has done nothing of this entry yet."""
+    """Images per second of this process; None before its first chunk of this entry."""
     seconds_left: float | None
-    """At this speed, shared by all processes."""
+    """Remaining time at this speed, if all processes are as fast."""
     score: float | None = None
-    """Sum of the scores of these examples, in a task without a yes or no: `correct` means nothing there."""
+    """Sum of the scores of these examples, for a task with scores alone, where `correct` is undefined."""
 
 
 @dataclass
@@ -71,14 +71,14 @@ class Job:
 
 
 class GridRunner:
-    """One process's part of a run.
+    """Runs the grid in one process.
 
     Args:
-        model: the classifier.
+        model: the classifier and the examples.
         jobs: one per entry of the suite, in the order in which they are run.
-        chunks: of the examples.
+        chunks: the chunks of examples.
         rank: this process.
-        world: how many processes share the chunks.
+        world: number of processes that share the chunks.
         keep_images: whether images are kept beside the records.
         done: called after every chunk.
     """
@@ -100,7 +100,7 @@ class GridRunner:
         self._failed: dict[str, str] = {}
 
     def finish(self) -> None:
-        """Until every chunk of every entry is there, by whichever process, but for entries that fail."""
+        """Return when every chunk is finished, by any process, except those of entries that fail."""
         mine: list[tuple[str, int]] = []
         theirs: list[tuple[str, int]] = []
         for name in self.jobs:
@@ -109,51 +109,55 @@ class GridRunner:
                 (mine if own else theirs).append((name, index))
         waiting = mine + theirs
         while waiting:
-            left = [(name, index) for name, index in waiting if not self._try_chunk(name, index)]
-            if len(left) == len(waiting):  # other processes are at all of them
-                time.sleep(_PATIENCE)
-            waiting = left
+            remaining = [(name, index) for name, index in waiting if not self._try_chunk(name, index)]
+            if len(remaining) == len(waiting):  # other processes are working on all of them
+                time.sleep(_POLL_INTERVAL)
+            waiting = remaining
         if self._failed:
             failed = "; ".join(f"{name} ({why})" for name, why in self._failed.items())
             raise UserError(f"failed: {failed}. Without these entries the evaluation is not finished")
 
     def _try_chunk(self, name: str, index: int) -> bool:
-        """Do a chunk, unless it is there, another process is at it, or the entry fails. Whether nothing is left."""
+        """Measure a chunk unless it is finished, another process works on it, or the entry failed.
+
+        Returns:
+            Whether nothing is left to do for it.
+        """
         if not self._failed.keys().isdisjoint([name, *self.jobs[name].earlier]):
             return True
-        folder, start = self.jobs[name].folder, None
-        if not self._there(name, index):
+        folder = self.jobs[name].folder
+        start = None
+        if not self._is_finished(name, index):
             if not all(self.jobs[other].folder.has(index) for other in self.jobs[name].earlier):
                 return False
-            with folder.taking(index) as ours:
-                if not ours:
+            with folder.taking(index) as acquired:
+                if not acquired:
                     return False
-                if not self._there(name, index):
+                if not self._is_finished(name, index):  # another process may have finished it before the lock was ours
                     start = time.perf_counter()
                     try:
-                        chunk = self._measured(name, index)
+                        chunk = self._measure(name, index)
                     except AttackFailed as failure:
                         self._give_up(name, index, failure)
                         return True
-                    if self.keep_images and chunk.images is not None:  # before the records, which say: done
+                    if self.keep_images and chunk.images is not None:
+                        # Images come first, because a file of records marks the chunk as finished.
                         folder.write_images(index, chunk.records["example_id"].to_list(), chunk.images)
                     folder.write(index, chunk.records)
         self._count(name, index, folder.read(index), start)
         return True
 
-    def _there(self, name: str, index: int) -> bool:
+    def _is_finished(self, name: str, index: int) -> bool:
         folder = self.jobs[name].folder
-        images = not self.keep_images or self.jobs[name].entry.kind is Kind.CERTIFICATE or folder.has_images(index)
-        return folder.has(index) and images
+        needs_images = self.keep_images and self.jobs[name].entry.kind is not Kind.CERTIFICATE
+        return folder.has(index) and (not needs_images or folder.has_images(index))
 
-    def _measured(self, name: str, index: int) -> Chunk:
-        """A chunk of an entry: from the full records where there are some, else measured."""
+    def _measure(self, name: str, index: int) -> Chunk:
+        """Return a chunk of an entry, taken from the full records if there are any, else measured."""
         entry = self.jobs[name].entry
         batch = self.model.examples[self._chunks[index]]
         if self.jobs[name].earlier:
-            frames = [self.jobs[other].folder.read(index) for other in self.jobs[name].earlier]
-            correct = set.intersection(*(set(frame.filter("correct")["example_id"]) for frame in frames))
-            keep = [row for row, example in enumerate(batch.ids.tolist()) if example in correct]
+            keep = self._still_correct(name, index, batch.ids.tolist())
             if self.jobs[name].full.has(index):
                 return self._part_of_full(name, index, keep)
             if not keep:
@@ -161,17 +165,27 @@ class GridRunner:
             batch = batch.rows(keep)
         return measure_chunk(self.model, entry, batch, self.jobs[name].noise(batch))
 
+    def _still_correct(self, name: str, index: int, ids: list[int]) -> list[int]:
+        """Rows of the examples in a chunk that all earlier entries left correct."""
+        correct = set(ids)
+        for other in self.jobs[name].earlier:
+            correct &= set(self.jobs[other].folder.read(index).filter("correct")["example_id"])
+        return [row for row, example in enumerate(ids) if example in correct]
+
     def _part_of_full(self, name: str, index: int, keep: list[int]) -> Chunk:
-        """Some rows of a chunk whose full records are there; images that were not kept with these are made again."""
-        entry, full, batch = self.jobs[name].entry, self.jobs[name].full, self.model.examples[self._chunks[index]]
+        """Return some rows of a chunk from its full records. Images that were not kept with them are computed again."""
+        entry = self.jobs[name].entry
+        full = self.jobs[name].full
+        batch = self.model.examples[self._chunks[index]]
         ids = batch.ids[keep].tolist()
-        records, images = full.read(index), None
+        records = full.read(index)
+        images = None
         if self.keep_images and full.has_images(index):
             kept = full.read_images(index)
             images = torch.stack([kept[one] for one in ids]) if ids else batch.images[:0]
         elif self.keep_images:
-            records, every = measure_chunk(self.model, entry, batch, self.jobs[name].noise(batch))
-            images = None if every is None else every[keep]
+            records, all_images = measure_chunk(self.model, entry, batch, self.jobs[name].noise(batch))
+            images = None if all_images is None else all_images[keep]
         return Chunk(records.filter(pl.col("example_id").is_in(ids)), images)
 
     def _give_up(self, name: str, index: int, failure: AttackFailed) -> None:
@@ -184,7 +198,9 @@ class GridRunner:
         )
 
     def _count(self, name: str, index: int, frame: pl.DataFrame, start: float | None) -> None:
-        tally, chunk, entry = self._tallies[name], self._chunks[index], self.jobs[name].entry
+        tally = self._tallies[name]
+        chunk = self._chunks[index]
+        entry = self.jobs[name].entry
         holds = holds_at(frame, entry.kind, entry.threat_model.bound, entry.threat_model.bound)
         tally.chunks += 1
         tally.examples += chunk.stop - chunk.start
@@ -197,7 +213,7 @@ class GridRunner:
             tally.seconds += time.perf_counter() - start
         speed = tally.own / tally.seconds if tally.own else None
         missing = self._chunks[-1].stop - tally.examples
-        left = None if speed is None else missing / speed / self.world
+        seconds_left = None if speed is None else missing / speed / self.world
         self.done(
             Progress(
                 entry=name,
@@ -208,7 +224,7 @@ class GridRunner:
                 correct=tally.correct,
                 outside=tally.outside,
                 speed=speed,
-                seconds_left=left,
+                seconds_left=seconds_left,
                 score=tally.score,
             )
         )

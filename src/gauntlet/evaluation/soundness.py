@@ -1,7 +1,7 @@
-"""The soundness check: no image that an attack found may lie within a radius that a certificate states.
+"""The soundness check: no adversarial image may lie within the radius that a certificate states.
 
-For one example, certified radius ≤ true robustness ≤ distance found by an attack. An example for which that is not so
-is a bug in one of the two, or, of a certificate at a confidence, one of the errors that it allows itself.
+For one example, certified radius ≤ true robustness ≤ distance found by an attack. A violation is a bug in one of the
+two, or, for a certificate with a confidence, one of the errors that the confidence allows.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from gauntlet.evaluation.flags import Flag
 from gauntlet.kinds import Kind
 
 _POWER = 0.5
-"""The share of examples that attacks at a multiple of the radius must break, or the check proves nothing."""
+"""Attacks at a multiple of the radius must break at least this share of examples, or the check has no power."""
 
 
 @dataclass(frozen=True)
 class Soundness:
-    """What attacks said of one certificate."""
+    """The result of the check of one certificate."""
 
     certificate: str
     attacks: Sequence[str]
-    """Those on the same threat model."""
+    """Attacks on the same threat model."""
     examples: int
-    """Certified examples that the attacks were held against."""
+    """Number of certified examples."""
     contradicted: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """By attack: ids of examples that are wrong within their radius; of a vote, also by fresh draws."""
+    """By attack, ids of examples misclassified within their radius; for a vote, also by fresh draws."""
     vote_only: int = 0
-    """Examples of which the vote of fixed draws was broken within the radius, and fresh draws stood by the class."""
+    """Number of examples where an attack changed the vote of fixed draws within the radius, but not of fresh draws."""
     abstained: int = 0
-    """Examples likewise, of which fresh draws abstained."""
+    """Number of such examples for which fresh draws abstained."""
     allowed: float = 0.0
-    """How many wrong radii the confidence allows in expectation."""
+    """Expected number of wrong radii that the confidence allows."""
     multiple: float | None = None
-    """Of the radius, within which attacks were run to show that the check can fail; None where none could be."""
+    """Multiple of the radius at which attacks were run to show that the check has power; None if none could be run."""
     broken: float = 0.0
-    """The share of examples that they broke there."""
+    """Share of examples that these attacks broke."""
     tried: int = 0
-    """The number of these examples."""
+    """Number of examples they were run on."""
 
     @property
     def wrong(self) -> list[int]:
@@ -49,24 +49,24 @@ class Soundness:
         return sorted({one for ids in self.contradicted.values() for one in ids})
 
     def flags(self) -> list[Flag]:
-        """Two flags on the certificate: contradictions, and a check without power."""
+        """Return two flags of the certificate: for contradictions, and for a check without power."""
         if not self.examples:
             return []
-        found = [Flag("soundness", self.certificate, len(self.wrong) / self.examples, self._threshold, self.words())]
+        flags = [Flag("soundness", self.certificate, len(self.wrong) / self.examples, self._threshold, self.words())]
         if self.multiple is not None:
             why = (
                 f"share of examples that {', '.join(self.attacks)} leave correct within {self.multiple:g} times the"
                 f" certified radius: attacks this weak cannot contradict a certificate, or the radius is far too large"
             )
-            found.append(Flag("soundness power", self.certificate, 1 - self.broken, 1 - _POWER, why))
-        return found
+            flags.append(Flag("soundness power", self.certificate, 1 - self.broken, 1 - _POWER, why))
+        return flags
 
     @property
     def _threshold(self) -> float:
         return self.allowed / self.examples
 
     def words(self) -> str:
-        """What was found, in a sentence."""
+        """Describe the result in a sentence."""
         parts = [f"examples {_listed(ids)} by {attack}" for attack, ids in self.contradicted.items() if ids]
         text = "share of certified examples that an attack breaks within the certified radius, a bug in one of the two"
         if parts:
@@ -85,15 +85,15 @@ def _listed(ids: Sequence[int]) -> str:
 
 
 def within_radius(certified: pl.DataFrame, attacked: pl.DataFrame, kind: Kind, bound: float) -> pl.Series:
-    """Ids of examples whose class an attack changed within the certified radius.
+    """Return ids of examples whose class an attack changed within the certified radius.
 
-    Distances beyond the radius by no more than rounding count as outside: two programs computed them in floating point.
+    Distances above the radius by no more than the tolerance for rounding count as outside.
 
     Args:
         certified: records of a certificate.
         attacked: records of an attack on the same threat model.
-        kind: of the attack: at a bound, or of minimum distance.
-        bound: of the attack's threat model.
+        kind: kind of the attack, at a bound or of minimum distance.
+        bound: bound of the attack's threat model.
     """
     if kind is Kind.MINIMUM_DISTANCE:
         distance = pl.col("distance")
@@ -101,14 +101,15 @@ def within_radius(certified: pl.DataFrame, attacked: pl.DataFrame, kind: Kind, b
         changed = (pl.col("clean_prediction") == pl.col("label")) & ~pl.col("correct")
         distance = pl.when(changed).then(pl.col("size").cast(pl.Float64) * bound).otherwise(float("inf"))
     joined = certified.filter(~pl.col("abstained")).join(
-        attacked.select("example_id", found=distance, before="clean_prediction", truth="label"), on="example_id"
+        attacked.select("example_id", attacked_distance=distance, clean="clean_prediction", truth="label"),
+        on="example_id",
     )
-    right = pl.col("before") == pl.col("truth")  # others have distance 0, and are not attacked
-    same = pl.col("prediction") == pl.col("before")
-    near = right & same & (pl.col("found") * (1 + TOLERANCE) <= pl.col("radius"))
+    right = pl.col("clean") == pl.col("truth")  # misclassified clean images have distance 0 and were not attacked
+    same = pl.col("prediction") == pl.col("clean")
+    near = right & same & (pl.col("attacked_distance") * (1 + TOLERANCE) <= pl.col("radius"))
     return joined.filter(near)["example_id"]
 
 
 def disagreements(certified: pl.DataFrame) -> pl.Series:
-    """Ids of examples to which the certificate and the classifier give other classes: a change at distance 0."""
+    """Return ids of examples whose certified class is not the classifier's: a contradiction at distance 0."""
     return certified.filter(~pl.col("abstained") & (pl.col("prediction") != pl.col("clean_prediction")))["example_id"]

@@ -1,7 +1,7 @@
-"""The store of records: one small immutable file per entry of a suite and chunk of examples.
+"""Store records: one small immutable file per entry of a suite and chunk of examples.
 
-A valid file is the state: nothing else has to be kept to go on after a kill. Files of different identities lie in
-different folders, so what was measured on other weights, data or attacks is never mixed in.
+A run is resumed from the files that exist; no other state is kept. Files of different identities lie in different
+folders, so that records of other weights, data or attacks are never mixed.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class RecordFolder:
 
     Args:
         root: `records/` of a run folder.
-        name: of the entry in tables.
-        kind: of the entry, which decides the columns.
-        identity: all that the records depend on, as JSON values.
+        name: name of the entry in tables.
+        kind: kind of the entry, which decides the columns.
+        identity: everything the records depend on, as JSON values.
     """
 
     root: Path
@@ -50,23 +50,23 @@ class RecordFolder:
         return self.root / f"{self.name}-{digest(self.identity)[:12]}"
 
     def has(self, chunk: int) -> bool:
-        """Whether a chunk is done."""
+        """Whether a chunk is finished."""
         return self._file(chunk).exists()
 
     def has_images(self, chunk: int) -> bool:
-        """Whether the images of a chunk were kept."""
+        """Whether the images of a chunk were stored."""
         return self._images(chunk).exists()
 
     def read(self, chunk: int) -> pl.DataFrame:
-        """The records of a chunk that is done."""
+        """Read the records of a finished chunk."""
         return _read(self._file(chunk))
 
     @contextmanager
     def taking(self, chunk: int) -> Iterator[bool]:
-        """Whether the chunk is ours: no other process is at it. A process that dies lets go of what it took."""
+        """Lock a chunk; yields False if another process holds the lock. The lock of a process that dies is released."""
         self.path.mkdir(parents=True, exist_ok=True)
-        held = self.path / f".{chunk:05d}.lock"
-        lock = FileLock(held, timeout=0)
+        lock_file = self.path / f".{chunk:05d}.lock"
+        lock = FileLock(lock_file, timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -74,22 +74,22 @@ class RecordFolder:
             return
         try:
             for file in (self._file(chunk), self._images(chunk)):
-                for scrap in self.path.glob(f".{file.name}.*"):  # of one that died while writing
-                    scrap.unlink(missing_ok=True)
+                for partial in self.path.glob(f".{file.name}.*"):  # left by a process that died while writing
+                    partial.unlink(missing_ok=True)
             yield True
         finally:
-            if self.has(chunk):  # whoever still waits for this lock looks first whether the chunk is done
-                held.unlink(missing_ok=True)
+            if self.has(chunk):  # a process that still waits for this lock checks first whether the chunk is finished
+                lock_file.unlink(missing_ok=True)
             lock.release()
 
     def write(self, chunk: int, records: pl.DataFrame) -> None:
-        """Keep a chunk: all columns of its kind."""
+        """Write the records of a chunk, with all columns of the kind."""
         if not (self.path / "identity.json").exists():
             write_atomically(self.path / "identity.json", json.dumps(self.identity, indent=1, sort_keys=True) + "\n")
         write_atomically(self._file(chunk), as_parquet(records))
 
     def write_images(self, chunk: int, ids: Sequence[int], images: Tensor) -> None:
-        """Keep the images `[N, C, H, W]` that the records of a chunk are about, as safetensors, by example id."""
+        """Write the images `[N, C, H, W]` of a chunk's records as safetensors, with their example ids."""
         import torch
         from safetensors.torch import save
 
@@ -97,16 +97,16 @@ class RecordFolder:
         write_atomically(self._images(chunk), content)
 
     def read_images(self, chunk: int) -> dict[int, Tensor]:
-        """The kept images of a chunk, `[C, H, W]` by example id."""
+        """Read the stored images of a chunk, `[C, H, W]` by example id."""
         from safetensors.torch import load
 
         content = load(self._images(chunk).read_bytes())
         return dict(zip(content["example_id"].tolist(), content["images"], strict=True))
 
     def changed(self) -> list[str]:
-        """What sets this identity apart from the nearest that the entry has here: nothing, if this is not the first.
+        """Return how this identity differs from the most similar stored identity of the entry, as `key: stored → new`.
 
-        The lines are `key: there → here`.
+        Empty if there are records of this identity, or none of the entry at all.
         """
         if (self.path / "identity.json").exists():
             return []
@@ -122,14 +122,14 @@ class RecordFolder:
 
 
 def as_parquet(records: pl.DataFrame) -> bytes:
-    """Records as the content of a file."""
+    """Return records as the content of a file."""
     buffer = io.BytesIO()
     records.write_parquet(buffer)
     return buffer.getvalue()
 
 
 def read_records(path: Path, kind: Kind) -> pl.DataFrame:
-    """All records in a folder of one entry, by example id.
+    """Read all records in a folder of one entry, sorted by example id.
 
     Raises:
         UserError: a file is damaged.
@@ -139,11 +139,11 @@ def read_records(path: Path, kind: Kind) -> pl.DataFrame:
 
 
 def with_earlier(survivors: pl.DataFrame, earlier: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """`example_id` and `correct` of all examples, for an attack that ran on those that earlier ones left correct.
+    """Return `example_id` and `correct` of all examples for an attack that ran on survivors only.
 
     Args:
         survivors: records of the attack.
-        earlier: records of the attacks before it.
+        earlier: records of the entries before it; the examples they broke count as not correct.
     """
     columns = ["example_id", "correct"]
     broken = [frame.filter(~pl.col("correct")).select(columns) for frame in earlier]
@@ -151,14 +151,14 @@ def with_earlier(survivors: pl.DataFrame, earlier: Sequence[pl.DataFrame]) -> pl
 
 
 def _read(file: Path) -> pl.DataFrame:
-    """A file's records; a file is opened once, however often an evaluation asks for it."""
+    """Read a file. Its content is cached until the file changes."""
     try:
-        facts = file.stat()
-        return _opened(file, facts.st_mtime_ns, facts.st_size)
+        status = file.stat()
+        return _opened(file, status.st_mtime_ns, status.st_size)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{file} is damaged ({str(error)[:80]}): remove it and run the evaluation again") from None
 
 
-@lru_cache(maxsize=1 << 14)  # files of a chunk each: a few kilobytes
+@lru_cache(maxsize=1 << 14)  # files of one chunk each, of a few kilobytes
 def _opened(file: Path, _modified: int, _size: int) -> pl.DataFrame:
-    return pl.read_parquet(io.BytesIO(file.read_bytes()))  # polars itself opens no name that is not UTF-8
+    return pl.read_parquet(io.BytesIO(file.read_bytes()))  # polars cannot open file names that are not UTF-8

@@ -16,12 +16,12 @@ from gauntlet.transforms import Transform
 
 @dataclass(frozen=True)
 class AttackSuite:
-    """What a classifier is measured by.
+    """The entries that a classifier is measured by, and the aggregates over them.
 
     Args:
-        attacks: attacks, minimum-distance attacks and transforms, by the name they have in tables.
-        certificates: likewise.
-        aggregates: what is made of them, by the name of the column.
+        attacks: attacks, minimum-distance attacks and transforms, by their name in tables.
+        certificates: certificates, by their name in tables.
+        aggregates: aggregates, by their name in tables.
     """
 
     attacks: Mapping[str, Attack | Transform] = field(default_factory=dict)
@@ -43,19 +43,19 @@ class AttackSuite:
 
     @property
     def entries(self) -> dict[str, Entry]:
-        """All of them, by name, in the order in which they are run."""
+        """All entries by name, in the order in which they are run."""
         return {**self.attacks, **self.certificates}
 
     @property
     def bounded(self) -> dict[str, Attack]:
-        """The attacks at a bound."""
+        """Attacks at a bound."""
         kinds = {name: entry.kind for name, entry in self.attacks.items()}
         attacks: Mapping[str, Any] = self.attacks
         return {name: attacks[name] for name, kind in kinds.items() if kind is Kind.ATTACK}
 
     @property
     def union(self) -> list[str]:
-        """The members of its first union; none where the suite has no union."""
+        """Members of the first union; empty if the suite has no union."""
         unions = [aggregate.conjunction(self.entries) for aggregate in self.aggregates.values()]
         return next((list(members) for members in unions if members), [])
 

@@ -1,4 +1,4 @@
-"""One chunk under one entry of a suite: what came back is measured again, because no entry is trusted."""
+"""Measure one chunk under one entry of a suite, and verify the result independently of the entry."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from gauntlet.transforms import Transform
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """The classifier that is measured, and on what.
+    """A classifier and the examples it is measured on.
 
     Args:
         classifier: on the device to use.
         checkpoint: SHA-256 of its weights file.
-        examples: of the test split.
-        fingerprint: of the dataset.
+        examples: examples of the test split.
+        fingerprint: fingerprint of the dataset.
         reference: the dataset's own perceptual distance, for the column `perceptual`; None leaves it empty.
-        calibrated: the distance of the column `lpips`, which stays empty where its weights are missing.
-        batch_sizer: how many examples each entry has memory for.
+        calibrated: the distance of the column `lpips`, which stays empty if its weights are missing.
+        batch_sizer: how many examples fit into memory, for each entry.
         measurement: number of the classifier among those with the same identity; from `recognised`.
         task: of the dataset.
     """
@@ -60,12 +60,12 @@ class ModelUnderTest:
 
     @property
     def classifier_digest(self) -> str:
-        """Of what is measured, whatever file its weights lie in."""
+        """Digest of the classifier, independent of its weights file."""
         return digest([self.description, self.measurement])[:12]
 
     @cached_property
     def description(self) -> Any:
-        """The classifier's part of an identity, taken once: a forward may count itself in a public attribute."""
+        """The classifier's part of an identity. It is cached because a forward pass may change a public attribute."""
         return describe(self.classifier)
 
     @torch.no_grad()
@@ -75,36 +75,35 @@ class ModelUnderTest:
 
 
 class Chunk(NamedTuple):
-    """What was measured of some examples."""
+    """The result of measuring some examples."""
 
     records: pl.DataFrame
-    """The columns of the entry's kind and the task."""
+    """Columns of the entry's kind and of the task."""
     images: Tensor | None
-    """`[N, C, H, W]` on the CPU, that the records are about; None of a certificate."""
+    """`[N, C, H, W]` on the CPU, the images of these records; None for a certificate."""
 
 
 def device_of(classifier: nn.Module) -> torch.device:
-    """Where its tensors are; the CPU where it has none."""
+    """Return the device of its tensors; the CPU if it has none."""
     return next((tensor.device for tensor in classifier.state_dict().values()), torch.device("cpu"))
 
 
 def measure_chunk(model: ModelUnderTest, entry: Entry, batch: Batch, noise: Noise) -> Chunk:
-    """Run an entry on a chunk and measure what came back.
-
-    All at once, or in as many parts as the device's memory asks for.
+    """Run an entry on a chunk and measure the result, in as many parts as the device's memory requires.
 
     Raises:
-        AttackFailed: the entry raised an error, gave back what it may not, or has no memory for even one example.
-        NotFiniteError: the classifier answered NaN.
+        AttackFailed: the entry raised an error, returned an invalid result, or a single example does not fit.
+        NotFiniteError: the classifier's logits are NaN.
     """
     device = device_of(model.classifier)
     measure = _MEASURES[entry.kind]
 
     def part(rows: slice) -> Chunk:
         start = time.perf_counter()
-        some, draws = batch.rows(rows).to(device), Noise(noise.seeds[rows].to(device))
+        some = batch.rows(rows).to(device)
+        part_noise = Noise(noise.seeds[rows].to(device))
         with exact(), evaluating(model.classifier):
-            columns, images = measure(model, entry, some, draws)
+            columns, images = measure(model, entry, some, part_noise)
         columns = {"example_id": some.ids, **columns}
         seconds = (time.perf_counter() - start) / max(1, len(some.labels))
         return Chunk(_records(schema(entry.kind, model.task), columns, seconds), images)
@@ -115,17 +114,20 @@ def measure_chunk(model: ModelUnderTest, entry: Entry, batch: Batch, noise: Nois
 
 
 def _records(schema: Mapping[str, Dtype], columns: Mapping[str, Any], seconds: float) -> pl.DataFrame:
-    """A frame of the schema's columns, then those that a certificate counted."""
-    plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in columns.items()}
-    count = len(plain["example_id"])
-    known = {name: plain.pop(name, [None] * count) for name in schema if name != "seconds"}
+    """Return a frame of the schema's columns, followed by those that a certificate counted."""
+    values = {name: column.tolist() if isinstance(column, Tensor) else column for name, column in columns.items()}
+    count = len(values["example_id"])
+    known: dict[str, Any] = {}
+    for name in schema:
+        if name != "seconds":
+            known[name] = values.get(name, [None] * count)
     frame = pl.DataFrame({**known, "seconds": [seconds] * count}, schema=schema)
-    counted = {name: _dtype(value) for name, value in columns.items() if name in plain}
-    return frame.with_columns([pl.Series(name, plain[name], dtype) for name, dtype in counted.items()])
+    counted = [name for name in columns if name not in known]
+    return frame.with_columns([pl.Series(name, values[name], _dtype(columns[name])) for name in counted])
 
 
 def _dtype(column: Tensor) -> type[pl.DataType]:
-    """Of a column of its own, which an empty one has, too."""
+    """The type of a certificate's own column, also if it is empty."""
     if column.dtype is torch.bool:
         return pl.Boolean
     return pl.Float64 if column.is_floating_point() else pl.Int64
@@ -135,20 +137,23 @@ _Measured = tuple[dict[str, Any], Tensor | None]
 
 
 def _attack(model: ModelUnderTest, attack: Attack, batch: Batch, noise: Noise) -> _Measured:
-    found = attacked(attack, model.classifier, batch, noise)
+    adversarial = attacked(attack, model.classifier, batch, noise)
     with failures_of_an_entry():
-        verified = attack.verify(model.classifier, batch, found)
-    task, clean, outputs = model.task, _answers(model, batch.images), _answers(model, found.images)
-    before, after = task.score(clean, batch.labels), task.score(outputs, batch.labels)
-    # The clean image is in the threat model, too; an image outside it is no success.
+        verified = attack.verify(model.classifier, batch, adversarial)
+    clean = _outputs(model, batch.images)
+    outputs = _outputs(model, adversarial.images)
+    before = model.task.score(clean, batch.labels)
+    after = model.task.score(outputs, batch.labels)
+    # An image outside the threat model is no success: the clean image, which lies inside, counts instead.
     success = verified.inside & (after < before)
-    columns = {**_distances(model, batch.images, found.images), **task.record(batch.labels, clean, outputs, success)}
+    columns = _distances(model, batch.images, adversarial.images)
+    columns |= model.task.record(batch.labels, clean, outputs, success)
     columns["inside"] = verified.inside
     if verified.distance is None:
-        return columns | {"size": verified.size}, found.images.cpu()
+        return columns | {"size": verified.size}, adversarial.images.cpu()
     unbroken = torch.where(before > 0, torch.inf, 0.0).double()
     columns["distance"] = torch.where(success, verified.distance.double(), unbroken)
-    return columns, found.images.cpu()
+    return columns, adversarial.images.cpu()
 
 
 def _transform(model: ModelUnderTest, transform: Transform, batch: Batch, noise: Noise) -> _Measured:
@@ -156,25 +161,26 @@ def _transform(model: ModelUnderTest, transform: Transform, batch: Batch, noise:
         images = transform(batch, noise)
         _check_images(images, batch.images)
         inside = transform.verify(batch, noise, images)
-    clean, outputs = _answers(model, batch.images), _answers(model, images)
-    judged = model.task.record(batch.labels, clean, outputs, torch.ones_like(inside))
-    return {**_distances(model, batch.images, images), **judged, "inside": inside}, images.cpu()
+    clean = _outputs(model, batch.images)
+    outputs = _outputs(model, images)
+    task_columns = model.task.record(batch.labels, clean, outputs, torch.ones_like(inside))
+    return {**_distances(model, batch.images, images), **task_columns, "inside": inside}, images.cpu()
 
 
 def _certificate(model: ModelUnderTest, certificate: Certificate, batch: Batch, noise: Noise) -> _Measured:
     with failures_of_an_entry():
-        found = certificate(model.classifier, batch.images, noise)
-        _check_certified(found, len(batch.labels))
-    clean = _answers(model, batch.images).argmax(1)
-    radius = torch.where(found.abstained, 0.0, found.radius.double())
-    correct = (found.predictions == batch.labels) & ~found.abstained
-    predictions = {"clean_prediction": clean, "prediction": found.predictions}
+        certified = certificate(model.classifier, batch.images, noise)
+        _check_certified(certified, len(batch.labels))
+    clean = _outputs(model, batch.images).argmax(1)
+    radius = torch.where(certified.abstained, 0.0, certified.radius.double())
+    correct = (certified.predictions == batch.labels) & ~certified.abstained
+    predictions = {"clean_prediction": clean, "prediction": certified.predictions}
     columns = {"label": batch.labels, **predictions, "correct": correct, "radius": radius}
-    return {**columns, "abstained": found.abstained, **found.detail}, None
+    return columns | {"abstained": certified.abstained, **certified.detail}, None
 
 
-def _check_certified(found: Certified, count: int) -> None:
-    predictions, radius, abstained, detail = found
+def _check_certified(certified: Certified, count: int) -> None:
+    predictions, radius, abstained, detail = certified
     if taken := sorted(detail.keys() & {*SCHEMAS[Kind.CERTIFICATE]}):
         raise ValueError(f"its detail has columns {taken}, which every certificate has: rename them")
     for name, tensor in {"predictions": predictions, "radius": radius, "abstained": abstained, **detail}.items():
@@ -186,9 +192,9 @@ def _check_certified(found: Certified, count: int) -> None:
         raise ValueError("a radius is negative or NaN: abstain instead")
 
 
-def _check_images(found: Tensor, images: Tensor) -> None:
-    if found.shape != images.shape:
-        raise ValueError(f"it gave back images {list(found.shape)} for {list(images.shape)}")
+def _check_images(images: Tensor, clean: Tensor) -> None:
+    if images.shape != clean.shape:
+        raise ValueError(f"it returned images {list(images.shape)} for {list(clean.shape)}")
 
 
 _MEASURES: Mapping[Kind, Callable[[ModelUnderTest, Any, Batch, Noise], _Measured]] = {
@@ -199,7 +205,7 @@ _MEASURES: Mapping[Kind, Callable[[ModelUnderTest, Any, Batch, Noise], _Measured
 }
 
 
-def _answers(model: ModelUnderTest, images: Tensor) -> Tensor:
+def _outputs(model: ModelUnderTest, images: Tensor) -> Tensor:
     outputs = model.outputs(images)
     if (outputs.isnan().flatten(1).any(1) & images.isfinite().flatten(1).all(1)).any():
         raise NotFiniteError("the classifier answered NaN: such examples are neither right nor robust")
@@ -208,7 +214,7 @@ def _answers(model: ModelUnderTest, images: Tensor) -> Tensor:
 
 @contextmanager
 def failures_of_an_entry() -> Iterator[None]:
-    """Turn what an entry's own code raises into AttackFailed, so that the other entries go on."""
+    """Convert errors raised by an entry's own code into AttackFailed, so that the other entries continue."""
     try:
         yield
     except (UserError, AttackFailed, torch.OutOfMemoryError):
@@ -218,29 +224,30 @@ def failures_of_an_entry() -> Iterator[None]:
 
 
 def attacked(attack: Attack, classifier: nn.Module, batch: Batch, noise: Noise) -> Adversarial:
-    """What the attack gives back. An example for which it breaks its own promise gets its clean image, as outside.
+    """Run an attack. An example for which it leaves its threat model gets its clean image and size inf.
 
-    The promise is broken by a batch, the bug belongs to an example: halves of the batch are tried again until it is
-    alone, so that the others keep what was found for them.
+    The violation is raised for a whole batch but caused by single examples: halves of the batch are tried again until
+    the example is alone, so that the others keep their results.
 
     Raises:
-        AttackFailed: the attack raised anything else, or gave back what is no batch of images.
+        AttackFailed: the attack raised any other error, or returned something that is no batch of images.
     """
     images = batch.images
     try:
-        found = attack.run(classifier, batch, noise)
-        _check_images(found.images, images)
-        if not len(found.params) == len(found.size) == len(images):
+        adversarial = attack.run(classifier, batch, noise)
+        _check_images(adversarial.images, images)
+        if not len(adversarial.params) == len(adversarial.size) == len(images):
             raise ValueError(
-                f"it gave back {len(found.params)} params and {len(found.size)} sizes for {len(images)} images"
+                f"it returned {len(adversarial.params)} params and {len(adversarial.size)} sizes for"
+                f" {len(images)} images"
             )
     except ThreatModelViolation as violation:
         if len(images) > 1:
             middle = len(images) // 2
-            halves = (
+            halves = [
                 attacked(attack, classifier, batch.rows(part), Noise(noise.seeds[part]))
                 for part in (slice(middle), slice(middle, None))
-            )
+            ]
             return Adversarial(*(torch.cat(parts) for parts in zip(*halves, strict=True)))
         print(f"violation: {violation}; this example counts as not attacked", flush=True)
         region = attack.threat_model.around(batch, classifier)
@@ -249,11 +256,11 @@ def attacked(attack: Attack, classifier: nn.Module, batch: Batch, noise: Noise) 
         raise
     except Exception as error:
         raise AttackFailed(f"{type(error).__name__}: {first_line(error)}") from error
-    return found
+    return adversarial
 
 
 def images_of(entry: Entry, classifier: nn.Module, batch: Batch, noise: Noise) -> Tensor | None:
-    """The images `[N, C, H, W]` that an entry makes of a batch; None of a certificate.
+    """Return the images `[N, C, H, W]` that an entry makes of a batch; None for a certificate.
 
     Raises:
         AttackFailed: the attack raised an error.
@@ -263,15 +270,15 @@ def images_of(entry: Entry, classifier: nn.Module, batch: Batch, noise: Noise) -
     with exact():
         if entry.kind is Kind.TRANSFORM:
             transform: Any = entry
-            shown: Tensor = transform(batch, noise)
-            return shown
+            transformed: Tensor = transform(batch, noise)
+            return transformed
         attack: Any = entry
         return attacked(attack, classifier, batch, noise).images
 
 
 @torch.no_grad()
 def _distances(model: ModelUnderTest, images: Tensor, others: Tensor) -> dict[str, Any]:
-    """L∞, L2, the reference distance and LPIPS, from the two images alone."""
+    """Return L∞, L2, the reference distance and LPIPS, computed from the two images alone."""
     absent = [None] * len(images)
     change = others - images
     missing = model.calibrated.missing((images.shape[2], images.shape[3]))

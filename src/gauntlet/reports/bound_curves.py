@@ -1,4 +1,4 @@
-"""Attacks of a run that are the same but for their bounds, whichever suites they were measured in."""
+"""Accuracy curves of a run: one attack at several bounds, from all suites the run was measured by."""
 
 from __future__ import annotations
 
@@ -25,56 +25,60 @@ class Point(NamedTuple):
     """Its name and digest."""
 
 
-class Family(NamedTuple):
-    """What tells one curve from another."""
+class CurveKey(NamedTuple):
+    """What all points of a curve have in common."""
 
     threat_model: str
     algorithm: str
-    """The name that its class declares, without the version; that of the class where it declares none."""
+    """The name that its class declares, without the version, or else the name of the class."""
     rest: str
     """A digest of everything but the bounds."""
 
 
-def families(run: Run) -> dict[Family, list[Point]]:
-    """The curves of a run, from the smallest bound on; bound 0 is the clean images.
+def accuracy_curves(run: Run) -> dict[CurveKey, list[Point]]:
+    """The accuracy curves of a run, from the smallest bound on. Bound 0 is the clean images.
 
-    Families without an attack of the run's suite, or with one bound alone, are no curves of it. All points are of as
-    many examples as the suite.
+    Attacks are grouped by algorithm and settings as well as by threat model, unlike in
+    `gauntlet.evaluation.grouping`. A curve has at least two bounds and an attack of the run's suite. All points have
+    as many examples as the suite.
     """
-    found: dict[Family, dict[float, Point]] = {}
-    for family, point in _points(run):
-        found.setdefault(family, {}).setdefault(point.bound, point)
-    own = {
-        _family(run.plan.entries[name].threat_model, run.identities[name]) for name in run.attacks if name in run.full
+    by_bound: dict[CurveKey, dict[float, Point]] = {}
+    for key, point in _points(run):
+        by_bound.setdefault(key, {}).setdefault(point.bound, point)
+    own_keys = {
+        _curve_key(run.plan.entries[name].threat_model, run.identities[name])
+        for name in run.attacks
+        if name in run.full
     }
-    start = {0.0: Point(0.0, accuracy(run.full["clean"]), "clean")} if "clean" in run.full else {}
-    return {
-        family: [point for _, point in sorted({**start, **points}.items())]
-        for family, points in found.items()
-        if family in own and len(points) > 1
-    }
+    clean = {0.0: Point(0.0, accuracy(run.full["clean"]), "clean")} if "clean" in run.full else {}
+    curves = {}
+    for key, points in by_bound.items():
+        if key in own_keys and len(points) > 1:
+            curves[key] = [point for _, point in sorted({**clean, **points}.items())]
+    return curves
 
 
-def _points(run: Run) -> Iterator[tuple[Family, Point]]:
-    """Every attack that was run on all examples, of every suite of these weights; the run's own suite comes first."""
+def _points(run: Run) -> Iterator[tuple[CurveKey, Point]]:
+    """Yield every attack run on all examples, of every suite of these weights; the run's own suite comes first."""
     plans = sorted(find_plans(run.folder).items(), key=lambda named: (named[0] != run.suite, named[0]))
     for _, plan in plans:
         if not run.card.is_of(plan) or plan.examples != run.plan.examples:
             continue
         for name, entry in plan.entries.items():
-            place = run.folder / entry.folder
-            if entry.kind is not Kind.ATTACK or entry.survivors_of or not (place / "identity.json").exists():
+            folder = run.folder / entry.folder
+            if entry.kind is not Kind.ATTACK or entry.survivors_of or not (folder / "identity.json").exists():
                 continue
-            identity, frame = read_json(place / "identity.json"), read_records(place, entry.kind)
-            if len(frame) == plan.examples:
+            identity = read_json(folder / "identity.json")
+            records = read_records(folder, entry.kind)
+            if len(records) == plan.examples:
                 label = f"{name} {digest(identity['entry'])[:12]}"
-                point = Point(_size(entry, identity["entry"]), accuracy(frame), label)
-                yield _family(entry.threat_model, identity), point
+                point = Point(_bound_on_axis(entry, identity["entry"]), accuracy(records), label)
+                yield _curve_key(entry.threat_model, identity), point
 
 
-def _family(threat_model: str, identity: Mapping[str, Any]) -> Family:
+def _curve_key(threat_model: str, identity: Mapping[str, Any]) -> CurveKey:
     algorithm = re.split("[/@]", str(identity["entry"].get("class", "")))[0]
-    return Family(threat_model, algorithm, digest([_without_bounds(identity["entry"]), identity.get("weights")]))
+    return CurveKey(threat_model, algorithm, digest([_without_bounds(identity["entry"]), identity.get("weights")]))
 
 
 def _without_bounds(description: Any) -> Any:
@@ -85,16 +89,21 @@ def _without_bounds(description: Any) -> Any:
     return description
 
 
-def _size(entry: PlannedEntry, attack: Mapping[str, Any]) -> float:
-    """The bound; of a composition, whose own is always 1, that of its first part."""
-    inner = _bounds(attack.get("threat_model"))
-    return inner[0] if inner and entry.bound == 1 else entry.bound
+def _bound_on_axis(entry: PlannedEntry, attack: Mapping[str, Any]) -> float:
+    """The bound; for a composition, whose own bound is always 1, the bound of its first part."""
+    parts = _bounds(attack.get("threat_model"))
+    return parts[0] if parts and entry.bound == 1 else entry.bound
 
 
 def _bounds(description: Any) -> list[float]:
+    bounds: list[float] = []
+    values: Any = ()
     if isinstance(description, Mapping):
-        own = [float(description["bound"])] if "bound" in description else []
-        return own + [bound for value in description.values() for bound in _bounds(value)]
-    if isinstance(description, list):
-        return [bound for value in description for bound in _bounds(value)]
-    return []
+        if "bound" in description:
+            bounds.append(float(description["bound"]))
+        values = description.values()
+    elif isinstance(description, list):
+        values = description
+    for value in values:
+        bounds += _bounds(value)
+    return bounds

@@ -1,4 +1,4 @@
-"""Certified accuracy beside attacked accuracy: the truth lies between the two."""
+"""Certified accuracy beside attacked accuracy: a lower and an upper bound on the true robust accuracy."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Sides(NamedTuple):
 
     certificate: str
     attacks: Sequence[str]
-    """Those at their own bound and of minimum distance."""
+    """Attacks at a bound and minimum-distance attacks."""
 
 
 class Pair(NamedTuple):
-    """Both sides of robustness at one bound."""
+    """Certified and attacked accuracy at one bound."""
 
     certificate: str
     threat_model: str
@@ -35,9 +35,9 @@ class Pair(NamedTuple):
     unit: str
     certified: Estimate
     certified_mark: str
-    """A dagger where a sanity check touches the certificate."""
+    """A dagger if a sanity check concerns the certificate."""
     attacked: Estimate | None
-    """None where no attack tells of the bound."""
+    """None if no attack has an answer at this bound."""
     attacked_mark: str
 
     @property
@@ -47,24 +47,24 @@ class Pair(NamedTuple):
 
 
 def sides(run: Run) -> list[Sides]:
-    """Every certificate of a finished run beside the attacks on its threat model; conditional bounds are apart."""
+    """Return every certificate of a finished run, and the attacks on its threat model; no conditional bounds."""
     if not run.complete:
         return []
-    found = []
+    result = []
     for name, entry in run.plan.entries.items():
         if entry.kind is Kind.CERTIFICATE and entry.assumption is None:
-            rivals = [other for other in run.attacks if run.plan.entries[other].family == entry.family]
-            found.append(Sides(name, [other for other in rivals if other not in run.survivors]))
-    return found
+            attacks = [attack for attack in run.plan.attacks_against(name) if attack not in run.survivors]
+            result.append(Sides(name, attacks))
+    return result
 
 
 def pairs(run: Run) -> list[Pair]:
-    """Both sides at every bound that an entry of their threat model has."""
-    found = []
+    """Return certified and attacked accuracy at every bound that a certificate or an attack on its threat model has."""
+    result = []
     for certificate, attacks in sides(run):
         entry = run.plan.entries[certificate]
         for bound in sorted({entry.bound, *(run.plan.entries[name].bound for name in attacks)}):
-            telling = _telling(run, attacks, bound)
+            attacks_at_bound = _with_answer(run, attacks, bound)
             pair = Pair(
                 certificate=certificate,
                 threat_model=entry.threat_model,
@@ -73,28 +73,29 @@ def pairs(run: Run) -> list[Pair]:
                 certified=share_of(run.holds(certificate, bound)),
                 certified_mark=run.mark(certificate),
                 attacked=attacked_at(run, attacks, bound),
-                attacked_mark=MARK if any(run.mark(name) for name in telling) else "",
+                attacked_mark=MARK if any(run.mark(name) for name in attacks_at_bound) else "",
             )
-            found.append(pair)
-    return found
+            result.append(pair)
+    return result
 
 
 def attacked_at(run: Run, attacks: Sequence[str], bound: float) -> Estimate | None:
-    """The share of examples that all attacks which tell of a bound leave correct; None where none tells."""
-    telling = _telling(run, attacks, bound)
-    return share_of(every([run.holds(name, bound) for name in telling])) if telling else None
+    """Return the accuracy under all attacks that have an answer at a bound; None if there are none."""
+    names = _with_answer(run, attacks, bound)
+    return share_of(every([run.holds(name, bound) for name in names])) if names else None
 
 
-def _telling(run: Run, attacks: Sequence[str], bound: float) -> list[str]:
+def _with_answer(run: Run, attacks: Sequence[str], bound: float) -> list[str]:
+    """The minimum-distance attacks, which have an answer at any bound, and the attacks at this very bound."""
     entries = run.plan.entries
     return [name for name in attacks if entries[name].kind is Kind.MINIMUM_DISTANCE or entries[name].bound == bound]
 
 
 def certified_and_attacked(runs: Mapping[str, Run]) -> ResultTable | None:
-    """`certified | attacked` at every bound that an entry has; None where no run has a certificate.
+    """Return certified and attacked accuracy at every bound; None if no run has a certificate.
 
     Args:
-        runs: by label, which is left out of a table of one run.
+        runs: runs by label. The label is left out of the table of a single run.
     """
     rows = []
     for label, run in runs.items():
@@ -111,19 +112,19 @@ def _gap(pair: Pair) -> str:
 
 
 class Curve(NamedTuple):
-    """Accuracy against the bound, a staircase."""
+    """Accuracy against the bound, a step function."""
 
-    places: np.ndarray
-    """`[N]` bounds, 0 first: where it falls."""
+    steps: np.ndarray
+    """`[N]` bounds at which the accuracy changes, 0 first."""
     shares: np.ndarray
-    """`[N]` in [0, 1]: from each place to the next; the last beyond all of them."""
+    """`[N]` accuracies in [0, 1], each from its step to the next; the last for all larger bounds."""
 
 
 def curve(run: Run, name: str) -> Curve:
-    """The curve of a minimum-distance attack or a certificate.
+    """Return the curve of a minimum-distance attack or a certificate.
 
-    Where there are too many places for a drawing some are left out, on the safe side: the curve of a certificate is
-    never above the records, that of an attack never below.
+    If there are too many steps for a plot, some are left out on the safe side: the curve of a certificate is never
+    above the records, that of an attack never below.
     """
     entry, frame = run.plan.entries[name], run.of_all[name]
     certificate = entry.kind is Kind.CERTIFICATE
@@ -132,10 +133,10 @@ def curve(run: Run, name: str) -> Curve:
     else:
         values = frame["distance"].to_numpy()
     values = np.sort(values)
-    places = np.unique(np.append(0.0, values[np.isfinite(values)]))
-    if len(places) > _POINTS:
-        places = places[np.linspace(0, len(places) - 1, _POINTS).round().astype(int)]
-    beyond = len(values) - np.searchsorted(values, places, side="right")
-    if certificate:  # what holds right up to the next place
-        beyond[:-1] = len(values) - np.searchsorted(values, places[1:], side="left")
-    return Curve(places, beyond / len(frame))
+    steps = np.unique(np.append(0.0, values[np.isfinite(values)]))
+    if len(steps) > _POINTS:
+        steps = steps[np.linspace(0, len(steps) - 1, _POINTS).round().astype(int)]
+    count_above = len(values) - np.searchsorted(values, steps, side="right")
+    if certificate:  # count radii that reach the next step, a lower bound for all bounds before it
+        count_above[:-1] = len(values) - np.searchsorted(values, steps[1:], side="left")
+    return Curve(steps, count_above / len(frame))

@@ -1,4 +1,4 @@
-"""Two runs on the same examples: differences with intervals and McNemar's exact test, attack by attack."""
+"""Compare two runs on the same examples, attack by attack: differences with intervals and McNemar's exact test."""
 
 from __future__ import annotations
 
@@ -9,65 +9,67 @@ from typing import Any
 from rich.table import Table
 
 from gauntlet.errors import UserError
+from gauntlet.evaluation.columns import ResultTable
 from gauntlet.evaluation.run import Run
 from gauntlet.evaluation.statistics.accuracy import check_same_examples
 from gauntlet.evaluation.statistics.paired_tests import Paired, paired
+from gauntlet.reports.result_table import as_markdown, as_rich
 
-_NARROWEST = 76  # characters, so that a title and the notes are not squeezed into a column or two
+_NARROWEST = 76  # characters, so that the title and the notes keep their width where there are few columns
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run against another."""
+    """The comparison of one run with another."""
 
     run: str
     against: str
     pairs: Mapping[str, Paired]
-    """By attack, and of the union: positive where the run is right more often. Empty where nothing can be compared."""
+    """By attack, and for the union: positive where `run` has the higher accuracy. Empty if they cannot be compared."""
     reason: str = ""
-    """Why not."""
+    """Why the runs cannot be compared."""
 
 
 def compare_all(runs: Sequence[Run], against: Run) -> list[Comparison]:
-    """Every other run against one of them, on the same examples.
+    """Compare every other run with one of them, on the same examples.
 
     Args:
-        runs: under one suite.
-        against: the one that the others are compared with, wherever it lies.
+        runs: runs under one suite.
+        against: the run that the others are compared with; it need not be one of them.
     """
-    found = []
+    comparisons = []
     for run in runs:
         if run.folder.absolute() == against.folder.absolute():
             continue
         try:
-            found.append(Comparison(run.name, against.name, compare_runs(run, against)))
+            comparisons.append(Comparison(run.name, against.name, compare_runs(run, against)))
         except UserError as error:
-            found.append(Comparison(run.name, against.name, {}, str(error)))
-    return found
+            comparisons.append(Comparison(run.name, against.name, {}, str(error)))
+    return comparisons
 
 
 def compare_runs(first: Run, second: Run) -> dict[str, Paired]:
-    """Two runs under one suite, column by column; attacks that ran on survivors only count in the union alone.
+    """Compare two runs under one suite, column by column. Attacks on survivors are compared in the union alone.
 
     Raises:
-        UserError: they have other unions, or were not measured alike, on the same examples.
+        UserError: the unions differ, or the runs were not measured alike, on the same examples.
     """
     if list(first.union) != list(second.union):
         raise UserError(f"{first.folder} and {second.folder} have other unions: {first.union} and {second.union}")
     for name in first.identities.keys() & second.identities.keys():
         _check_alike(name, first.condition(name), second.condition(name))
-    found: dict[str, Paired] = {}
+    pairs: dict[str, Paired] = {}
     for column in first.cells:
         if column not in second.cells:
             continue
         one, other = first.correct(column), second.correct(column)
         if one is not None and other is not None:
             _check_examples(column, first, second)
-            found[column] = paired(one, other)
-    if not found:
+            pairs[column] = paired(one, other)
+    if not pairs:
         raise UserError(f"no attack in common: {sorted(first.cells)} and {sorted(second.cells)}")
-    return found
+    return pairs
 
 
 def _check_examples(column: str, first: Run, second: Run) -> None:
@@ -88,56 +90,67 @@ def _check_alike(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) ->
 
 
 def comparison_table(pairs: Mapping[str, Paired], first: str, second: str) -> str:
-    """Markdown: an attack per row; differences in percentage points."""
-    lines = [
-        f"{first} against {second}, {next(iter(pairs.values())).examples} test examples.\n",
-        "| attack | difference | only first | only second | p |",
-        "| --- | --: | --: | --: | --: |",
-    ]
+    """Return Markdown with one row per attack; differences are in percentage points."""
+    rows = []
     for name, pair in pairs.items():
         difference = f"{100 * pair.difference:+.1f} ({_interval(pair)})"
         p_value = f"{pair.p_value:.2g}" if pair.p_value >= 1e-4 else "< 0.0001"
-        lines.append(f"| {name} | {difference} | {pair.only_first} | {pair.only_second} | {p_value} |")
-    return "\n".join([*lines, "", _NOTE]) + "\n"
+        rows.append([name, difference, str(pair.only_first), str(pair.only_second), p_value])
+    table = ResultTable(["attack", "difference", "only first", "only second", "p"], rows, _NOTE)
+    examples = next(iter(pairs.values())).examples
+    return f"{first} against {second}, {examples} test examples.\n\n{as_markdown(table)}"
 
 
 _NOTE = "Accuracy points with a 95 % Bonett–Price interval; p of McNemar's exact test, not adjusted for several tests."
 
 
-def comparisons_table(found: Sequence[Comparison], title: str) -> Table:
-    """For a terminal: runs and attacks, whichever are more below each other."""
+def comparisons_table(comparisons: Sequence[Comparison], title: str) -> Table:
+    """Return a table for a terminal. Rows are attacks or runs, whichever are more."""
     stars = ", ".join(f"{mark} p < {level:g}" for level, mark in reversed(_STARS))
-    compared = [one for one in found if one.pairs]
-    reasons = [f"{one.run} is not compared: {one.reason}" for one in found if not one.pairs]
-    said = "\n".join([f"{_NOTE} {stars}.", *reasons])
-    runs = [one.run.replace("/", "\n") for one in compared]
+    compared = [one for one in comparisons if one.pairs]
+    reasons = [_reason(one) for one in comparisons if not one.pairs]
+    caption = "\n".join([f"{_NOTE} {stars}.", *reasons])
     attacks = list(dict.fromkeys(name for one in compared for name in one.pairs))
-    upright = len(attacks) > len(runs)
-    columns, rows, between = (runs, attacks, "  ") if upright else (attacks, runs, "\n")
-    cells = [[_cell(one.pairs.get(name), between) for name in attacks] for one in compared]
-    table = Table(title=title, caption=said, show_lines=not upright, min_width=_NARROWEST)
-    table.title_justify = table.caption_justify = "left"
-    table.add_column("attack" if upright else "run", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row, values in zip(rows, zip(*cells, strict=True) if upright else cells, strict=True):
-        table.add_row(row, *values)
-    return table
+    attacks_as_rows = len(attacks) > len(compared)
+    head, rows = _by_attack(compared, attacks) if attacks_as_rows else _by_run(compared, attacks)
+    table = ResultTable(head, rows, caption)
+    return as_rich(table, title, lines=not attacks_as_rows, min_width=_NARROWEST)
 
 
-def comparisons_markdown(found: Sequence[Comparison]) -> str:
-    """For a page: a table per run."""
-    return "\n".join(
-        comparison_table(one.pairs, one.run, one.against) if one.pairs else f"{one.run} is not compared: {one.reason}\n"
-        for one in found
-    )
+def _by_attack(compared: Sequence[Comparison], attacks: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The head and rows with one attack per row."""
+    rows = [[name, *(_cell(one.pairs.get(name), "  ") for one in compared)] for name in attacks]
+    return ["attack", *map(_run_name, compared)], rows
 
 
-def _cell(pair: Paired | None, between: str) -> str:
+def _by_run(compared: Sequence[Comparison], attacks: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The head and rows with one run per row."""
+    rows = [[_run_name(one), *(_cell(one.pairs.get(name), "\n") for name in attacks)] for one in compared]
+    return ["run", *attacks], rows
+
+
+def _run_name(comparison: Comparison) -> str:
+    """The name of the run, a line for each part."""
+    return comparison.run.replace("/", "\n")
+
+
+def comparisons_markdown(comparisons: Sequence[Comparison]) -> str:
+    """Return Markdown with one table per run."""
+    parts = [
+        comparison_table(one.pairs, one.run, one.against) if one.pairs else f"{_reason(one)}\n" for one in comparisons
+    ]
+    return "\n".join(parts)
+
+
+def _reason(comparison: Comparison) -> str:
+    return f"{comparison.run} is not compared: {comparison.reason}"
+
+
+def _cell(pair: Paired | None, separator: str) -> str:
     if pair is None:
         return "–"
     star = next((mark for level, mark in _STARS if pair.p_value < level), "")
-    return f"{100 * pair.difference:+.1f}{star}{between}{_interval(pair)}"
+    return f"{100 * pair.difference:+.1f}{star}{separator}{_interval(pair)}"
 
 
 def _interval(pair: Paired) -> str:

@@ -14,22 +14,22 @@ from gauntlet.evaluation.flags import Flag, rising
 from gauntlet.evaluation.plan import find_plans, read_card
 from gauntlet.evaluation.run import Run, read_run
 from gauntlet.evaluation.statistics.estimates import PERCENT
-from gauntlet.reports.render.result_table import as_markdown, as_rich
+from gauntlet.reports.result_table import as_markdown, as_rich
 from gauntlet.reports.table import cell, columns, notes
 
 
 def at_share(suite: str, share: float | None) -> str:
-    """The name of a suite at a share of the dataset's bounds, `quick@0.5`; at 1 it is the suite itself."""
+    """Return the name of a suite at a share of the dataset's bounds, `quick@0.5`; at 1 the suite's own name."""
     return suite if share in (None, 1) else f"{suite}@{share:g}"
 
 
 def read_curves(folder: Path, suite: str) -> dict[float, Run]:
-    """What a run was evaluated at, by share of the dataset's bounds, from the smallest.
+    """Read all evaluations of a run under a suite, by share of the dataset's bounds, from the smallest.
 
-    Where accuracy rises with the bound, the cell of the larger one has a flag.
+    Where accuracy rises with the bound, the cell at the larger bound gets a flag.
 
     Raises:
-        UserError: records were taken away since.
+        UserError: records have been removed.
     """
     card = read_card(folder)
     runs: dict[float, Run] = {}
@@ -39,8 +39,9 @@ def read_curves(folder: Path, suite: str) -> dict[float, Run]:
             runs[share] = read_run(folder, name)
     ordered = dict(sorted(runs.items()))
     for smaller, larger in pairwise(ordered):
-        if found := [flag for flag in _rises(ordered[smaller], ordered[larger]) if flag.raised]:
-            ordered[larger] = replace(ordered[larger], flags=[*(ordered[larger].flags or ()), *found])
+        raised = [flag for flag in _rises(ordered[smaller], ordered[larger]) if flag.raised]
+        if raised:
+            ordered[larger] = replace(ordered[larger], flags=[*(ordered[larger].flags or ()), *raised])
     return ordered
 
 
@@ -52,7 +53,7 @@ def _rises(smaller: Run, larger: Run) -> Iterator[Flag]:
 
 
 def curves_table(runs: Mapping[float, Run], title: str) -> Table:
-    """For a terminal: an entry per line, a share of the bounds per column."""
+    """Return a table for a terminal, with one row per entry and one column per share of the bounds."""
     table = _table(runs)
     names = columns(list(runs.values()))
     unions = [i for i, name in enumerate(names) if any(_is_union(run, name) for run in runs.values())]
@@ -60,7 +61,7 @@ def curves_table(runs: Mapping[float, Run], title: str) -> Table:
 
 
 def curves_markdown(runs: Mapping[float, Run]) -> str:
-    """For a page."""
+    """Return the same table as Markdown."""
     return as_markdown(_table(runs))
 
 
@@ -75,8 +76,9 @@ def _table(runs: Mapping[float, Run]) -> ResultTable:
 
 
 def _label(runs: Mapping[float, Run], name: str) -> str:
-    """The name of a column; of an aggregate in a unit of distance, with this unit."""
-    units = {value.unit for run in runs.values() if (value := run.cells.get(name)) and value.unit != PERCENT}
+    """The name of a column, with its unit if it is an aggregate in a unit of distance."""
+    estimates = [run.cells.get(name) for run in runs.values()]
+    units = {estimate.unit for estimate in estimates if estimate and estimate.unit != PERCENT}
     return ", ".join([name, *sorted(units)])
 
 

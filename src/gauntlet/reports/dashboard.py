@@ -1,4 +1,4 @@
-"""An evaluation as W&B's own objects: numbers in the summary, tables, pictures; nothing to compute on a dashboard."""
+"""Log an evaluation to W&B: numbers in the summary, tables and pictures."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _OF_THE_RUN = ("dataset", "fingerprint", "suite", "run", "folder", "checkpoint",
 
 
 def send_evaluation(loggers: Iterable[Logger], run: Run) -> None:
-    """Show what a run came to under a suite on every W&B logger, once for the same numbers.
+    """Log the results of a run under a suite to every W&B logger, once for the same numbers.
 
     Args:
-        loggers: others than W&B's are passed over; what W&B itself cannot do is said, and costs nothing.
-        run: under the suite.
+        loggers: loggers other than W&B's are skipped. Errors of W&B itself are printed and ignored.
+        run: the run under the suite.
     """
     for logger in loggers:
         if isinstance(logger, Dashboard):
-            logger.demanded = False  # the run is finished: whatever W&B does now costs it nothing
+            logger.demanded = False  # the run is finished, so that errors of W&B must not stop it
             logger.safely(partial(_send, logger, run))
 
 
@@ -56,21 +56,21 @@ def _send(logger: Dashboard, run: Run) -> None:
 
 
 def summary(run: Run) -> dict[str, float]:
-    """Every cell of the table: `<suite>/<column>`, and its interval under `_low` and `_high`.
+    """Return every cell of the table, `<suite>/<column>`, and its interval under `_low` and `_high`.
 
-    Beside a certificate the two sides of its threat model: `<certificate>_certified_at_<bound>`, `…_attacked_at_…`.
+    Certificates add both sides of their threat model: `<certificate>_certified_at_<bound>`, `…_attacked_at_…`.
     Shares are in [0, 1], distances and radii in their own units.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for column, cell in run.cells.items():
         if cell is not None:
             name = f"{run.suite}/{column.replace(' ', '_')}"
-            found |= _with_interval(name, cell)
+            values |= _with_interval(name, cell)
     for pair in pairs(run):
         for side, cell in (("certified", pair.certified), ("attacked", pair.attacked)):
             if cell is not None:
-                found |= _with_interval(f"{run.suite}/{pair.certificate}_{side}_at_{pair.bound:.4g}", cell)
-    return found
+                values |= _with_interval(f"{run.suite}/{pair.certificate}_{side}_at_{pair.bound:.4g}", cell)
+    return values
 
 
 def _with_interval(name: str, cell: Estimate) -> dict[str, float]:
@@ -78,28 +78,28 @@ def _with_interval(name: str, cell: Estimate) -> dict[str, float]:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    """What the numbers depend on, and what a dashboard sorts runs by."""
+    """Return what the numbers depend on, as the config of a W&B run."""
     keys = ("dataset", "model", "defense", "seed", "trained_on", "checkpoint", "fingerprint")
     return {**{key: getattr(run.card, key) for key in keys}, "attacks": run.digests}
 
 
 def _objects(run: Run) -> dict[str, Any]:
-    """Tables of accuracies, distances and overlaps; the sheet of adversarial examples."""
+    """Return tables of accuracies, distances and overlaps, and the sheet of adversarial examples."""
     import wandb
 
-    found: dict[str, Any] = {"accuracies": _table(to_frame([make_paper_table([run], None)]).drop(_OF_THE_RUN))}
+    objects: dict[str, Any] = {"accuracies": _table(to_frame([make_paper_table([run], None)]).drop(_OF_THE_RUN))}
     distances = [
         distance_statistics(frame).insert_column(0, pl.lit(name).alias("attack"))
         for name, frame in run.searched.items()
     ]
     if distances and any(len(frame) for frame in distances):
-        found["distances"] = _table(pl.concat(distances))
+        objects["distances"] = _table(pl.concat(distances))
         rows = [(", ".join(area.attacks) or "none", area.examples) for area in overlaps(run.searched)]
-        found["overlaps"] = _table(pl.DataFrame(rows, schema=["broken by exactly", "examples"], orient="row"))
+        objects["overlaps"] = _table(pl.DataFrame(rows, schema=["broken by exactly", "examples"], orient="row"))
     sheet = run.folder / "pictures" / f"{run.suite}.png"
     if sheet.exists():
-        found["examples"] = wandb.Image(str(sheet), caption="clean, adversarial, magnified difference")
-    return found
+        objects["examples"] = wandb.Image(str(sheet), caption="clean, adversarial, magnified difference")
+    return objects
 
 
 def _table(frame: pl.DataFrame) -> Table:

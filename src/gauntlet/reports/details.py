@@ -1,4 +1,4 @@
-"""What lies behind one run's row: how far successful images are, which attacks break the same ones, every check."""
+"""Details of one run: distances of successful images, overlaps of attacks, sanity checks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gauntlet.evaluation.run import MARK, Run
 from gauntlet.evaluation.statistics.distances import distance_statistics
 from gauntlet.evaluation.statistics.overlap import overlaps
 from gauntlet.reports.certified import certified_and_attacked
-from gauntlet.reports.render.result_table import as_markdown
+from gauntlet.reports.result_table import as_markdown
 
 _AREAS = 12  # the largest, of up to 2ᴷ
 
 
 def details(run: Run) -> str:
-    """Markdown for the report of a run: certified beside attacked accuracy, distances, overlaps, checks.
+    """Return Markdown for the report of a run: certified beside attacked accuracy, distances, overlaps, checks.
 
     Raises:
-        UserError: its attacks have different examples still.
+        UserError: its attacks were measured on different examples.
     """
     parts = [_distances(run.searched)] if run.decides else []
     if beside := certified_and_attacked({run.name: run}):
@@ -35,11 +35,11 @@ def details(run: Run) -> str:
 
 def _distances(records: Mapping[str, pl.DataFrame]) -> str:
     head = ["attack", "distance", "examples", "mean (95 % bootstrap)", "5 %", "25 %", "median", "75 %", "95 %"]
-    rows = [
-        [name, row[0], str(row[1]), f"{row[2]:.3g} ({row[3]:.3g}–{row[4]:.3g})", *(f"{x:.3g}" for x in row[5:])]
-        for name, frame in records.items()
-        for row in distance_statistics(frame).iter_rows()
-    ]
+    rows = []
+    for name, frame in records.items():
+        for distance, examples, mean, low, high, *quantiles in distance_statistics(frame).iter_rows():
+            interval = f"{mean:.3g} ({low:.3g}–{high:.3g})"
+            rows.append([name, distance, str(examples), interval, *(f"{value:.3g}" for value in quantiles)])
     if not rows:
         return "No attack changed an answer.\n"
     return f"Distances of the images that fool it, with quantiles:\n\n{as_markdown(ResultTable(head, rows, ''))}"
@@ -52,8 +52,8 @@ def _areas(records: Mapping[str, pl.DataFrame]) -> str:
         [", ".join(area.attacks) or "none of them", str(area.examples), f"{100 * area.examples / total:.1f}"]
         for area in areas[:_AREAS]
     ]
-    rest = len(areas) - len(rows)
-    more = f"\n{rest} smaller areas are left out.\n" if rest else ""
+    omitted = len(areas) - len(rows)
+    more = f"\n{omitted} smaller areas are left out.\n" if omitted else ""
     head = ["broken by exactly", "examples", "% of those right when clean"]
     return f"Which attacks break the same examples:\n\n{as_markdown(ResultTable(head, rows, ''))}{more}"
 
@@ -63,6 +63,7 @@ def _checks(flags: Sequence[Flag]) -> str:
         [flag.name, flag.attack or "all", f"{100 * flag.value:.3g}{MARK * flag.raised}", f"{100 * flag.threshold:.3g}"]
         for flag in flags
     ]
-    meaning = "".join(f"- {name}: {why}\n" for name, why in {flag.name: flag.explanation for flag in flags}.items())
+    explanations = {flag.name: flag.explanation for flag in flags}
+    meaning = "".join(f"- {name}: {explanation}\n" for name, explanation in explanations.items())
     table = as_markdown(ResultTable(["check", "attack", "%", "at most %"], rows, ""))
     return f"Sanity checks:\n\n{table}\n{meaning}"

@@ -1,4 +1,4 @@
-"""The sheet of adversarial examples that an evaluation drew, small enough for a page of many runs."""
+"""Embed the sheet of adversarial examples into a page, compressed to a budget of bytes."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-_QUALITIES = (90, 75, 60, 45, 30)  # of WebP, tried in turn
-_HOPELESS = 2  # budgets: a PNG larger than that fits in no WebP without loss
+_QUALITIES = (90, 75, 60, 45, 30)  # of WebP, tried in this order
+_MAX_LOSSLESS = 2  # budgets: a larger PNG does not fit as lossless WebP
 
 
 class Gallery(NamedTuple):
-    """A picture inside a page."""
+    """A picture embedded in a page."""
 
     source: str
-    """A `data:` address."""
+    """A `data:` URL."""
     width: int
     height: int
 
 
 def gallery(file: Path, budget: int) -> Gallery | None:
-    """A sheet as a picture of at most so many bytes, in as good a quality as that allows.
+    """Return a sheet as a picture of at most `budget` bytes, in the best quality that fits.
 
     Args:
         file: `pictures/<suite>.png` of a run folder.
-        budget: bytes.
+        budget: size in bytes.
 
     Returns:
-        None where the file is absent, or no picture.
+        None if the file is missing or is no picture.
     """
     try:
         sheet = Image.open(file).convert("RGB")
     except (OSError, UnidentifiedImageError):
         return None
     width, height = sheet.size
-    whole = _webp(sheet, lossless=True) if file.stat().st_size < _HOPELESS * budget else b""
-    content = whole if 0 < len(whole) <= budget else _smaller(sheet, budget)
+    lossless = _webp(sheet, lossless=True) if file.stat().st_size < _MAX_LOSSLESS * budget else b""
+    content = lossless if 0 < len(lossless) <= budget else _smaller(sheet, budget)
     return Gallery(f"data:image/webp;base64,{base64.b64encode(content).decode()}", width, height)
 
 
 def _smaller(sheet: Image.Image, budget: int) -> bytes:
-    """Less quality first, then half the size."""
+    """Compress with less quality, then at half the size."""
     content = b""
     for quality in _QUALITIES:
         content = _webp(sheet, quality=quality)

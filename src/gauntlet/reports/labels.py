@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 
 def labels_of(names: Sequence[str]) -> tuple[list[str], str]:
-    """Names of the form `a/b/c` without the parts that all of them share, and what was left out.
+    """Return names of the form `a/b/c` without the parts that all of them share, and these parts.
 
-    Where several runs have one name they are numbered.
+    Runs with equal names are numbered.
     """
     parts = [name.split("/") for name in names]
     common = ""
@@ -17,8 +17,8 @@ def labels_of(names: Sequence[str]) -> tuple[list[str], str]:
         common = ", ".join(part for i, part in enumerate(parts[0]) if i not in differ)
         parts = [[part[i] for i in differ] for part in parts]
     labels = ["/".join(part) for part in parts]
-    shown = []
+    numbered = []
     for i, label in enumerate(labels):
         number = labels[: i + 1].count(label)
-        shown.append(f"{label} #{number}" if labels.count(label) > 1 else label)
-    return shown, common
+        numbered.append(f"{label} #{number}" if labels.count(label) > 1 else label)
+    return numbered, common

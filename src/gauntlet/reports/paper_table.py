@@ -1,4 +1,4 @@
-"""The table in the paper's layout, in no form yet: aggregates, clean images, narrow threats, perceptual ones."""
+"""The table in the paper's layout, before rendering: aggregates, clean images, narrow threats, perceptual ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gauntlet.reports.certified import certified_and_attacked
 from gauntlet.reports.labels import labels_of
 from gauntlet.reports.published import PublishedTable
 from gauntlet.reports.significance import Verdict, verdicts
-from gauntlet.reports.table import column_text, columns, notes, replacing
+from gauntlet.reports.table import aggregates_of_their_own, column_text, columns, notes
 
 WORSE = "*"
 _BESIDE_EACH_OTHER = 14  # columns, of a dozen characters each
@@ -22,11 +22,11 @@ _BESIDE_EACH_OTHER = 14  # columns, of a dozen characters each
 
 @dataclass(frozen=True)
 class Cell:
-    """One number and what a reader has to know of it."""
+    """One number, with its marks and the published number."""
 
     ours: Estimate | None
     flag: str = ""
-    """A dagger where a sanity check touches it."""
+    """A dagger if a sanity check concerns it."""
     verdict: Verdict | None = None
     published: float | None = None
     """In [0, 1]."""
@@ -38,17 +38,17 @@ class Cell:
 
     @property
     def best(self) -> bool:
-        """Whether it is the best of those it can be compared with."""
+        """Whether it is the best of the numbers it is compared with."""
         return self.verdict is not None and self.verdict.best
 
     @property
     def marks(self) -> str:
-        """What stands behind the number."""
+        """The marks after the number."""
         return self.flag + WORSE * (self.verdict is not None and self.verdict.worse)
 
     @property
     def value(self) -> str:
-        """`61.5`, a share in percent; a dash where there is nothing to say."""
+        """`61.5`, a share in percent; a dash if there is no number."""
         return "–" if self.ours is None else self.ours.text
 
     @property
@@ -71,9 +71,9 @@ class PaperTable:
 
     runs: Sequence[Run]
     labels: Sequence[str]
-    """By run: its name, without what all names share."""
+    """By run, its name without the parts that all names share."""
     common: str
-    """What all names share."""
+    """The parts that all names share."""
     columns: Sequence[str]
     cells: Sequence[Mapping[str, Cell]]
     """By run, by column."""
@@ -81,12 +81,12 @@ class PaperTable:
 
     @property
     def dataset(self) -> str:
-        """Its name."""
+        """Name of the dataset."""
         return str(self.runs[0].card.dataset)
 
     @property
     def fingerprint(self) -> str:
-        """Of the dataset."""
+        """Fingerprint of the dataset."""
         return str(self.runs[0].card.fingerprint)
 
     @property
@@ -96,49 +96,49 @@ class PaperTable:
 
     @property
     def title(self) -> str:
-        """What the table shows."""
+        """Title of the table."""
         more = f", {self.common}" if self.common else ""
         return f"{self.dataset}, attack suite {self.suite}{more}"
 
     @property
     def beside(self) -> ResultTable | None:
-        """Certified beside attacked accuracy of every run; None where no run has a certificate."""
+        """Certified beside attacked accuracy of every run; None if no run has a certificate."""
         return certified_and_attacked(dict(zip(self.labels, self.runs, strict=True)))
 
     @property
     def is_wide(self) -> bool:
-        """Whether there are more columns than go beside each other on a page or a terminal."""
+        """Whether there are more columns than fit on a page or a terminal."""
         return len(self.columns) > _BESIDE_EACH_OTHER
 
     def unit(self, column: str) -> str:
-        """Of a column's numbers: `%`, or a unit of distance."""
-        known = [cells[column].ours for cells in self.cells]
-        return next((one.unit for one in known if one is not None), PERCENT)
+        """Return the unit of a column's numbers: `%`, or a unit of distance."""
+        estimates = [cells[column].ours for cells in self.cells]
+        return next((one.unit for one in estimates if one is not None), PERCENT)
 
     def has_published(self, index: int) -> bool:
-        """Whether any number of a run stands beside a published one."""
+        """Return whether any number of a run has a published one beside it."""
         return any(cell.published is not None for cell in self.cells[index].values())
 
     @property
     def published_anywhere(self) -> bool:
-        """Whether there is a published number in the table."""
+        """Whether the table has a published number."""
         return any(map(self.has_published, range(len(self.runs))))
 
     def bound(self, column: str) -> str:
-        """The bounds of an entry in the runs, with what its number is about; empty for what has none."""
+        """Return the bounds of an entry in the runs, with a description of the number; empty if it has none."""
         texts = dict.fromkeys(column_text(run, column) for run in self.runs)
         return " / ".join(text for text in texts if text)
 
     def notes(self) -> list[str]:
-        """What the numbers are, and what a reader must know before trusting them, a sentence or two each."""
-        said = notes(self.runs)
+        """Return sentences that explain the numbers and warn where they are to be read with care."""
+        sentences = notes(self.runs)
         if any(cell.verdict for cells in self.cells for cell in cells.values()):
-            said.append(
+            sentences.append(
                 f"Bold: the best of the runs that were measured alike. {WORSE} it is better than this one by more than"
                 " chance (McNemar's exact test on the same examples, p < 0.05 after Holm over the runs of the column;"
                 " the unseen mean is not tested)."
             )
-        return said + self._published_notes()
+        return sentences + self._published_notes()
 
     def _published_notes(self) -> list[str]:
         table = self.published
@@ -148,7 +148,7 @@ class PaperTable:
         means = ", ".join(
             f"{name} by {table.attacks[name]['by']}" for name in table.attacks if _searched(table, name, shown)
         )
-        said = [
+        sentences = [
             f"Published: {table.source}, {table.network}, {table.examples} test images"
             f"{f'; {means}' if means else ''}. In parentheses: ours minus published, in points."
         ]
@@ -156,8 +156,8 @@ class PaperTable:
             row = published_row(run, table)
             for column, why in (row.marks if row else {}).items():
                 if column == "row" or (column in cells and cells[column].published is not None):
-                    said.append(f"Published {label}, {'all columns' if column == 'row' else column}: {why}.")
-        return said
+                    sentences.append(f"Published {label}, {'all columns' if column == 'row' else column}: {why}.")
+        return sentences
 
 
 def _searched(table: PublishedTable, name: str, shown: set[str]) -> bool:
@@ -165,39 +165,33 @@ def _searched(table: PublishedTable, name: str, shown: set[str]) -> bool:
 
 
 def make_paper_table(runs: Sequence[Run], published: PublishedTable | None) -> PaperTable:
-    """The table of runs on one dataset.
+    """Make the table of runs on one dataset.
 
     Raises:
-        UserError: they are of several datasets, or of several suites.
+        UserError: the runs are of several datasets or several suites.
     """
     if len({(run.card.fingerprint, run.suite) for run in runs}) != 1:
         raise UserError("a table is of one dataset and one attack suite: give the others tables of their own")
     labels, common = labels_of([run.name for run in runs])
     names = paper_columns(runs)
-    judged = {name: verdicts(runs, name) for name in names}
+    by_column = {name: verdicts(runs, name) for name in names}
     cells = []
     for i, run in enumerate(runs):
         theirs = beside(run, published)
-        cells.append(
-            {
-                name: Cell(
-                    run.cells.get(name),
-                    run.mark(name) if run.cells.get(name) else "",
-                    judged[name][i],
-                    theirs.get(name),
-                )
-                for name in names
-            }
-        )
+        row = {}
+        for name in names:
+            ours = run.cells.get(name)
+            row[name] = Cell(ours, run.mark(name) if ours else "", by_column[name][i], theirs.get(name))
+        cells.append(row)
     return PaperTable(runs, labels, common, names, cells, published)
 
 
 def make_paper_tables(runs: Sequence[Run], published: Mapping[str, PublishedTable]) -> list[PaperTable]:
-    """One table per dataset, in order of first appearance.
+    """Make one table per dataset, in order of first appearance.
 
     Args:
-        runs: under one suite.
-        published: by name of the dataset.
+        runs: runs under one suite.
+        published: published tables by name of the dataset.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -206,8 +200,14 @@ def make_paper_tables(runs: Sequence[Run], published: Mapping[str, PublishedTabl
 
 
 def paper_columns(runs: Sequence[Run]) -> list[str]:
-    """The columns of table 2 of Laidlaw et al. 2021: aggregates, clean images, narrow threats, perceptual ones."""
-    threats = {name: threat for run in runs for name, threat in run.plan.threats.items()}
+    """Return the columns as in table 2 of Laidlaw et al. 2021: aggregates, clean images, narrow threats, perceptual."""
+    threats: dict[str, str] = {}
+    for run in runs:
+        threats |= run.plan.threats
+    first = aggregates_of_their_own(runs)
     order = {"clean": 0, "perceptual": 2}
-    first = {name for run in runs for name in run.aggregates} - {name for run in runs for name in replacing(run)}
-    return sorted(columns(runs), key=lambda name: -1 if name in first else order.get(threats.get(name) or name, 1))
+
+    def position(name: str) -> int:
+        return -1 if name in first else order.get(threats.get(name) or name, 1)
+
+    return sorted(columns(runs), key=position)

@@ -1,4 +1,4 @@
-"""Adversarial examples one can look at: clean, adversarial, and the difference, magnified."""
+"""Draw adversarial examples: the clean image, the adversarial image, and the magnified difference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gauntlet.attacks import Attack
 from gauntlet.data import Batch
 from gauntlet.errors import AttackFailed
 from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest, Plan
@@ -14,25 +15,26 @@ from gauntlet.evaluation.verification import device_of, images_of
 from gauntlet.files import write_atomically
 from gauntlet.picture_sheet import Row, attacked_rows, sheet
 from gauntlet.scopes import evaluating, exact
+from gauntlet.transforms import Transform
 
 
 def draw_examples(
     model: ModelUnderTest, suite: AttackSuite, grid: Grid, plan: Plan, file: Path, count: int = 8
 ) -> None:
-    """A sheet of the first test examples the classifier gets right, as every entry of a suite shows them."""
-    batch = _right_ones(model, count)
+    """Draw the first correctly classified test examples under every entry of a suite into one file."""
+    batch = _correct_examples(model, count)
     rows: list[Row] = []
-    for name in _worth_a_picture(suite, plan):
+    for name in _drawn_entries(suite, plan):
         try:
-            images, captions = _under(model, grid, name, suite, batch)
-        except (AttackFailed, torch.OutOfMemoryError):  # said when it was measured; a picture is no reason to end
+            images, captions = _images_under(suite.attacks[name], model, grid, batch)
+        except (AttackFailed, torch.OutOfMemoryError):  # already reported when it was measured
             continue
         rows += attacked_rows(name, batch.images, images, captions)
     write_atomically(file, sheet(rows))
 
 
-def _worth_a_picture(suite: AttackSuite, plan: Plan) -> list[str]:
-    """Every attack and transform; of the entries that a column stands for, the middle one shows enough."""
+def _drawn_entries(suite: AttackSuite, plan: Plan) -> list[str]:
+    """Every attack and transform; of entries that an aggregate replaces, only the middle one of each column."""
     middle: set[str] = set()
     replaced: set[str] = set()
     for result in plan.results.values():
@@ -42,7 +44,7 @@ def _worth_a_picture(suite: AttackSuite, plan: Plan) -> list[str]:
     return [name for name in suite.attacks if name not in replaced or name in middle]
 
 
-def _right_ones(model: ModelUnderTest, count: int) -> Batch:
+def _correct_examples(model: ModelUnderTest, count: int) -> Batch:
     some = model.examples[slice(0, 8 * count)]
     with evaluating(model.classifier), exact():
         outputs = model.outputs(some.images.to(device_of(model.classifier))).cpu()
@@ -51,9 +53,11 @@ def _right_ones(model: ModelUnderTest, count: int) -> Batch:
     return some.rows(chosen)
 
 
-def _under(model: ModelUnderTest, grid: Grid, name: str, suite: AttackSuite, batch: Batch) -> tuple[Tensor, list[str]]:
-    entry, on = suite.attacks[name], batch.to(device_of(model.classifier))
-    images = images_of(entry, model.classifier, on, grid.noise(entry, on))
+def _images_under(
+    entry: Attack | Transform, model: ModelUnderTest, grid: Grid, batch: Batch
+) -> tuple[Tensor, list[str]]:
+    batch = batch.to(device_of(model.classifier))
+    images = images_of(entry, model.classifier, batch, grid.noise(entry, batch))
     assert images is not None
     with exact(), evaluating(model.classifier):
-        return images.cpu(), model.task.captions(model.outputs(images), on.labels)
+        return images.cpu(), model.task.captions(model.outputs(images), batch.labels)

@@ -1,4 +1,4 @@
-"""Numbers that others published, as data: `conf/published/<dataset>.yaml`."""
+"""Read published numbers from `conf/published/<dataset>.yaml`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class PublishedRow:
     trained_on: Sequence[str]
     """Names of threat models."""
     cells: Mapping[str, float]
-    """Accuracies in [0, 1] by column: attacks, `union`, `unseen mean`. What was not published is not there."""
+    """Accuracies in [0, 1] by column: attacks, `union`, `unseen mean`. Numbers that were not published are missing."""
     marks: Mapping[str, str]
-    """By column, or `row` for all of them: why a number is to be read with care."""
+    """By column, or `row` for all columns: why a number is to be read with care."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,26 @@ class PublishedTable:
 
     source: str
     network: str
-    """Of the rows, unless a mark says otherwise."""
+    """Network of the rows, unless a mark states another."""
     dataset: str
     examples: int
     attacks: Mapping[str, Mapping[str, Any]]
-    """By column: `threat_model` by its name, `bound`, and by what search."""
+    """By column: `threat_model` (its name), `bound`, and `by`, the search."""
     union: Sequence[str]
     rows: Mapping[str, PublishedRow]
     """By defense, under the names of `conf/defense`."""
 
     @property
     def threat_models(self) -> dict[str, str]:
-        """Of every attack."""
+        """Threat models of all attacks."""
         return {name: attack["threat_model"] for name, attack in self.attacks.items()}
 
 
 def read_published(file: Path) -> PublishedTable:
-    """The table in a file.
+    """Read the table in a file.
 
     Raises:
-        UserError: it is no such table: a row has a column that is no attack, or a number that is no percentage.
+        UserError: the file is no such table, a row has a column that is no attack, or a number is no percentage.
     """
     try:
         content = yaml.safe_load(file.read_bytes())
@@ -60,13 +60,13 @@ def read_published(file: Path) -> PublishedTable:
     return PublishedTable(**head, rows=rows)
 
 
-def _row(file: Path, place: str, row: Mapping[str, Any], content: Mapping[str, Any]) -> PublishedRow:
+def _row(file: Path, key: str, row: Mapping[str, Any], content: Mapping[str, Any]) -> PublishedRow:
     columns = {*content["attacks"], "union", "unseen mean"}
-    strange = sorted({*row["cells"], *row.get("marks", {})} - columns - {"row"})
-    if strange:
-        raise UserError(f"{file}: {place} has {strange}, which are no columns: expected some of {sorted(columns)}")
-    off = {name: value for name, value in row["cells"].items() if not 0 <= value <= 100}
-    if off:
-        raise UserError(f"{file}: {place} has {off}: accuracies are percentages, 0 to 100")
+    unknown = sorted({*row["cells"], *row.get("marks", {})} - columns - {"row"})
+    if unknown:
+        raise UserError(f"{file}: {key} has {unknown}, which are no columns: expected some of {sorted(columns)}")
+    out_of_range = {name: value for name, value in row["cells"].items() if not 0 <= value <= 100}
+    if out_of_range:
+        raise UserError(f"{file}: {key} has {out_of_range}: accuracies are percentages, 0 to 100")
     cells = {name: value / 100 for name, value in row["cells"].items()}
     return PublishedRow(row["trained_on"], cells, row.get("marks", {}))

@@ -1,4 +1,4 @@
-"""`report.md` of a run folder: the table of every suite it was measured by, and what stands behind the numbers."""
+"""Write `report.md` of a run folder: the table of every suite it was measured by, details and provenance."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from gauntlet.reports.table import bound_text, run_markdown
 
 
 def write_run_report(folder: Path, facts: Sequence[str] = ()) -> None:
-    """Write it, from cards, plans and records.
+    """Write the report from cards, plans and records.
 
     Args:
-        folder: of the run.
-        facts: lines about the measurement that no record tells.
+        folder: the run folder.
+        facts: lines about the measurement that are not part of the records.
     """
     card = read_card(folder)
     parts = [f"# {card.name}\n"]
     for suite, plan in find_plans(folder).items():
         if not card.is_of(plan) or plan.share is not None:
-            continue  # of what was measured here before; a point of a curve
+            continue  # measured on earlier weights, or a point of a curve
         parts.append(f"## Attack suite {suite}\n")
         try:
             parts += _suite(read_run(folder, suite))
-        except UserError as error:  # another suite's records were taken away: no reason to hide this one's
+        except UserError as error:  # records of one suite were removed: the others are still shown
             parts.append(f"{error}\n")
     parts += _curves(folder)
-    parts += ["## What stands behind the numbers\n", f"- trained on: {card.training}"]
+    parts += ["## Provenance\n", f"- trained on: {card.training}"]
     parts += [f"- checkpoint SHA-256 `{card.checkpoint}`", f"- dataset fingerprint `{card.fingerprint}`"]
     parts += [f"- {fact}" for fact in facts]
     parts += ["- code revision, versions and machine: `provenance.json`; every record: `records/`"]
@@ -56,7 +56,7 @@ def _suite(run: Run) -> list[str]:
 
 
 def _curves(folder: Path) -> list[str]:
-    """Accuracy against the bound, of every suite that was run at shares of its bounds."""
+    """The tables of every suite that was run at shares of its bounds."""
     suites = sorted({suite.rpartition("@")[0] for suite in find_plans(folder) if "@" in suite})
     parts = []
     for suite in suites:

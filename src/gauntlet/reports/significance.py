@@ -1,4 +1,4 @@
-"""Which run is the best of a column, and which are worse by more than chance."""
+"""Find the best run of a column, and the runs that are significantly worse."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ LEVEL = 0.05
 
 
 class Verdict(NamedTuple):
-    """One run in one column, against the best of the runs that were measured alike there."""
+    """One run in one column, compared with the best of the runs that were measured alike there."""
 
     best: bool
     p_value: float
-    """Of McNemar's exact test against the best, after Holm; 1 for the best."""
+    """p-value of McNemar's exact test against the best, after Holm; 1 for the best."""
 
     @property
     def worse(self) -> bool:
-        """Whether the best is better by more than chance."""
+        """Whether it is significantly worse than the best."""
         return not self.best and self.p_value < LEVEL
 
 
 def verdicts(runs: Sequence[Run], column: str) -> list[Verdict | None]:
-    """By run; None where no other run was measured alike, or where the column is no share of examples."""
-    found: list[Verdict | None] = [None] * len(runs)
-    alike: dict[str, list[int]] = {}
+    """Return a verdict for each run; None if no other run was measured alike, or the column is no share of examples."""
+    result: list[Verdict | None] = [None] * len(runs)
+    groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
         if run.correct(column) is not None:
-            alike.setdefault(run.measured(column), []).append(i)
-    for members in alike.values():
+            groups.setdefault(run.measured(column), []).append(i)
+    for members in groups.values():
         if len(members) > 1:
             for i, verdict in zip(members, _against_the_best([runs[i] for i in members], column), strict=True):
-                found[i] = verdict
-    return found
+                result[i] = verdict
+    return result
 
 
 def _against_the_best(runs: Sequence[Run], column: str) -> list[Verdict]:
-    """The best is the first of the highest accuracy; those as high as it are as good."""
+    """Compare with the first run of the highest accuracy; runs of equal accuracy count as best too."""
     correct = [run.correct(column) for run in runs]
     right = [int(column.sum()) for column in correct if column is not None]
     best = right.index(max(right))
@@ -50,11 +50,12 @@ def _against_the_best(runs: Sequence[Run], column: str) -> list[Verdict]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values of several tests, adjusted so that the chance of any false alarm is the level.
+    """Return adjusted p-values of several tests, which control the family-wise error rate.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
     """
-    adjusted, largest = [0.0] * len(p_values), 0.0
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = largest

@@ -1,4 +1,4 @@
-"""What a caption says of where its numbers come from: digests, fingerprints, revision, versions."""
+"""Provenance for captions: digests, fingerprints, code revision, versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _IN_CAPTIONS = ("gauntlet", "python", "torch", "torchvision")  # all others are 
 
 
 def run_stamp(run: Run) -> str:
-    """Of one run: checkpoint, data, attacks, code, versions."""
+    """Return the provenance of one run: checkpoint, data, attacks, code, versions."""
     attacks = ", ".join(f"{name} {short}" for name, short in run.digests.items())
     return " · ".join(
         [
@@ -27,13 +27,13 @@ def run_stamp(run: Run) -> str:
 
 
 def column_stamp(sheet: PaperTable, column: str) -> str:
-    """Of a column of the table."""
+    """Return the provenance of a column of the table."""
     members = dict.fromkeys(name for run in sheet.runs for name in _members(run, column))
     return attacks_stamp(sheet, [f"{name} {_digests(sheet, name)}" for name in members])
 
 
 def attacks_stamp(sheet: PaperTable, attacks: Sequence[str]) -> str:
-    """Of several runs: attacks, data, checkpoints; code and versions, if they are the same for all.
+    """Return the provenance of several runs: attacks, data, checkpoints; code and versions if they are equal for all.
 
     Args:
         sheet: the table.
@@ -54,12 +54,12 @@ def attacks_stamp(sheet: PaperTable, attacks: Sequence[str]) -> str:
 
 
 def code_of(provenance: Mapping[str, Any]) -> str:
-    """The revision of the source tree, or the version of the package."""
+    """Return the revision of the source tree, or the version of the package."""
     return str(provenance.get("revision") or provenance.get("gauntlet") or "not recorded")
 
 
 def versions(provenance: Mapping[str, Any], packages: Sequence[str] | None = None) -> str:
-    """`gauntlet 0.1.0, python 3.11.7, torch 2.11.0`: of some packages, or of all that were recorded."""
+    """Return `gauntlet 0.1.0, python 3.11.7, torch 2.11.0`, for some packages or for all that were recorded."""
     known = {key: provenance[key] for key in ("gauntlet", "python") if key in provenance}
     known |= provenance.get("packages", {})
     shown = {name: version for name, version in known.items() if packages is None or name in packages}

@@ -1,4 +1,4 @@
-"""Runs as rows, entries and aggregates as columns, a 95 % interval in every cell."""
+"""The table of runs: runs as rows, entries and aggregates as columns, a 95 % interval in every cell."""
 
 from __future__ import annotations
 
@@ -13,28 +13,35 @@ from gauntlet.evaluation.flags import Flag
 from gauntlet.evaluation.run import MARK, Run
 from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 from gauntlet.kinds import Kind
-from gauntlet.reports.render.result_table import as_markdown, as_rich
+from gauntlet.reports.result_table import as_markdown, as_rich
 
 
 def cell(value: Estimate | None, mark: str = "") -> str:
-    """`61.5† (56.6–66.1)`, a share in percent; a dash where there is nothing to say."""
+    """Return `61.5† (56.6–66.1)`, a share in percent; a dash if there is no number."""
     return "–" if value is None else f"{value.text}{mark} ({value.interval})"
 
 
 def columns(runs: Sequence[Run]) -> list[str]:
-    """All columns of all runs: aggregates as in the paper's tables, then entries in order of first appearance."""
-    found = dict.fromkeys(name for run in runs for name in run.cells)
-    first = {name for run in runs for name in run.aggregates} - {name for run in runs for name in replacing(run)}
-    return [*(name for name in found if name in first), *(name for name in found if name not in first)]
+    """Return all columns of all runs: aggregates first, then entries in order of first appearance."""
+    names = dict.fromkeys(name for run in runs for name in run.cells)
+    first = aggregates_of_their_own(runs)
+    return sorted(names, key=lambda name: name not in first)
 
 
-def replacing(run: Run) -> list[str]:
-    """The columns of aggregates that stand in the place of entries, and so among them."""
-    return [name for result in run.plan.results.values() if result.replaces for name in result.columns]
+def aggregates_of_their_own(runs: Sequence[Run]) -> set[str]:
+    """Return the columns of aggregates that replace no entries. The others are shown among the entries."""
+    names: set[str] = set()
+    replacing: set[str] = set()
+    for run in runs:
+        names |= run.aggregates.keys()
+        for result in run.plan.results.values():
+            if result.replaces:
+                replacing |= result.columns.keys()
+    return names - replacing
 
 
 def column_text(run: Run, column: str) -> str:
-    """What a column's number is about, beyond its name: `0.5 L2`, `certified at 0.5 L2`."""
+    """Return a description of a column's number beyond its name: `0.5 L2`, `certified at 0.5 L2`."""
     entry = run.plan.entries.get(column)
     if entry is None:
         estimate = run.cells.get(column)
@@ -49,7 +56,7 @@ def column_text(run: Run, column: str) -> str:
 
 
 def bound_text(bound: float) -> str:
-    """`0.5`, and `8/255` where that is what it is."""
+    """Return `0.5`, or `8/255` if the bound is a multiple of 1/255."""
     short, levels = f"{bound:.4g}", bound * 255
     if float(short) != bound and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"
@@ -57,29 +64,31 @@ def bound_text(bound: float) -> str:
 
 
 def run_table(run: Run, title: str) -> Table:
-    """One run for a terminal: an entry per line."""
+    """Return one run for a terminal, with one row per entry."""
     return _lines(run, list(run.cells), title)
 
 
 def run_tables(run: Run, title: str) -> list[Table]:
-    """One run for a terminal: the tables that aggregates bring, and the columns that these do not show."""
+    """Return one run for a terminal: the tables that aggregates add, and a table of all other columns."""
     own = [result.table for result in run.plan.results.values() if result.table]
     if not own:
         return [run_table(run, title)]
-    rest = _beside_own_tables(run)
-    last = "" if rest else "\n".join(notes([run]))
-    tables = [
-        as_rich(replace(table, caption=last), title, [len(table.rows) - 1], [len(table.rows) - 1]) for table in own
-    ]
-    return [*tables, _lines(run, rest, title)] if rest else tables
+    others = _beside_own_tables(run)
+    # The notes are below the last table.
+    last_caption = "" if others else "\n".join(notes([run]))
+    tables = []
+    for table in own:
+        total = [len(table.rows) - 1]
+        tables.append(as_rich(replace(table, caption=last_caption), title, total, total))
+    return [*tables, _lines(run, others, title)] if others else tables
 
 
 def _beside_own_tables(run: Run) -> list[str]:
-    """The columns that no aggregate's own table shows; none where these are transforms alone."""
+    """Columns that no aggregate's own table shows; empty if all of them are transforms."""
     shown = {name for result in run.plan.results.values() if result.table for name in result.columns}
-    rest = [name for name in run.cells if name not in shown]
-    entries = run.plan.entries
-    return rest if any(name not in entries or entries[name].kind is not Kind.TRANSFORM for name in rest) else []
+    others = [name for name in run.cells if name not in shown]
+    transforms = [name for name, entry in run.plan.entries.items() if entry.kind is Kind.TRANSFORM]
+    return [] if set(others) <= set(transforms) else others
 
 
 def _lines(run: Run, names: Sequence[str], title: str) -> Table:
@@ -93,10 +102,12 @@ def _lines(run: Run, names: Sequence[str], title: str) -> Table:
         if name in run.aggregates and run.aggregates[name].conjunction:
             bold.append(len(rows))
         if name in run.survivors:
-            shown = ["survivors", ""]
+            texts = ["survivors", ""]
+        elif value is None:
+            texts = ["–", ""]
         else:
-            shown = ["–", ""] if value is None else [f"{value.text}{run.mark(name)}{_unit(value)}", value.interval]
-        rows.append([name, column_text(run, name) if name in run.plan.entries else "", *shown])
+            texts = [f"{value.text}{run.mark(name)}{_unit(value)}", value.interval]
+        rows.append([name, column_text(run, name) if name in run.plan.entries else "", *texts])
     head = ["attack", "bound", "accuracy %" if run.decides else "score %", "95 % interval"]
     return as_rich(ResultTable(head, rows, "\n".join(notes([run]))), title, sections, bold)
 
@@ -106,7 +117,7 @@ def _unit(value: Estimate) -> str:
 
 
 def run_markdown(run: Run) -> str:
-    """One run under one suite for a page."""
+    """Return one run under one suite as Markdown."""
     own = [replace(result.table, caption="") for result in run.plan.results.values() if result.table]
     tables = [as_markdown(table) for table in own]
     names = [name for name in columns([run]) if not own or name in _beside_own_tables(run)]
@@ -122,7 +133,7 @@ def _row(run: Run, names: Sequence[str]) -> str:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """What the numbers are, and what a reader must know before trusting them: a paragraph, then a line per flag."""
+    """Return sentences that explain the numbers and warn where needed: a paragraph, then a line per raised flag."""
     counts = sorted({value.examples for run in runs for value in run.cells.values() if value})
     text = [f"{what}, {' / '.join(map(str, counts))} test examples." for what in _measures(runs)]
     text += [f"Union of {', '.join(union)}." for union in sorted({tuple(run.union) for run in runs}) if union]
@@ -148,35 +159,40 @@ def _measures(runs: Sequence[Run]) -> list[str]:
 
 
 def _aggregate_notes(runs: Sequence[Run]) -> list[str]:
-    """What aggregates say of their columns: once where it is the same for all runs."""
-    said = {run.name: [result.note for result in run.plan.results.values() if result.note] for run in runs}
-    found = dict.fromkeys(note for own in said.values() for note in own)
-    shared = [note for note in found if all(note in own for own in said.values())]
-    return shared + [f"{name}: {note}" for name, own in said.items() for note in own if note not in shared]
+    """Notes of aggregates; a note that is the same for all runs is given once, the others with the name of the run."""
+    by_run = {run.name: [result.note for result in run.plan.results.values() if result.note] for run in runs}
+    distinct = dict.fromkeys(note for own in by_run.values() for note in own)
+    shared = [note for note in distinct if all(note in own for own in by_run.values())]
+    sentences = list(shared)
+    for name, own in by_run.items():
+        sentences += [f"{name}: {note}" for note in own if note not in shared]
+    return sentences
 
 
 def _kinds(runs: Sequence[Run]) -> list[str]:
-    """What distances, radii and conditional bounds are."""
+    """Sentences that explain distances, radii and conditional bounds."""
     entries = {name: entry for run in runs for name, entry in run.plan.entries.items()}
-    found = []
+    sentences = []
     if distances := [name for name, entry in entries.items() if entry.kind is Kind.MINIMUM_DISTANCE]:
-        found.append(f"{', '.join(distances)}: share of examples without a wrong image found within the bound.")
+        sentences.append(f"{', '.join(distances)}: share of examples without a wrong image found within the bound.")
     for name, entry in entries.items():
         if entry.kind is Kind.CERTIFICATE and entry.assumption is None:
             sure = "deterministic" if entry.confidence is None else f"confidence {100 * entry.confidence:g} % each"
-            found.append(f"{name}: certified accuracy, {sure}.")
+            sentences.append(f"{name}: certified accuracy, {sure}.")
         elif entry.kind is Kind.CERTIFICATE:
-            found.append(f"{name}: a conditional bound, which assumes that {entry.assumption}; not certified.")
-    return found
+            sentences.append(f"{name}: a conditional bound, which assumes that {entry.assumption}; not certified.")
+    return sentences
 
 
 def flag_lines(run: Run) -> list[str]:
-    """One line per kind of raised flag: the cells it marks, what was measured, and what that means."""
-    lines, raised = [], [flag for flag in run.flags_by_column if flag.raised]
-    for (name, why), flags in groupby(sorted(raised, key=_kind), key=_kind):
-        found = [(flag.attack or "all", f"{100 * flag.value:.3g} %", f"{100 * flag.threshold:.3g} %") for flag in flags]
-        values = ", ".join(f"{attack} {value}" for attack, value, _ in found)
-        lines.append(f"{MARK} {run.name}, {name}: {values}; expected at most {found[0][2]}: {why}.")
+    """Return one line per kind of raised flag: the cells it marks, the measured values, and their meaning."""
+    lines = []
+    raised = [flag for flag in run.flags_by_column if flag.raised]
+    for (name, explanation), group in groupby(sorted(raised, key=_kind), key=_kind):
+        flags = list(group)
+        values = ", ".join(f"{flag.attack or 'all'} {100 * flag.value:.3g} %" for flag in flags)
+        threshold = f"{100 * flags[0].threshold:.3g} %"
+        lines.append(f"{MARK} {run.name}, {name}: {values}; expected at most {threshold}: {explanation}.")
     return lines
 
 

@@ -42,7 +42,7 @@ from gauntlet.identity import describe
 from gauntlet.reports import draw_examples, run_tables, write_run_report
 from gauntlet.reports.certified import certified_and_attacked
 from gauntlet.reports.curves import at_share, curves_table, read_curves
-from gauntlet.reports.render.result_table import as_rich
+from gauntlet.reports.result_table import as_rich
 from gauntlet.runs.folder import RunFolder
 from gauntlet.runs.progress import Display
 from gauntlet.terminal import show

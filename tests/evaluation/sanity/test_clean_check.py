@@ -1,4 +1,4 @@
-"""What is said before anything is spent, what it would cost, and what has changed."""
+"""The clean check, the cost estimate, and the report of what changed, before an evaluation starts."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ ALL = slice(0, 40)
 
 
 class Brightness(nn.Module):
-    """Ten classes of brightness, told apart only with the normalisation it was made for."""
+    """Ten classes of brightness, distinguished only with the normalisation it was made for."""
 
     def __init__(self, mean, std):
         super().__init__()
@@ -49,7 +49,7 @@ def test_it_says_how_right_the_classifier_is_and_what_the_images_are():
     assert output.warnings == []
 
 
-def test_a_wrong_normalisation_is_near_chance_and_is_said_to_be():
+def test_a_wrong_normalisation_gives_a_warning_about_near_chance_accuracy():
     output = clean_check(tiny.model(classifier=Brightness(0.5, 1 / 255), examples=steps_of_grey()), ALL)
     assert output.accuracy == pytest.approx(0.2)  # all are the darkest or the brightest class
     output = clean_check(tiny.model(classifier=Brightness(1.0, 1.0), examples=steps_of_grey()), ALL)
@@ -69,7 +69,7 @@ def test_images_divided_twice_are_noticed():
 
 
 class Floats:
-    """Examples that somebody else has normalised already."""
+    """Examples that are already normalised."""
 
     def __init__(self, scale):
         self.scale, self.inner = scale, tiny.examples()
@@ -100,11 +100,11 @@ def test_a_classifier_of_too_few_classes_and_one_that_answers_nan_are_refused():
 def test_records_in_a_notebook_are_those_of_the_grid(tmp_path, capsys):
     model = tiny.model()
     there = tiny.records(tiny.run(tmp_path / "there", subject_=model))
-    heard = []
-    here = evaluate(model.classifier, model.examples, tiny.suite(), tiny.GRID, done=heard.append)
+    reports = []
+    here = evaluate(model.classifier, model.examples, tiny.suite(), tiny.GRID, done=reports.append)
     assert list(here["linf"].columns) == list(SCHEMAS[Kind.ATTACK])
     assert tiny.same({name: frame.drop("seconds") for name, frame in here.items()}, there)
-    assert heard[-1].chunks == heard[-1].of == 5
+    assert reports[-1].chunks == reports[-1].of == 5
     assert "clean accuracy" in capsys.readouterr().out
 
 
@@ -116,7 +116,7 @@ def test_in_a_notebook_with_a_folder_the_second_call_does_nothing_twice(tmp_path
 
 
 def steadfast():
-    """Nobody falls: every pass of a search is taken."""
+    """No example is broken, so that a search makes all of its passes."""
     model = tiny.model(classifier=tapped())
     return model, Linf(0.0)
 
@@ -176,13 +176,17 @@ def test_what_sets_an_identity_apart_from_the_nearest_one_is_named(tmp_path):
 
 
 def test_progress_in_words():
-    told = Progress("linf", Kind.ATTACK, 1, 5, 200, 90, 0, 812.3, 40.4)
-    assert format_progress(told) == "45.0 % still correct, 812 images/s, 40 s left"
-    told = Progress("linf", Kind.ATTACK, 5, 5, 200, 90, 3, None, None)
-    assert format_progress(told) == "45.0 % still correct, 3 outside their threat model"
-    assert format_progress(told._replace(kind=Kind.CERTIFICATE, outside=0)) == "45.0 % stated correct within the bound"
-    assert format_progress(told._replace(kind=Kind.MINIMUM_DISTANCE, outside=0)) == "45.0 % correct within the bound"
-    assert format_progress(told._replace(kind=Kind.TRANSFORM, outside=0)) == "45.0 % correct"
+    progress = Progress("linf", Kind.ATTACK, 1, 5, 200, 90, 0, 812.3, 40.4)
+    assert format_progress(progress) == "45.0 % still correct, 812 images/s, 40 s left"
+    progress = Progress("linf", Kind.ATTACK, 5, 5, 200, 90, 3, None, None)
+    assert format_progress(progress) == "45.0 % still correct, 3 outside their threat model"
+    assert (
+        format_progress(progress._replace(kind=Kind.CERTIFICATE, outside=0)) == "45.0 % stated correct within the bound"
+    )
+    assert (
+        format_progress(progress._replace(kind=Kind.MINIMUM_DISTANCE, outside=0)) == "45.0 % correct within the bound"
+    )
+    assert format_progress(progress._replace(kind=Kind.TRANSFORM, outside=0)) == "45.0 % correct"
     assert [duration(seconds) for seconds in (3, 720, 12600)] == ["3 s", "12 min", "3.5 h"]
 
 
@@ -190,13 +194,13 @@ def test_progress_counts_what_was_there_and_knows_the_speed_of_what_is_new(tmp_p
     first, again = [], []
     tiny.run(tmp_path, done=first.append)
     tiny.run(tmp_path, done=again.append)
-    assert [(told.entry, told.chunks, told.of) for told in first if told.entry == "l2"] == [
+    assert [(progress.entry, progress.chunks, progress.of) for progress in first if progress.entry == "l2"] == [
         ("l2", number, 5) for number in range(1, 6)
     ]
     assert first[0].speed > 0
     assert first[0].seconds_left == pytest.approx(32 / first[0].speed)
     assert first[4].seconds_left == 0
-    assert [told._replace(speed=None, seconds_left=None) for told in first] == again
+    assert [progress._replace(speed=None, seconds_left=None) for progress in first] == again
 
 
 def test_plain_lines_for_what_is_new_and_one_for_an_attack_that_was_there(capsys):

@@ -28,8 +28,8 @@ def checked(root, certificate=linear.MARGIN, one=None, **attacks):
 def checked_by(root, grid, certificate=linear.MARGIN, one=None, **attacks):
     one = one or linear.model()
     suite = AttackSuite({"clean": Clean(), **(attacks or {"far": linear.FAR})}, {"margin": certificate})
-    found, places = linear.measured(one, suite, root, grid)
-    (soundness,) = check_soundness(one, suite, grid, found, places)
+    measured, folders = linear.measured(one, suite, root, grid)
+    (soundness,) = check_soundness(one, suite, grid, measured, folders)
     return soundness
 
 
@@ -44,8 +44,8 @@ def right_ids(one):
 def test_an_exact_certificate_is_not_contradicted_and_the_gap_is_closed_to_the_tolerance(tmp_path):
     one = linear.model()
     suite = AttackSuite({"far": linear.FAR}, {"margin": linear.MARGIN})
-    found, places = linear.measured(one, suite, tmp_path)
-    (soundness,) = check_soundness(one, suite, Grid(chunk=8), found, places)
+    measured, folders = linear.measured(one, suite, tmp_path)
+    (soundness,) = check_soundness(one, suite, Grid(chunk=8), measured, folders)
     assert soundness.contradicted == {}
     assert soundness.wrong == []
     assert (soundness.examples, soundness.allowed, soundness.vote_only, soundness.abstained) == (24, 0.0, 0, 0)
@@ -54,8 +54,8 @@ def test_an_exact_certificate_is_not_contradicted_and_the_gap_is_closed_to_the_t
     gaps = [
         distance / radius
         for distance, radius, correct in zip(
-            found.records["far"]["distance"], found.records["margin"]["radius"],
-            found.records["margin"]["correct"], strict=True,
+            measured.records["far"]["distance"], measured.records["margin"]["radius"],
+            measured.records["margin"]["correct"], strict=True,
         ) if correct
     ]  # fmt: skip
     assert len(gaps) == 20
@@ -139,17 +139,17 @@ def test_the_check_of_power_is_made_on_so_many_examples(tmp_path):
 def test_a_certificate_is_held_against_attacks_on_its_own_threat_model_at_whatever_bound(tmp_path):
     one, linf = linear.model(), PGD(threat_model=Linf(0.1), steps=2)
     suite = AttackSuite({"clean": Clean(), "linf": linf}, {"margin": linear.MARGIN})
-    found, places = linear.measured(one, suite, tmp_path)
-    assert check_soundness(one, suite, Grid(chunk=8), found, places) == []
+    measured, folders = linear.measured(one, suite, tmp_path)
+    assert check_soundness(one, suite, Grid(chunk=8), measured, folders) == []
     both = AttackSuite({"linf": linf, "far": replace(linear.FAR, threat_model=L2(0.7))}, {"margin": linear.MARGIN})
-    found, places = linear.measured(one, both, tmp_path)
-    (soundness,) = check_soundness(one, both, Grid(chunk=8), found, places)
+    measured, folders = linear.measured(one, both, tmp_path)
+    (soundness,) = check_soundness(one, both, Grid(chunk=8), measured, folders)
     assert soundness.attacks == ["far"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditional(LinearMargin):
-    """Rests on what nobody proved."""
+    """Rests on an unproven assumption."""
 
     @property
     def assumption(self):
@@ -159,8 +159,8 @@ class Conditional(LinearMargin):
 def test_a_conditional_bound_is_not_checked(tmp_path):
     one = linear.model()
     suite = AttackSuite({"far": linear.FAR}, {"bound": Conditional(threat_model=L2(0.05), factor=9.0)})
-    found, places = linear.measured(one, suite, tmp_path)
-    assert check_soundness(one, suite, Grid(chunk=8), found, places) == []
+    measured, folders = linear.measured(one, suite, tmp_path)
+    assert check_soundness(one, suite, Grid(chunk=8), measured, folders) == []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +168,10 @@ class OtherClass(LinearMargin):
     """States the other class of every third example, at a tiny radius."""
 
     def __call__(self, classifier, images, noise):
-        found = super().__call__(classifier, images, noise)
+        measured = super().__call__(classifier, images, noise)
         odd = torch.arange(len(images)) % 3 == 0
-        predictions = torch.where(odd, 1 - found.predictions, found.predictions)
-        return found._replace(predictions=predictions, radius=found.radius * 1e-3)
+        predictions = torch.where(odd, 1 - measured.predictions, measured.predictions)
+        return measured._replace(predictions=predictions, radius=measured.radius * 1e-3)
 
 
 def test_a_certificate_of_another_class_than_the_classifiers_is_a_change_at_distance_0(tmp_path):
@@ -194,7 +194,7 @@ class Vote(LinearMargin):
     fresh draws say of an image is chosen; the seeds that they are given are kept.
     """
 
-    fresh: str = "stands"
+    fresh: str = "agrees"
     seeds: list = field(default_factory=list, metadata=PLACE, compare=False)
 
     @property
@@ -211,12 +211,12 @@ class Vote(LinearMargin):
         if self.fresh == "raises":
             raise KeyError("sigma")
         kept = len(self.seeds)
-        found = self(classifier, images, noise)
+        measured = self(classifier, images, noise)
         self.seeds[kept] = ("predict", *self.seeds[kept][1:])
         first = torch.arange(len(images)) == 0
         if self.fresh == "changes":
-            return torch.where(first, 1 - found.predictions, found.predictions), found.abstained
-        return found.predictions, first if self.fresh == "abstains" else found.abstained
+            return torch.where(first, 1 - measured.predictions, measured.predictions), measured.abstained
+        return measured.predictions, first if self.fresh == "abstains" else measured.abstained
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def between(one_sided):
     return ids[scores >= 0].tolist(), ids[(scores < 0) & (scores >= -SHIFT)].tolist()
 
 
-@pytest.mark.parametrize(("fresh", "wrong", "abstained"), [("stands", 0, 0), ("changes", 1, 0), ("abstains", 0, 1)])
+@pytest.mark.parametrize(("fresh", "wrong", "abstained"), [("agrees", 0, 0), ("changes", 1, 0), ("abstains", 0, 1)])
 @pytest.mark.parametrize("attack", ["far", "strong"])
 def test_a_vote_broken_by_fixed_draws_alone_is_no_bug(tmp_path, one_sided, between, fresh, wrong, abstained, attack):
     rival = {"far": linear.FAR, "strong": replace(STRONG, threat_model=L2(0.04))}[attack]
@@ -244,9 +244,9 @@ def test_a_vote_broken_by_fixed_draws_alone_is_no_bug(tmp_path, one_sided, betwe
     assert len(broken) > 5
     assert soundness.contradicted.get(attack, []) == broken[:wrong]
     assert soundness.contradicted.get("the clean images", []) == disagreeing[:wrong]
-    places = 1 + bool(disagreeing)  # the first image of each rival is the one that changes or abstains
-    assert soundness.abstained == abstained * places
-    assert soundness.vote_only == len(broken) + len(disagreeing) - (wrong + abstained) * places
+    attackers = 1 + bool(disagreeing)  # the first image of each attacker is the one that changes or abstains
+    assert soundness.abstained == abstained * attackers
+    assert soundness.vote_only == len(broken) + len(disagreeing) - (wrong + abstained) * attackers
 
 
 def test_how_many_wrong_radii_the_confidence_allows_is_stated(tmp_path, one_sided):
@@ -271,14 +271,14 @@ def test_fresh_draws_are_those_of_neither_the_certificate_nor_the_attack(tmp_pat
 
 
 def test_a_prediction_that_raises_names_the_certificate_in_one_line(tmp_path, one_sided):
-    with pytest.raises(UserError, match="margin failed in the soundness check: KeyError: 'sigma': mend its predict"):
+    with pytest.raises(UserError, match="margin failed in the soundness check: KeyError: 'sigma': fix its predict"):
         checked(tmp_path, Vote(threat_model=L2(0.05), fresh="raises"), one_sided)
 
 
-def test_kept_images_are_looked_at_and_not_searched_again(tmp_path, one_sided, monkeypatch):
+def test_kept_images_are_used_instead_of_a_new_search(tmp_path, one_sided, monkeypatch):
     expected = checked(tmp_path / "again", Vote(threat_model=L2(0.05)), one_sided)
     grid = Grid(chunk=8, keep_images=True)
     suite = AttackSuite({"clean": Clean(), "far": linear.FAR}, {"margin": Vote(threat_model=L2(0.05))})
-    found, places = linear.measured(one_sided, suite, tmp_path / "kept", grid)
+    measured, folders = linear.measured(one_sided, suite, tmp_path / "kept", grid)
     monkeypatch.setattr("gauntlet.evaluation.sanity.soundness_check.measure_chunk", None)
-    assert check_soundness(one_sided, suite, grid, found, places) == [expected]
+    assert check_soundness(one_sided, suite, grid, measured, folders) == [expected]

@@ -74,8 +74,8 @@ def test_the_means_interval_covers_the_truth_as_often_as_it_says():
     for _ in range(300):
         shared, own = rng.random((100, 1)), rng.random((100, 4))
         right = np.where(rng.random((100, 4)) < 0.6, shared, own) < truth
-        found = mean_accuracy([frame(column) for column in right.T])
-        hits += found.low <= truth.mean() <= found.high
+        estimate = mean_accuracy([frame(column) for column in right.T])
+        hits += estimate.low <= truth.mean() <= estimate.high
     assert 0.92 < hits / 300 < 0.98
 
 
@@ -87,7 +87,7 @@ def test_unseen_leaves_out_clean_images_and_what_was_trained_on_and_counts_each_
     assert unseen(threats, ["linf", "l2", "perceptual"]) == []
 
 
-def test_lpa_stands_for_the_perceptual_threat_model_wherever_it_stands():
+def test_lpa_represents_the_perceptual_threat_model_at_any_position():
     threats = {"lpa": "perceptual", "linf": "linf", "ppgd": "perceptual"}
     assert sorted(unseen(threats, [])) == ["linf", "lpa"]
     assert unseen({"linf": "linf", "quick": "perceptual"}, ["linf|l2", "stadv"]) == []

@@ -52,7 +52,7 @@ def test_every_subset_of_the_attacks_has_its_area(table):
     assert sum(areas.values()) == sum(right_before)
 
 
-def test_the_largest_area_comes_first_and_coverage_is_a_share_of_the_victims():
+def test_the_largest_area_comes_first_and_coverage_is_a_share_of_the_broken_examples():
     yes = [True] * 6
     frames = {
         "linf": frame(yes, [False, False, True, True, True, True]),
@@ -73,7 +73,7 @@ def test_overlaps_of_different_examples_are_refused():
 
 def test_distances_are_of_successful_attacks_alone():
     linf = [0.1, 0.2, 0.3, 9.0, 9.0]
-    found = distance_statistics(
+    statistics = distance_statistics(
         frame(
             [True, True, True, True, False],
             [False, False, False, True, False],
@@ -84,14 +84,14 @@ def test_distances_are_of_successful_attacks_alone():
             size=[1.0] * 5,
         )
     )
-    assert found["distance"].to_list() == ["linf", "l2", "size"]
-    row = found.row(0, named=True)
+    assert statistics["distance"].to_list() == ["linf", "l2", "size"]
+    row = statistics.row(0, named=True)
     assert (row["examples"], row["mean"], row["q50"]) == (3, pytest.approx(0.2), pytest.approx(0.2))
     assert [row["q05"], row["q25"], row["q75"], row["q95"]] == pytest.approx(
         np.quantile(linf[:3], [0.05, 0.25, 0.75, 0.95]).tolist()
     )
     assert 0.1 <= row["low"] <= 0.2 <= row["high"] <= 0.3
-    assert found.row(1)[2:5] == (2.0, 2.0, 2.0)
+    assert statistics.row(1)[2:5] == (2.0, 2.0, 2.0)
 
 
 def test_an_attack_that_breaks_nothing_has_no_distances():
@@ -118,7 +118,7 @@ def test_the_bootstrap_is_a_function_of_its_seed_and_draws_the_same_examples_for
     assert bootstrap_means([values * 50], seed=1) != bootstrap_means([values * 50], seed=2)
 
 
-@pytest.mark.parametrize(("values", "said"), [([[]], "no examples"), ([[1.0, math.inf]], "finite")])
-def test_a_bootstrap_of_nothing_is_refused(values, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("values", "message"), [([[]], "no examples"), ([[1.0, math.inf]], "finite")])
+def test_a_bootstrap_of_nothing_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
         bootstrap_means(values)

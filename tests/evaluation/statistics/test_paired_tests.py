@@ -37,10 +37,10 @@ def test_mcnemars_p_value_in_closed_form():
 
 def test_the_interval_is_that_of_bonett_and_price():
     """The example of R's statpsych::ci.prop.ps, which takes the counts 12, 4, 26, 6."""
-    found = paired(*booleans(both=6, only_first=26, only_second=4, neither=12))
-    assert (found.low, found.high) == pytest.approx((0.2548067, 0.6251933), abs=1e-7)
-    assert found.difference == pytest.approx(22 / 48)
-    assert (found.only_first, found.only_second, found.examples) == (26, 4, 48)
+    result = paired(*booleans(both=6, only_first=26, only_second=4, neither=12))
+    assert (result.low, result.high) == pytest.approx((0.2548067, 0.6251933), abs=1e-7)
+    assert result.difference == pytest.approx(22 / 48)
+    assert (result.only_first, result.only_second, result.examples) == (26, 4, 48)
 
 
 @settings(deadline=None)
@@ -59,8 +59,8 @@ def test_the_interval_covers_the_true_difference():
     rng, hits = np.random.default_rng(0), 0
     for _ in range(1000):
         both, only_first, only_second, neither = rng.multinomial(60, [0.3, 0.2, 0.1, 0.4])
-        found = paired(*booleans(both, only_first, only_second, neither))
-        hits += found.low <= 0.1 <= found.high
+        result = paired(*booleans(both, only_first, only_second, neither))
+        hits += result.low <= 0.1 <= result.high
     assert hits > 930
 
 
@@ -72,8 +72,8 @@ def frame(right, labels=None, first=0):
 def test_checkpoints_are_compared_per_attack_and_on_the_union():
     one = {"linf": frame([True, True, False]), "l2": frame([True, False, True]), "own": frame([True] * 3)}
     other = {"linf": frame([True, False, False]), "l2": frame([False, False, False])}
-    found = compare(one, other, ["linf", "l2"])
-    assert {name: (pair.only_first, pair.only_second) for name, pair in found.items()} == {
+    result = compare(one, other, ["linf", "l2"])
+    assert {name: (pair.only_first, pair.only_second) for name, pair in result.items()} == {
         "linf": (1, 0),
         "l2": (2, 0),
         "union": (1, 0),

@@ -1,4 +1,4 @@
-"""Before hours are spent: is the classifier right about clean images, and are the images what they should be?"""
+"""Check the accuracy on clean images and the range of pixels before an evaluation starts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gauntlet.scopes import evaluating, exact
 
 @dataclass(frozen=True)
 class CleanCheck:
-    """What the first chunk of clean images tells."""
+    """The result of the check on the first chunk of clean images."""
 
     accuracy: float
     examples: int
     chance: float
-    """What guesses would come to."""
+    """Accuracy of random guesses."""
     low: float
-    """The darkest pixel."""
+    """The smallest pixel value."""
     high: float
-    """The brightest."""
+    """The largest pixel value."""
 
     def __str__(self) -> str:
         pixels = f"images in [{self.low:.3g}, {self.high:.3g}]"
@@ -30,29 +30,29 @@ class CleanCheck:
 
     @property
     def warnings(self) -> list[str]:
-        """What makes an evaluation a waste of time, in words; nothing where all is well.
+        """Reasons why an evaluation would be useless; empty if there are none.
 
-        Accuracy is near chance where it is less than a tenth of the way from there to 1.
+        Accuracy counts as near chance if it is less than a tenth of the way from chance to 1.
         """
-        said = []
+        warnings = []
         if self.accuracy < self.chance + 0.1 * (1 - self.chance):
-            said.append(
+            warnings.append(
                 f"clean accuracy {100 * self.accuracy:.1f} % is near chance ({100 * self.chance:.1f} %): the weights,"
                 f" the normalisation inside the model (mean, std) or the order of the classes are not this dataset's"
             )
         if self.high - self.low < 0.1:
-            said.append(
+            warnings.append(
                 f"the images use only [{self.low:.3g}, {self.high:.3g}] of [0, 1]: were they divided by 255 twice?"
             )
-        return said
+        return warnings
 
 
 @torch.no_grad()
 def clean_check(model: ModelUnderTest, chunk: slice) -> CleanCheck:
-    """One clean forward of a chunk.
+    """Check one chunk with one forward pass.
 
     Raises:
-        UserError: there are no examples, images are outside [0, 1], or labels are no classes of the classifier.
+        UserError: there are no examples, images are outside [0, 1], or labels are not classes of the classifier.
         NotFiniteError: the classifier answered NaN.
     """
     batch = model.examples[chunk]

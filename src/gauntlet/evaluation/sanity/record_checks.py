@@ -1,4 +1,4 @@
-"""Sanity checks that records alone can answer: images outside, accuracy rising with the bound, misleading gradients."""
+"""Sanity checks on records: images outside the threat model, accuracy rising with the bound, misleading gradients."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import polars as pl
 
 from gauntlet.evaluation.evidence import decides
 from gauntlet.evaluation.flags import Flag, rising, share
-from gauntlet.evaluation.grouping import families, next_smaller
+from gauntlet.evaluation.grouping import group_by_threat_model, next_smaller
 from gauntlet.evaluation.statistics.accuracy import all_correct
 from gauntlet.evaluation.suite import AttackSuite
 
 
 def recorded(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Flag]:
-    """What the records of a finished evaluation tell.
+    """Return the flags that the records of a finished evaluation determine.
 
     Args:
-        suite: its entries.
-        records: by entry, of the same examples.
+        suite: the suite that was run.
+        records: by entry, all of the same examples.
     """
-    found = _outside(records)
+    flags = _outside(records)
     if all(decides(frame) for frame in records.values()):
-        found += [*_rising_with_the_bound(suite, records), *_blind_beats_sighted(suite, records)]
-    return found
+        flags += [*_rising_with_the_bound(suite, records), *_gradient_free_is_better(suite, records)]
+    return flags
 
 
 def _outside(records: Mapping[str, pl.DataFrame]) -> list[Flag]:
@@ -36,31 +36,30 @@ def _outside(records: Mapping[str, pl.DataFrame]) -> list[Flag]:
 
 
 def _rising_with_the_bound(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Flag]:
-    """Attacks of one threat model at several bounds: every larger one against the next smaller ones inside it."""
-    found = []
-    for family in families(suite, suite.bounded).values():
-        for bounds, names in sorted(family.items()):
-            if smaller := next_smaller(bounds, family):
-                lowest = min(share(_under(records, family[other])) for other in smaller)
-                rise = share(_under(records, names)) - lowest
-                found += [rising(name, rise) for name in names]
-    return found
+    """Compare attacks at each bound with those at the next smaller bounds of the same threat model."""
+    flags = []
+    for by_bounds in group_by_threat_model(suite, suite.bounded).values():
+        for bounds, names in sorted(by_bounds.items()):
+            if smaller := next_smaller(bounds, by_bounds):
+                lowest = min(share(_correct_under(records, by_bounds[other])) for other in smaller)
+                rise = share(_correct_under(records, names)) - lowest
+                flags += [rising(name, rise) for name in names]
+    return flags
 
 
-def _blind_beats_sighted(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Flag]:
-    """Attacks without gradients against those with them, in the same threat model."""
+def _gradient_free_is_better(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Flag]:
+    """Compare gradient-free attacks with gradient-based attacks in the same threat model."""
     why = "share of examples that an attack without gradients breaks and this one's kind does not: gradients mislead"
-    found = []
-    for family in families(suite, suite.bounded).values():
-        for names in family.values():
-            attacks = suite.bounded
-            blind = [name for name in names if attacks[name].gradient_free]
-            sighted = [name for name in names if name not in blind]
-            if blind and sighted:
-                missed = share(_under(records, sighted) & ~_under(records, blind))
-                found += [Flag("black box", name, missed, 0.002, why) for name in sighted]
-    return found
+    flags = []
+    for by_bounds in group_by_threat_model(suite, suite.bounded).values():
+        for names in by_bounds.values():
+            gradient_free = [name for name in names if suite.bounded[name].gradient_free]
+            gradient_based = [name for name in names if name not in gradient_free]
+            if gradient_free and gradient_based:
+                missed = _correct_under(records, gradient_based) & ~_correct_under(records, gradient_free)
+                flags += [Flag("black box", name, share(missed), 0.002, why) for name in gradient_based]
+    return flags
 
 
-def _under(records: Mapping[str, pl.DataFrame], names: Sequence[str]) -> pl.Series:
+def _correct_under(records: Mapping[str, pl.DataFrame], names: Sequence[str]) -> pl.Series:
     return all_correct([records[name] for name in names])

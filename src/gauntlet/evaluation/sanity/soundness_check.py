@@ -1,4 +1,4 @@
-"""Run the soundness check of an evaluation: every certificate against every attack on the same threat model."""
+"""Run the soundness check of an evaluation: compare every certificate with every attack on the same threat model."""
 
 from __future__ import annotations
 
@@ -25,37 +25,32 @@ from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact
 from gauntlet.varied import BOUND, altered
 
-_FRESH = 0x736F756E64  # keeps the draws of this check apart from those of searches and certificates
+_FRESH = 0x736F756E64  # seed of this check, whose draws must be independent of those of searches and certificates
 _CLEAN = "the clean images"
 
 
 def check_soundness(
-    model: ModelUnderTest, suite: AttackSuite, grid: Grid, measured: Measured, places: Mapping[str, RecordFolder]
+    model: ModelUnderTest, suite: AttackSuite, grid: Grid, measured: Measured, folders: Mapping[str, RecordFolder]
 ) -> list[Soundness]:
-    """What the attacks of a finished evaluation say of its certificates; conditional bounds are not among these.
+    """Compare certificates and attacks of a finished evaluation. Conditional bounds are left out.
 
     Args:
-        model: the classifier.
-        suite: what it was measured by.
-        grid: how.
+        model: the classifier and the examples.
+        suite: the suite that was run.
+        grid: the settings of the evaluation.
         measured: the finished records.
-        places: where they lie, with the images where these were kept.
+        folders: folders of the records, by entry, with images if these were kept.
     """
-    found = []
+    results = []
     for name, certificate in suite.certificates.items():
-        family = measured.plan.entries[name].family
-        rivals = [
-            other
-            for other, entry in measured.plan.entries.items()
-            if entry.kind in (Kind.ATTACK, Kind.MINIMUM_DISTANCE) and entry.family == family
-        ]
-        if rivals and certificate.assumption is None:
-            found.append(_Check(model, suite, grid, measured, places, name, rivals).result())
-    return found
+        attacks = measured.plan.attacks_against(name)
+        if attacks and certificate.assumption is None:
+            results.append(_Check(model, suite, grid, measured, folders, name, attacks).result())
+    return results
 
 
 class _Check:
-    """Of one certificate."""
+    """The check of one certificate."""
 
     def __init__(
         self,
@@ -63,12 +58,17 @@ class _Check:
         suite: AttackSuite,
         grid: Grid,
         measured: Measured,
-        places: Mapping[str, RecordFolder],
+        folders: Mapping[str, RecordFolder],
         name: str,
-        rivals: Sequence[str],
+        attacks: Sequence[str],
     ) -> None:
-        self.model, self.suite, self.grid, self.measured, self.places = model, suite, grid, measured, places
-        self.name, self.rivals = name, rivals
+        self.model = model
+        self.suite = suite
+        self.grid = grid
+        self.measured = measured
+        self.folders = folders
+        self.name = name
+        self.attacks = attacks
         self.certificate: Certificate = suite.certificates[name]
         self.records = measured.records[name]
         self._vote_only: set[int] = set()
@@ -77,15 +77,15 @@ class _Check:
     def result(self) -> Soundness:
         stated = self.records.filter(~pl.col("abstained"))
         contradicted: dict[str, list[int]] = {}
-        for rival in (_CLEAN, *self.rivals):
-            if ids := self._contradicted(rival):
-                contradicted[rival] = ids
+        for attack in (_CLEAN, *self.attacks):
+            if ids := self._contradicted(attack):
+                contradicted[attack] = ids
         confidence = self.certificate.confidence
-        wrong = {one for ids in contradicted.values() for one in ids}
+        wrong: set[int] = set().union(*contradicted.values())
         tried, broken = self._power()
         return Soundness(
             certificate=self.name,
-            attacks=list(self.rivals),
+            attacks=list(self.attacks),
             examples=len(stated),
             contradicted=contradicted,
             vote_only=len(self._vote_only - wrong),
@@ -96,29 +96,29 @@ class _Check:
             tried=tried,
         )
 
-    def _contradicted(self, rival: str) -> list[int]:
-        if rival == _CLEAN:
+    def _contradicted(self, attack: str) -> list[int]:
+        if attack == _CLEAN:
             ids = disagreements(self.records).to_list()
         else:
-            entry = self.measured.plan.entries[rival]
-            ids = within_radius(self.records, self.measured.records[rival], entry.kind, entry.bound).to_list()
+            entry = self.measured.plan.entries[attack]
+            ids = within_radius(self.records, self.measured.records[attack], entry.kind, entry.bound).to_list()
         if not ids or self.certificate.confidence is None:
             return ids
-        return self._confirmed(rival, ids)
+        return self._confirmed(attack, ids)
 
-    def _confirmed(self, rival: str, ids: list[int]) -> list[int]:
-        """Those for which fresh draws at the attack's image give another class than the certificate stated."""
-        images = self._images(rival, ids)
+    def _confirmed(self, attack: str, ids: list[int]) -> list[int]:
+        """Return the examples for which fresh draws at the attack's image give another class than the certified one."""
+        images = self._images(attack, ids)
         stated = dict(self.records.select("example_id", "prediction").iter_rows())
         noise = Noise(mix(_FRESH, self.grid.seed, torch.tensor(ids, device=images.device)))
         try:
             with exact(), evaluating(self.model.classifier), torch.no_grad(), failures_of_an_entry():
                 predictions, abstained = self.certificate.predict(self.model.classifier, images, noise)
         except AttackFailed as failure:
-            raise UserError(f"{self.name} failed in the soundness check: {failure}: mend its predict") from None
+            raise UserError(f"{self.name} failed in the soundness check: {failure}: fix its predict") from None
         confirmed = []
-        for example, prediction, nothing in zip(ids, predictions.tolist(), abstained.tolist(), strict=True):
-            if nothing:
+        for example, prediction, abstains in zip(ids, predictions.tolist(), abstained.tolist(), strict=True):
+            if abstains:
                 self._abstained.add(example)
             elif prediction == stated[example]:
                 self._vote_only.add(example)
@@ -126,62 +126,63 @@ class _Check:
                 confirmed.append(example)
         return confirmed
 
-    def _images(self, rival: str, ids: list[int]) -> Tensor:
-        """The images that an attack found for examples: as kept, or found again by the same batches."""
+    def _images(self, attack: str, ids: list[int]) -> Tensor:
+        """Return the images that an attack found for examples: as kept, or computed again with the same batches."""
         device = device_of(self.model.classifier)
-        if rival == _CLEAN:
+        if attack == _CLEAN:
             return self._examples(ids).images.to(device)
-        found: dict[int, Tensor] = {}
-        measured = set(self.measured.records[rival]["example_id"])
+        images_by_id: dict[int, Tensor] = {}
+        measured = set(self.measured.records[attack]["example_id"])
         for index, chunk in enumerate(self.grid.chunks(self.model)):
             batch = self.model.examples[chunk]
             if set(ids).isdisjoint(batch.ids.tolist()):
                 continue
-            if self.places[rival].has_images(index):
-                found |= self.places[rival].read_images(index)
+            if self.folders[attack].has_images(index):
+                images_by_id |= self.folders[attack].read_images(index)
                 continue
             batch = batch.rows([row for row, one in enumerate(batch.ids.tolist()) if one in measured])
-            entry = self.suite.entries[rival]
+            entry = self.suite.entries[attack]
             images = measure_chunk(self.model, entry, batch, self.grid.noise(entry, batch)).images
             if images is not None:
-                found |= dict(zip(batch.ids.tolist(), images, strict=True))
-        return torch.stack([found[one] for one in ids]).to(device)
+                images_by_id |= dict(zip(batch.ids.tolist(), images, strict=True))
+        return torch.stack([images_by_id[one] for one in ids]).to(device)
 
     def _examples(self, ids: Sequence[int]) -> Batch:
         rows = {example: row for row, example in enumerate(self.model.examples.ids.tolist())}
         return self.model.examples[torch.tensor([rows[one] for one in ids])]
 
     def _power(self) -> tuple[int, int]:
-        """How many certified examples were attacked within the multiple of their radius, and how many of them broke.
+        """Return how many certified examples were attacked at the multiple of their radius, and how many were broken.
 
-        An attack at a bound runs once for examples whose radii differ by less than a factor of two, at the multiple of
-        the smallest.
+        An attack at a bound is run once for all examples whose radii have the same power of two, at the multiple of
+        the smallest of these radii.
         """
-        own = (pl.col("clean_prediction") == pl.col("label")) & pl.col("correct")
+        correct = (pl.col("clean_prediction") == pl.col("label")) & pl.col("correct")
         finite = (pl.col("radius") > 0) & pl.col("radius").is_finite()
-        chosen = self.records.filter(own & finite).head(self.grid.probed)
+        chosen = self.records.filter(correct & finite).head(self.grid.probed)
         radii: dict[int, float] = dict(chosen.select("example_id", "radius").iter_rows())
-        octaves: dict[int, list[int]] = {}
-        for one, radius in radii.items():
-            octaves.setdefault(math.frexp(radius)[1], []).append(one)
+        by_exponent: dict[int, list[int]] = {}
+        for example, radius in radii.items():
+            by_exponent.setdefault(math.frexp(radius)[1], []).append(example)
         tried: set[int] = set()
         broken: set[int] = set()
-        for rival in self.rivals:
-            if self.measured.plan.entries[rival].kind is Kind.MINIMUM_DISTANCE:
-                distance = dict(self.measured.records[rival].select("example_id", "distance").iter_rows())
-                near = {one for one, radius in radii.items() if distance[one] <= self.grid.multiple * radius}
-                tried, broken = tried | radii.keys(), broken | near
+        for attack in self.attacks:
+            if self.measured.plan.entries[attack].kind is Kind.MINIMUM_DISTANCE:
+                distance = dict(self.measured.records[attack].select("example_id", "distance").iter_rows())
+                broken |= {one for one, radius in radii.items() if distance[one] <= self.grid.multiple * radius}
+                tried |= radii.keys()
                 continue
-            for ids in octaves.values():
-                reached = self._broken_at(rival, ids, self.grid.multiple * min(radii[one] for one in ids))
-                if reached is not None:
-                    tried, broken = tried | set(ids), broken | reached
+            for ids in by_exponent.values():
+                newly_broken = self._broken_at(attack, ids, self.grid.multiple * min(radii[one] for one in ids))
+                if newly_broken is not None:
+                    tried |= set(ids)
+                    broken |= newly_broken
         return len(tried), len(broken)
 
-    def _broken_at(self, rival: str, ids: list[int], bound: float) -> set[int] | None:
-        """Which examples an attack breaks at a bound; None where its threat model has no such bound."""
+    def _broken_at(self, name: str, ids: list[int], bound: float) -> set[int] | None:
+        """Return the examples that an attack breaks at a bound; None if its threat model has no such bound."""
         try:
-            attack: Any = altered(self.suite.attacks[rival], BOUND, lambda _: bound)
+            attack: Any = altered(self.suite.attacks[name], BOUND, lambda _: bound)
             if attack.threat_model.bound != bound:
                 return None
         except ValueError:

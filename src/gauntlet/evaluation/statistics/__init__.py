@@ -1,1 +1,1 @@
-"""Statistics over records: intervals, paired tests, medians, overlap, distances."""
+"""Pure functions of records: accuracies, intervals, paired tests, medians, distances, overlaps."""

@@ -1,4 +1,4 @@
-"""Accuracies, their union and their mean, each with an interval: pure functions of records."""
+"""Accuracies, their union and their mean, each with an interval. All are pure functions of records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Z95 = 1.959963984540054
 
 
 def wilson(value: float, examples: float) -> Estimate:
-    """Wilson's score interval (1927) of a share of independent examples, which may be an effective number of them."""
+    """Return Wilson's score interval (1927) for a share of independent examples, or of an effective number of them."""
     if examples < 1:
         raise ValueError("an interval of no examples")
     spread = Z95 * math.sqrt(value * (1 - value) / examples + Z95**2 / (4 * examples**2))
@@ -26,28 +26,28 @@ def wilson(value: float, examples: float) -> Estimate:
 
 
 def share_of(holds: pl.Series) -> Estimate:
-    """The share of examples, of `[N]` booleans, with Wilson's interval."""
+    """Return the share of true values among `[N]` booleans, with its Wilson interval."""
     return wilson(_mean(holds), len(holds))
 
 
 def accuracy(records: pl.DataFrame) -> Estimate:
-    """The share of examples that are correct; where records have scores alone, their mean, as `mean_score`."""
+    """Return the share of examples that are correct; of records with scores alone the mean, as `mean_score`."""
     return share_of(records["correct"]) if decides(records) else mean_score(records)
 
 
 def mean_score(records: pl.DataFrame) -> Estimate:
-    """The mean score of examples, in [0, 1], with the bootstrap's interval."""
+    """Return the mean score of examples, in [0, 1], with the bootstrap's interval."""
     (mean,) = bootstrap_means([records["score"].cast(pl.Float64).to_list()])
     return mean._replace(unit=PERCENT)
 
 
 def union_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:
-    """The share of examples that are correct under every attack."""
+    """Return the share of examples that are correct under every attack."""
     return share_of(all_correct(records))
 
 
 def all_correct(records: Sequence[pl.DataFrame]) -> pl.Series:
-    """Which examples are correct under every attack, `[N]` booleans.
+    """Return which examples are correct under every attack, `[N]` booleans.
 
     Raises:
         UserError: the attacks were measured on different examples.
@@ -57,13 +57,13 @@ def all_correct(records: Sequence[pl.DataFrame]) -> pl.Series:
 
 
 def every(columns: Sequence[pl.Series]) -> pl.Series:
-    """Where all of several `[N]` booleans hold."""
+    """Return the conjunction of several columns of `[N]` booleans."""
     frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
     return frame.select(pl.all_horizontal(pl.all())).to_series()
 
 
 def mean_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:
-    """The unweighted mean over attacks of the share of examples that are correct; as `mean_share`.
+    """Return the unweighted mean over attacks of the accuracy, as `mean_share`.
 
     Raises:
         UserError: the attacks were measured on different examples.
@@ -73,13 +73,12 @@ def mean_accuracy(records: Sequence[pl.DataFrame]) -> Estimate:
 
 
 def mean_share(columns: Sequence[pl.Series]) -> Estimate:
-    """The unweighted mean of the shares of several `[N]` booleans of the same examples.
+    """Return the unweighted mean of the shares of several columns of `[N]` booleans of the same examples.
 
-    The interval is Wilson's for as many examples as would make a share vary as much as this mean does (Korn and
-    Graubard, "Confidence intervals for proportions with small expected number of positive counts", Survey Methodology
-    1998): a mean over attacks varies less from example to example than right or wrong does. Where every example has
-    the same mean nothing is known of that, and the number of examples stands. A bootstrap is no substitute near 0 and
-    1, where it is far too narrow.
+    The interval is Wilson's for an effective number of examples, at which a share has the variance of this mean (Korn
+    and Graubard, "Confidence intervals for proportions with small expected number of positive counts", Survey
+    Methodology 1998): a mean over attacks varies less between examples than a single answer does. If the variance is
+    zero, the number of examples is used. A bootstrap is far too narrow near 0 and 1.
     """
     frame = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(columns)])
     means = frame.select(pl.mean_horizontal(pl.all())).to_series()
@@ -90,38 +89,39 @@ def mean_share(columns: Sequence[pl.Series]) -> Estimate:
 
 
 def unseen(threat_models: Mapping[str, str], trained_on: Sequence[str]) -> list[str]:
-    """The attacks whose mean is the unseen mean: threat models not trained on, each once (Laidlaw et al. 2021).
+    """Return the attacks whose mean is the unseen mean: one for each threat model not trained on (Laidlaw et al. 2021).
 
-    The perceptual threat model counts once, as the attack named `lpa` where there is one. Where every narrow threat
-    model was trained on there is no unseen mean: the paper gives none for models trained on all of them.
+    The perceptual threat model is represented by the attack named `lpa` if there is one. If every narrow threat model
+    was trained on, there is no unseen mean: the paper gives none for models trained on all of them. If several attacks
+    search another threat model, the last of them represents it. Clean images are left out.
 
     Args:
-        threat_models: of every attack of the suite, by attack.
+        threat_models: threat model of every attack of the suite, by attack.
         trained_on: names of threat models; `linf|l2` (any of them) is both.
-
-    Where several attacks search another threat model the last of them stands for it; clean images are no threat.
     """
-    seen = {"clean", *(part for name in trained_on for part in (name, *name.split("|")))}
+    trained = {"clean"}
+    for name in trained_on:
+        trained |= {name, *name.split("|")}
     representatives = {threat: attack for attack, threat in threat_models.items()}
     if threat_models.get("lpa") == _PERCEPTUAL:
         representatives[_PERCEPTUAL] = "lpa"
     narrow = representatives.keys() - {"clean", _PERCEPTUAL}
-    if narrow and narrow <= seen:
+    if narrow and narrow <= trained:
         return []
-    return [attack for threat, attack in representatives.items() if threat not in seen]
+    return [attack for threat, attack in representatives.items() if threat not in trained]
 
 
-_PERCEPTUAL = "perceptual"  # the name of the threat model that every narrow one is thought to lie in
+_PERCEPTUAL = "perceptual"  # the name of the perceptual threat model
 
 
 def check_same_examples(records: Sequence[pl.DataFrame]) -> None:
-    """Raise UserError unless all records are of the same examples, in the same order."""
+    """Raise UserError unless all records have the same examples in the same order."""
     first = records[0]["example_id"]
     for frame in records[1:]:
         if not frame["example_id"].equals(first):
             raise UserError(
                 f"attacks were measured on different examples ({len(first)} and {len(frame)} of them):"
-                " finish the evaluation before they are put side by side"
+                " finish the evaluation first"
             )
 
 

@@ -1,4 +1,4 @@
-"""An interval for a mean of any numbers: Efron's bootstrap, for distances, which are skewed and no shares."""
+"""Efron's bootstrap: an interval for the mean of numbers that are no shares, such as distances."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.noise import Noise, mix
 
-_BLOCK = 1 << 18  # draws held at once: what a processor's cache holds
+_BLOCK = 1 << 18  # draws held at once, so that they fit into the processor's cache
 
 
 def bootstrap_means(columns: Sequence[Sequence[float]], seed: int = 0, resamples: int = 1000) -> list[Estimate]:
-    """The means of several columns of the same examples, with percentile intervals.
+    """Return the means of several columns of the same examples, with percentile intervals.
 
-    The examples are drawn again with replacement, the same ones for all columns (Efron, "Bootstrap methods: another
+    Examples are resampled with replacement, the same ones for all columns (Efron, "Bootstrap methods: another
     look at the jackknife", Annals of Statistics 1979; percentile interval).
 
     Args:
         columns: `[K][N]` finite numbers.
-        seed: of the draws; the same numbers and seed give the same interval, to the last digits on every machine.
-        resamples: how often.
+        seed: seed of the draws; equal numbers and seeds give the same interval up to the last digits on any machine.
+        resamples: number of resamples.
 
     Raises:
         ValueError: no examples, or numbers that are not finite.
@@ -60,7 +60,7 @@ def bootstrap_metric(
 
 
 def _resampled(values: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-    """The means `[K, R]` of R resamples of `[K, N]` values."""
+    """Return the means `[K, R]` of R resamples of `[K, N]` values."""
     count = values.shape[1]
     drawn = (Noise(seeds).uniform((len(seeds), count)).double() * count).long()
     times = torch.zeros(drawn.shape, dtype=values.dtype).scatter_add_(1, drawn, values.new_ones(()).expand_as(drawn))

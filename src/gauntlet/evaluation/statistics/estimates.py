@@ -1,4 +1,4 @@
-"""A number with its interval: what every cell of a table is."""
+"""A number with its interval: the content of a cell of a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Estimate(NamedTuple):
     """An estimate with its 95 % interval."""
 
     value: float
-    """In [0, 1] where the unit is `%`, which only display multiplies by 100."""
+    """In [0, 1] if the unit is `%`; only display multiplies by 100."""
     low: float
     high: float
     examples: int
@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
 
     @property
     def text(self) -> str:
-        """`61.5` of a share; three digits of anything else, which may be `∞`."""
+        """`61.5` for a share; three significant digits for anything else, or `∞`."""
         return self._number(self.value)
 
     @property

@@ -10,11 +10,11 @@ from gauntlet.evaluation.statistics.estimates import Estimate
 
 
 def median(column: pl.Series, unit: str) -> Estimate:
-    """The lower median of `[N]` numbers, which may be inf, with a distribution-free 95 % interval.
+    """Return the lower median of `[N]` numbers, which may be inf, with a distribution-free 95 % interval.
 
     The interval runs from the k-th smallest to the k-th largest number, with the largest k for which at most 2.5 % of
     Binomial(N, 1/2) lies below k on either side: for any distribution it covers the median with at least 95 %
-    (David and Nagaraja, Order Statistics, 2003, §7.1). Of fewer than six examples it is all of them.
+    (David and Nagaraja, Order Statistics, 2003, §7.1). Below six examples the interval covers all numbers.
 
     Raises:
         ValueError: no examples, or NaN.
@@ -29,7 +29,7 @@ def median(column: pl.Series, unit: str) -> Estimate:
 
 @cache
 def _rank(count: int) -> int:
-    """The index, from 0, of the k-th smallest of so many numbers."""
-    from scipy.stats import binom  # slow to import, and reports do without
+    """Return the index, from 0, of the k-th smallest of so many numbers."""
+    from scipy.stats import binom  # slow to import, and not needed for reports
 
     return max(0, int(binom.ppf(0.025, count, 0.5)) - 1)

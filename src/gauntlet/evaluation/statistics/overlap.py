@@ -1,6 +1,6 @@
-"""Which attacks break the same examples: the numbers of the paper's Venn figure.
+"""Overlaps of attacks: which attacks break the same examples, as in the paper's Venn figure.
 
-An attack breaks an example that the classifier gets right on the clean image and wrong on the attack's.
+An attack breaks an example if the classifier is right on the clean image and wrong on the attack's image.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from gauntlet.evaluation.statistics.accuracy import check_same_examples
 
 
 class Overlap(NamedTuple):
-    """One area of the figure."""
+    """One area of the Venn figure."""
 
     attacks: tuple[str, ...]
-    """In the order of the suite; empty for the examples that nobody breaks."""
+    """In the order of the suite; empty for the examples that no attack breaks."""
     examples: int
-    """How many examples exactly these attacks break."""
+    """Number of examples that exactly these attacks break."""
 
 
 def broken(records: pl.DataFrame) -> pl.Series:
-    """Which examples an attack breaks, `[N]` booleans."""
+    """Return which examples an attack breaks, `[N]` booleans."""
     right_before = records["clean_prediction"] == records["label"]
     return (right_before & ~records["correct"]).alias("broken")
 
 
 def overlaps(records: Mapping[str, pl.DataFrame]) -> list[Overlap]:
-    """Every area that is not empty, the largest first; together they are the examples that were right before.
+    """Return all non-empty areas, the largest first. Together they are the examples with a correct clean prediction.
 
     Args:
         records: by attack, of the same examples.
@@ -42,16 +42,16 @@ def overlaps(records: Mapping[str, pl.DataFrame]) -> list[Overlap]:
     right_before = frames[0]["clean_prediction"] == frames[0]["label"]
     table = pl.DataFrame({name: broken(frame) for name, frame in records.items()}).filter(right_before)
     areas = table.group_by(pl.all()).len("area of so many examples")
-    found = [
-        Overlap(tuple(name for name, hit in zip(records, row[:-1], strict=True) if hit), row[-1])
-        for row in areas.iter_rows()
-    ]
+    nonempty = []
+    for *broken_by, count in areas.iter_rows():
+        names = tuple(name for name, is_broken in zip(records, broken_by, strict=True) if is_broken)
+        nonempty.append(Overlap(names, count))
     order = list(records)
-    return sorted(found, key=lambda area: (-area.examples, [order.index(name) for name in area.attacks]))
+    return sorted(nonempty, key=lambda area: (-area.examples, [order.index(name) for name in area.attacks]))
 
 
 def coverage(areas: list[Overlap], by: str, of: str) -> float | None:
-    """The share of the examples which one attack breaks that another one breaks too; None where it breaks none."""
+    """Return the share of the examples broken by attack `of` that `by` breaks too; None if `of` breaks none."""
     total = sum(area.examples for area in areas if of in area.attacks)
     both = sum(area.examples for area in areas if of in area.attacks and by in area.attacks)
     return both / total if total else None

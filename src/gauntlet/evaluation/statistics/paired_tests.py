@@ -1,4 +1,4 @@
-"""Two classifiers on the same examples: which one is correct where the other is not."""
+"""Paired comparison of two classifiers on the same examples."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from gauntlet.evaluation.statistics.accuracy import Z95, all_correct, check_same
 
 
 class Paired(NamedTuple):
-    """A paired comparison of two shares of the same examples."""
+    """The result of a paired comparison of two accuracies."""
 
     difference: float
     """Accuracy of the first minus that of the second, in [-1, 1]."""
     low: float
-    """Of its 95 % interval."""
+    """Lower end of its 95 % interval."""
     high: float
     only_first: int
-    """Examples that the first alone gets right."""
+    """Number of examples that the first alone gets right."""
     only_second: int
-    """Examples that the second alone gets right."""
+    """Number of examples that the second alone gets right."""
     p_value: float
-    """Of McNemar's exact test that both counts are equally likely."""
+    """p-value of McNemar's exact test that both counts are equally likely."""
     examples: int
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided exact p-value: of n fair coins, as far from the middle as these or farther.
+    """Return the two-sided exact p-value: the chance that n fair coins deviate from n/2 at least as much.
 
     McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 1947, with
     the binomial distribution in place of its limit. Computed in integers, so exact to the last bit.
     """
-    coins, term, tail = only_first + only_second, 1, 1
+    coins = only_first + only_second
+    term = tail = 1  # binomial coefficients, and their sum
     for heads in range(min(only_first, only_second)):
         term = term * (coins - heads) // (heads + 1)
         tail += term
@@ -47,16 +48,19 @@ def paired(first: pl.Series, second: pl.Series) -> Paired:
 
     The interval is the Wald interval with one example added to each discordant count (Bonett and Price, "Adjusted Wald
     confidence interval for a difference of binomial proportions based on paired data", J. Educ. Behav. Stat. 2012),
-    widened to the difference itself in the extreme case that it would leave out.
+    extended to the difference itself in the extreme case that it would not contain it.
     """
     examples = len(first)
     if not examples or len(second) != examples:
         raise ValueError(f"a paired comparison of {examples} and {len(second)} examples: expected the same, at least 1")
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
     difference = (only_first - only_second) / examples
-    more, less = (only_first + 1) / (examples + 2), (only_second + 1) / (examples + 2)
+    more = (only_first + 1) / (examples + 2)
+    less = (only_second + 1) / (examples + 2)
     spread = Z95 * math.sqrt((more + less - (more - less) ** 2) / (examples + 2))
-    low, high = max(-1.0, more - less - spread), min(1.0, more - less + spread)
+    low = max(-1.0, more - less - spread)
+    high = min(1.0, more - less + spread)
     p_value = mcnemar(only_first, only_second)
     return Paired(difference, min(low, difference), max(high, difference), only_first, only_second, p_value, examples)
 
@@ -64,15 +68,15 @@ def paired(first: pl.Series, second: pl.Series) -> Paired:
 def compare(
     first: Mapping[str, pl.DataFrame], second: Mapping[str, pl.DataFrame], union: Sequence[str]
 ) -> dict[str, Paired]:
-    """Two checkpoints under every attack that both have, and under `union`.
+    """Compare two checkpoints under every attack that both have, and under `union`.
 
     Args:
-        first: records by attack.
-        second: of the other checkpoint.
-        union: names of the attacks that form it; left out where one of them is missing.
+        first: records of one checkpoint, by attack.
+        second: records of the other.
+        union: names of the attacks in the union; the union is left out if one of them is missing.
 
     Raises:
-        UserError: nothing in common, or other examples.
+        UserError: they have no attack in common, or other examples.
     """
     common = [name for name in first if name in second]
     if not common:
@@ -81,9 +85,9 @@ def compare(
         check_same_examples([first[name], second[name]])
         if not first[name]["label"].equals(second[name]["label"]):
             raise UserError(f"{name}: the two checkpoints were measured on examples with different labels")
-    found = {name: paired(first[name]["correct"], second[name]["correct"]) for name in common}
+    pairs = {name: paired(first[name]["correct"], second[name]["correct"]) for name in common}
     if union and set(union) <= set(common):
-        found["union"] = paired(
+        pairs["union"] = paired(
             all_correct([first[name] for name in union]), all_correct([second[name] for name in union])
         )
-    return found
+    return pairs

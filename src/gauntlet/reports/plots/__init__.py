@@ -1,4 +1,4 @@
-"""Plots for a page: one file each, every one an SVG with the words that say what it shows."""
+"""Plots for a page, one file each. Every plot is an SVG with a description in words."""
 
 from gauntlet.reports.plots.accuracies import column_plot, row_plot
 from gauntlet.reports.plots.bounds import bound_plots

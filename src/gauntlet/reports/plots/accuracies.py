@@ -1,4 +1,4 @@
-"""A column or a row of the table as a picture: numbers with their intervals, the published ones beside them."""
+"""Plot a column or a row of the table: numbers with their intervals, and the published ones."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only
 
 
 def column_plot(sheet: PaperTable, column: str, name: str) -> Plot | None:
-    """One column: a run per line, over percent or over its unit of distance; None where no run has a number.
+    """Plot one column with a run per line, in percent or in its unit of distance; None if no run has a number.
 
     Args:
         sheet: the table.
-        column: of the table.
-        name: of the drawing on its page.
+        column: name of the column.
+        name: name of the plot, unique on its page.
     """
     rows = [(label, cells[column]) for label, cells in zip(sheet.labels, sheet.cells, strict=True)]
     return _plot(rows, _head(sheet, column), name, _word(sheet, [column]))
 
 
 def row_plot(sheet: PaperTable, index: int, name: str) -> Plot | None:
-    """One run: a column per line, but for those in a unit of distance.
+    """Plot one run with a column per line, without the columns in a unit of distance.
 
     Args:
         sheet: the table.
-        index: of the run.
-        name: of the drawing on its page.
+        index: index of the run.
+        name: name of the plot, unique on its page.
     """
     columns = [column for column in sheet.columns if sheet.unit(column) == PERCENT]
     rows = [(_head(sheet, column), sheet.cells[index][column]) for column in columns]
@@ -45,7 +45,7 @@ def _head(sheet: PaperTable, column: str) -> str:
 
 
 def _word(sheet: PaperTable, columns: Sequence[str]) -> str:
-    """What the numbers are: an aggregate may be another share than an accuracy."""
+    """The word for the numbers: `Accuracy`, or the name of an aggregate that is another share."""
     for run in sheet.runs:
         conjunctions = {name for name, column in run.aggregates.items() if column.conjunction}
         if not conjunctions.union(run.plan.entries).isdisjoint(columns):
@@ -62,22 +62,22 @@ def _plot(rows: Sequence[tuple[str, Cell]], title: str, name: str, word: str) ->
     end = 100.0 if unit == PERCENT else _end(known)
     with drawing(0.55 + 0.26 * len(rows)) as (figure, grid):
         axes = grid[0, 0]
-        for place, (_, cell) in enumerate(rows):
+        for i, (_, cell) in enumerate(rows):
             if cell.ours is not None:
                 numbers = (cell.ours.low, cell.ours.value, cell.ours.high)
                 low, value, high = (min(scale * number, end) for number in numbers)
-                axes.plot([low, high], [place, place], color=FILL, linewidth=2, solid_capstyle="butt")
-                axes.plot([value], [place], "o", color=FILL, markersize=5.5)
+                axes.plot([low, high], [i, i], color=FILL, linewidth=2, solid_capstyle="butt")
+                axes.plot([value], [i], "o", color=FILL, markersize=5.5)
                 axes.annotate(
                     f"{cell.value}{cell.marks}",
-                    (1.01, place),
+                    (1.01, i),
                     xycoords=("axes fraction", "data"),
                     va="center",
                     fontweight="bold" if cell.best else "normal",
                 )
             if cell.published is not None:
                 style = {"markerfacecolor": "white", "markeredgecolor": INK, "markersize": 4, "markeredgewidth": 0.9}
-                axes.plot([100 * cell.published], [place + 0.3], "D", **style)
+                axes.plot([100 * cell.published], [i + 0.3], "D", **style)
         axes.set_yticks(range(len(rows)), [label for label, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         if unit == PERCENT:
@@ -85,14 +85,14 @@ def _plot(rows: Sequence[tuple[str, Cell]], title: str, name: str, word: str) ->
         else:
             axes.set_xlim(-0.03 * end, 1.03 * end)
         only_lines_along(axes, "x")
-        said = "; ".join(f"{label} {cell.value} {unit} ({cell.interval})" for label, cell in rows if cell.ours)
-        svg = as_svg(figure, name, f"{word} in {unit}, {title}: {said}.")
+        description = "; ".join(f"{label} {cell.value} {unit} ({cell.interval})" for label, cell in rows if cell.ours)
+        svg = as_svg(figure, name, f"{word} in {unit}, {title}: {description}.")
     diamonds = " ◇ is the published number." if any(cell.published is not None for _, cell in rows) else ""
     beyond = " What goes beyond every number is at the right end." if any(one.high == inf for one in known) else ""
     return Plot(title, svg, f"{word} in {unit}, with 95 % intervals.{beyond}{diamonds}")
 
 
 def _end(known: Sequence[Estimate]) -> float:
-    """Where an axis of distances ends: at the largest finite number."""
+    """The end of an axis of distances: beyond the largest finite number."""
     finite = [number for one in known for number in (one.low, one.value, one.high) if number < inf]
     return 1.1 * max(finite, default=0.0) or 1.0

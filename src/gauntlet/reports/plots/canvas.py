@@ -1,4 +1,4 @@
-"""How all plots look, and how a drawing becomes text for a page: the same bytes for the same numbers."""
+"""The style of all plots, and their conversion to SVG for a page: equal numbers give equal bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, FILL = "#1f2733", "#5f6b7a", "#e3e7ec", "#2f6f9f"
 COLOURS = ("#0072b2", "#d55e00", "#008a64", "#b0548e", "#b88200", "#3f8fc4", "#5c4f9c", "#4d4d4d")
-"""After Okabe and Ito, "Color universal design", 2008, darkened until each stands out on white."""
+"""After Okabe and Ito, "Color universal design", 2008, darkened to contrast with white."""
 DASHES = ("-", "--", ":")
 MARKS = ("o", "s", "^")
 WIDTH = 4.6
-"""Inches of a plot: what a narrow window shows without making the letters too small."""
+"""Width of a plot in inches, readable in a narrow window."""
 
 _STYLE = {
-    "svg.fonttype": "none",  # letters stay letters, in the page's own type
+    "svg.fonttype": "none",  # text stays text, in the page's font
     "font.size": 9,
     "font.family": "sans-serif",
     "text.color": INK,
@@ -48,81 +48,81 @@ _STYLE = {
 }
 
 
-_NEEDLESS = (
+_REDUCTIONS = (
     (r"<metadata>.*?</metadata>", ""),
     (r' version="1.1"', ""),
     (r'<g id="[^"]*"(/?)>', r"<g\1>"),
     (r"<g/>", ""),
-    (r" font-family: [^;\"]*;", ""),  # the page's own
+    (r" font-family: [^;\"]*;", ""),  # the page's own font is used
     (r' transform="rotate\(-?0 [^"]*"', ""),
     (r"\s+", " "),
 )
-"""Of what matplotlib writes: a third remains."""
+"""Patterns in matplotlib's SVG and their replacements; a third of the text remains."""
 
 
 class Plot(NamedTuple):
-    """A drawing on a page."""
+    """A plot on a page."""
 
     title: str
     svg: str
-    """With its description inside."""
+    """The image, with its description."""
     caption: str
     """How to read it."""
 
 
 @contextmanager
 def drawing(height: float, rows: int = 1, columns: int = 1, **layout: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure as wide as all of them, and its `[rows, columns]` axes.
+    """Open a figure of the common width, with `[rows, columns]` axes.
 
     Args:
-        height: in inches.
-        rows: of axes.
-        columns: of axes.
-        layout: of `Figure.subplots`.
+        height: height in inches.
+        rows: rows of axes.
+        columns: columns of axes.
+        layout: further arguments of `Figure.subplots`.
     """
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    with style.context(["default", _STYLE]):  # whatever a user's matplotlibrc says
+    with style.context(["default", _STYLE]):  # independent of the user's matplotlibrc
         figure = Figure(figsize=(WIDTH, height))
         yield figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
 def as_svg(figure: Figure, name: str, description: str) -> str:
-    """A drawing as an element of a page.
+    """Return a figure as an element of a page.
 
     Args:
-        figure: to be drawn while its style is still in force.
-        name: of the drawing, unlike every other name on the page.
-        description: for those who do not see it.
+        figure: the figure, while its style context is open.
+        name: of the plot, unique on the page.
+        description: alternative text for screen readers.
     """
     import matplotlib as mpl
 
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+        figure.savefig(buffer, format="svg", metadata=no_metadata, transparent=True)
     text = buffer.getvalue()
     body = text[text.index("<svg") :]
-    for pattern, short in _NEEDLESS:
-        body = re.sub(pattern, short, body, flags=re.DOTALL)
+    for pattern, replacement in _REDUCTIONS:
+        body = re.sub(pattern, replacement, body, flags=re.DOTALL)
     body = re.sub(r"<[^>]*>", _to_hundredths, body)
-    body = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', body)  # two drawings have the same names for their parts
+    body = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', body)  # ids must be unique on a page
     body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
     return body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description)}" ', 1).strip()
 
 
 def _to_hundredths(tag: re.Match[str]) -> str:
-    """A tag with coordinates to a hundredth of a point; numbers between tags are for readers and stay whole."""
+    """Round the coordinates in a tag to a hundredth of a point. Text between tags is not changed."""
     return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
 
 
 def percent_axis(axes: Axes, axis: str) -> None:
-    """0 to 100 along an axis, with room for what lies on the ends."""
+    """Set an axis to 0 to 100, with a margin for marks at the ends."""
     axes.set(**{f"{axis}ticks": [0, 25, 50, 75, 100], f"{axis}lim": (-3, 103)})
 
 
 def only_lines_along(axes: Axes, axis: str) -> None:
-    """A grid for one axis only."""
+    """Draw a grid for one axis only."""
     axes.grid(False)
     axes.grid(True, axis=axis)  # type: ignore[arg-type]

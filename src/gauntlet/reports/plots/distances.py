@@ -1,4 +1,4 @@
-"""How far the images of successful attacks are from the clean ones."""
+"""Plot the distances between clean images and the images of successful attacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BINS, _HEIGHT = 40, 0.8  # of a histogram, as a share of its row
+_BINS = 40  # of a histogram
+_HEIGHT = 0.8  # of a histogram, as a share of its row
 _NAMES = {
     "linf": "L∞",
     "l2": "L2",
@@ -26,20 +27,25 @@ _NAMES = {
 
 
 def distance_plot(run: Run, name: str) -> Plot | None:
-    """A histogram per attack and distance; None where no attack broke anything."""
-    hits = {attack: frame.filter(broken(frame)) for attack, frame in run.searched.items()}
-    hits = {attack: frame for attack, frame in hits.items() if len(frame)}
-    kinds = [kind for kind in DISTANCES if kind in _NAMES and any(_measured(frame, kind) for frame in hits.values())]
+    """Plot a histogram per attack and distance; None if no attack broke an example."""
+    successful: dict[str, pl.DataFrame] = {}
+    for attack, records in run.searched.items():
+        frame = records.filter(broken(records))
+        if len(frame):
+            successful[attack] = frame
+    kinds = [
+        kind for kind in DISTANCES if kind in _NAMES and any(_measured(frame, kind) for frame in successful.values())
+    ]
     if not kinds:
         return None
-    with drawing(0.7 + 0.34 * len(hits), 1, len(kinds), sharey=True) as (figure, grid):
+    with drawing(0.7 + 0.34 * len(successful), 1, len(kinds), sharey=True) as (figure, grid):
         for axes, kind in zip(grid[0], kinds, strict=True):
-            _histograms(axes, {row: frame[kind].drop_nulls() for row, frame in enumerate(hits.values())})
+            _histograms(axes, {row: frame[kind].drop_nulls() for row, frame in enumerate(successful.values())})
             axes.set_title(_NAMES[kind])
-        grid[0, 0].set_yticks(range(len(hits)), list(hits))
-        grid[0, 0].set_ylim(len(hits) - 0.4, -0.6)
-        said = "; ".join(f"{attack} {_medians(frame, kinds)}" for attack, frame in hits.items())
-        svg = as_svg(figure, name, f"Distances of the images that fool it, medians: {said}.")
+        grid[0, 0].set_yticks(range(len(successful)), list(successful))
+        grid[0, 0].set_ylim(len(successful) - 0.4, -0.6)
+        description = "; ".join(f"{attack} {_medians(frame, kinds)}" for attack, frame in successful.items())
+        svg = as_svg(figure, name, f"Distances of the images that fool it, medians: {description}.")
     caption = (
         "Images that fool it: how far they are from the clean ones. The mark is the median; heights are not shared."
     )
@@ -47,12 +53,13 @@ def distance_plot(run: Run, name: str) -> Plot | None:
 
 
 def _histograms(axes: Axes, values: Mapping[int, pl.Series]) -> None:
-    """One above the other, by row, each as high as its own largest bin."""
+    """Draw histograms below each other, by row, each scaled to its own largest bin."""
     known = {row: series.to_numpy() for row, series in values.items() if len(series)}
     top = max(float(numbers.max()) for numbers in known.values()) or 1.0
     for row, numbers in known.items():
         counts, edges = np.histogram(numbers, bins=_BINS, range=(0, 1.02 * top))
-        ground, filled = row + 0.4, counts.nonzero()[0]
+        ground = row + 0.4
+        filled = counts.nonzero()[0]
         inside = slice(int(filled[0]), int(filled[-1]) + 1)
         heights = ground - _HEIGHT * counts[inside] / counts.max()
         axes.stairs(heights, edges[inside.start : inside.stop + 1], baseline=ground, fill=True, color=FILL)

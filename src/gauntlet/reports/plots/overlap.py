@@ -1,4 +1,4 @@
-"""Which attacks break the same examples: the paper's Venn figure for any number of attacks.
+"""Plot which attacks break the same examples: the paper's Venn figure for any number of attacks.
 
 Lex et al., "UpSet: visualization of intersecting sets", IEEE TVCG 2014.
 """
@@ -14,11 +14,12 @@ from gauntlet.reports.plots.canvas import FILL, GRID, INK, MUTED, Plot, as_svg, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_AREAS, _FEW = 12, 6  # the largest, of up to 2ᴷ; as wide as so many at least
+_AREAS = 12  # the largest, of up to 2ᴷ
+_MIN_WIDTH = 6  # the axis has room for at least so many bars
 
 
 def overlap_plot(run: Run, name: str) -> Plot | None:
-    """A bar per area, dots for the attacks it belongs to; None where there is one attack or none."""
+    """Plot a bar per area, with dots for the attacks it belongs to; None if there is at most one attack."""
     records = run.searched
     if len(records) < 2:
         return None
@@ -26,20 +27,21 @@ def overlap_plot(run: Run, name: str) -> Plot | None:
     total = sum(area.examples for area in areas)
     if not total:
         return None
-    shown, names = areas[:_AREAS], list(records)
+    shown = areas[:_AREAS]
+    names = list(records)
     ratios = [1.5, 0.3 + 0.22 * len(names)]
     with drawing(sum(ratios) + 0.2, 2, sharex=True, height_ratios=ratios) as (figure, grid):
         bars, dots = grid[:, 0]
         bars.bar(range(len(shown)), [area.examples for area in shown], color=FILL, width=0.62)
-        for place, area in enumerate(shown):
-            bars.annotate(str(area.examples), (place, area.examples), (0, 2), textcoords="offset points", ha="center")
+        for i, area in enumerate(shown):
+            bars.annotate(str(area.examples), (i, area.examples), (0, 2), textcoords="offset points", ha="center")
         bars.set_ylabel("examples")
         bars.margins(y=0.15)
-        bars.set_xlim(-0.6, max(len(shown), _FEW) - 0.4)
+        bars.set_xlim(-0.6, max(len(shown), _MIN_WIDTH) - 0.4)
         only_lines_along(bars, "y")
         _membership(dots, shown, names)
-        said = "; ".join(f"{', '.join(area.attacks) or 'none'} {area.examples}" for area in shown)
-        svg = as_svg(figure, name, f"Examples broken by exactly these attacks: {said}.")
+        description = "; ".join(f"{', '.join(area.attacks) or 'none'} {area.examples}" for area in shown)
+        svg = as_svg(figure, name, f"Examples broken by exactly these attacks: {description}.")
     rest = total - sum(area.examples for area in shown)
     more = f" {len(areas) - len(shown)} smaller areas with {rest} examples are left out." if rest else ""
     caption = f"Of {total} examples right when clean: how many exactly the dotted attacks break.{more}"
@@ -47,7 +49,7 @@ def overlap_plot(run: Run, name: str) -> Plot | None:
 
 
 def _membership(axes: Axes, areas: list[Overlap], names: list[str]) -> None:
-    """A column of dots per area, full for the attacks in it."""
+    """Draw a column of dots per area, filled for the attacks in it."""
     for column, area in enumerate(areas):
         rows = [row for row, name in enumerate(names) if name in area.attacks]
         axes.plot([column] * len(names), range(len(names)), "o", color=GRID, markersize=6)

@@ -1,4 +1,4 @@
-"""Training curves from `metrics.csv`."""
+"""Plot training curves from `metrics.csv`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ACCURACIES = {
 
 
 def training_plot(folder: Path, name: str) -> Plot | None:
-    """Loss and accuracies against the step; None where the folder has no metrics of a training."""
+    """Plot loss and accuracies against the step; None if the folder has no training metrics."""
     file = folder / "metrics.csv"
     table = pl.read_csv(file.read_bytes(), infer_schema_length=None) if file.exists() else pl.DataFrame()
     losses, accuracies = (_measured(table, kinds) for kinds in (_LOSSES, _ACCURACIES))
@@ -43,8 +43,9 @@ def training_plot(folder: Path, name: str) -> Plot | None:
         below.set_ylabel("accuracy %")
         below.set_xlabel("step")
         figure.legend(loc="outside lower center", ncols=2)
-        said = "; ".join(f"{label} {100 * curve(table, key)[1][-1]:.1f} %" for key, label in accuracies.items())
-        svg = as_svg(figure, name, f"Loss and accuracy against the training step. At the end: {said or 'no accuracy'}.")
+        finals = [f"{label} {100 * curve(table, key)[1][-1]:.1f} %" for key, label in accuracies.items()]
+        description = f"Loss and accuracy against the training step. At the end: {'; '.join(finals) or 'no accuracy'}."
+        svg = as_svg(figure, name, description)
     return Plot("Training", svg, "Loss and accuracy, in %, against the step.")
 
 
@@ -53,7 +54,7 @@ def _measured(table: pl.DataFrame, kinds: Mapping[str, str]) -> dict[str, str]:
 
 
 def curve(table: pl.DataFrame, key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of a metric, at most a few hundred points: means of as many neighbours as it takes."""
+    """Return steps and values of a metric, at most `_POINTS` points; each is the mean of a group of neighbours."""
     points = (
         table.select("step", pl.col(key).cast(pl.Float64)).drop_nulls().filter(pl.col(key).is_finite()).sort("step")
     )

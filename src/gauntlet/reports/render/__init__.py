@@ -1,1 +1,1 @@
-"""A table as terminal, Markdown, LaTeX, HTML or CSV."""
+"""Render a table for a terminal or as Markdown, LaTeX, HTML or CSV."""

@@ -1,4 +1,4 @@
-r"""The table as LaTeX: a `table` for `\input`, with `\usepackage{booktabs}` in the preamble and nothing else."""
+r"""Render the table as LaTeX: a `table` for `\input`, with `\usepackage{booktabs}` in the preamble and nothing else."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ESCAPED = {
 
 
 def latex(sheet: PaperTable) -> str:
-    r"""A run takes a line of numbers, a line of intervals, and a line of published numbers where there are some.
+    r"""Return LaTeX with, for each run, a line of numbers, a line of intervals, and one of published numbers if any.
 
-    The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, where the page is narrower. A
-    sheet of more columns than fit is turned: a line per column, a column per run. Certified beside attacked accuracy is
+    The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, if the page is narrower. A table
+    of more columns than fit is transposed: a line per column, a column per run. Certified beside attacked accuracy is
     a second table.
     """
-    lines = _upright(sheet) if sheet.is_wide else _lying(sheet)
+    lines = _transposed(sheet) if sheet.is_wide else _lines(sheet)
     width = len(sheet.labels) if sheet.is_wide else len(sheet.columns)
     first = _table(lines, width, f"{sheet.title}. {' '.join(sheet.notes())}")
     return f"{first}\n{_plain(sheet.beside, sheet.title)}" if sheet.beside else first
@@ -58,13 +58,12 @@ def _table(lines: list[str], width: int, caption: str) -> str:
     )
 
 
-def _lying(sheet: PaperTable) -> list[str]:
+def _lines(sheet: PaperTable) -> list[str]:
     columns = sheet.columns
     bounds = [escape(sheet.bound(name)) for name in columns]
-    lines = [
-        _line(["training", *map(escape, columns)]),
-        *([_line(["", *(_small(bound) for bound in bounds)])] if any(bounds) else []),
-    ]
+    lines = [_line(["training", *map(escape, columns)])]
+    if any(bounds):
+        lines.append(_line(["", *(_small(bound) for bound in bounds)]))
     for i, label in enumerate(sheet.labels):
         cells = [sheet.cells[i][name] for name in columns]
         lines += [r"    \midrule", _line([escape(label), *map(_value, cells)])]
@@ -74,7 +73,7 @@ def _lying(sheet: PaperTable) -> list[str]:
     return lines
 
 
-def _upright(sheet: PaperTable) -> list[str]:
+def _transposed(sheet: PaperTable) -> list[str]:
     lines = [_line(["", *map(escape, sheet.labels)]), r"    \midrule"]
     for name in sheet.columns:
         head = f"{name} {sheet.bound(name)}".strip()
@@ -83,11 +82,12 @@ def _upright(sheet: PaperTable) -> list[str]:
 
 
 def _in_one(cell: Cell) -> str:
-    return " ".join(part for part in (_value(cell), _small(escape(cell.interval)), escape(cell.beside)) if part)
+    parts = [_value(cell), _small(escape(cell.interval)), escape(cell.beside)]
+    return " ".join(part for part in parts if part)
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
+    """Return text that LaTeX prints unchanged."""
     return "".join(_ESCAPED.get(sign, sign) for sign in text)
 
 

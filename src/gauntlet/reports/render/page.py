@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing but itself: no script, no network, no file beside it."""
+"""Render the report as one self-contained HTML page, without scripts, network access or other files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from gauntlet.reports.stamps import attacks_stamp, code_of, column_stamp, run_st
 
 _PICTURES = 2_000_000  # bytes for the galleries of all runs, so that twelve runs stay under 5 MB
 _PICTURE = 300_000  # for that of one run
-_OPEN = 3  # up to so many runs are unfolded from the start
+_OPEN = 3  # runs are unfolded at first if there are at most so many
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing and where its numbers come from."""
+    """A plot and the provenance of its numbers."""
 
     plot: Plot
     stamp: str
@@ -41,7 +41,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class RunSection:
-    """What the page shows of one run."""
+    """The section of one run."""
 
     anchor: str
     label: str
@@ -56,7 +56,7 @@ class RunSection:
 
 @dataclass(frozen=True)
 class SheetSection:
-    """What the page shows of one table."""
+    """The section of one table."""
 
     anchor: str
     sheet: PaperTable
@@ -67,10 +67,10 @@ class SheetSection:
 
 
 def page(sheets: Sequence[PaperTable], made_with: Mapping[str, Any]) -> str:
-    """The HTML.
+    """Return the HTML.
 
     Args:
-        sheets: what it is about.
+        sheets: the tables to show.
         made_with: provenance of the report itself.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -78,9 +78,9 @@ def page(sheets: Sequence[PaperTable], made_with: Mapping[str, Any]) -> str:
     count = sum(len(sheet.runs) for sheet in sheets)
     budget = min(_PICTURE, _PICTURES // count)
     sections = [_sheet_section(i, sheet, budget, count <= _OPEN) for i, sheet in enumerate(sheets)]
-    places = FileSystemLoader(Path(__file__).parent / "template")
+    templates = FileSystemLoader(Path(__file__).parent / "template")
     environment = Environment(
-        loader=places, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(
@@ -89,7 +89,7 @@ def page(sheets: Sequence[PaperTable], made_with: Mapping[str, Any]) -> str:
 
 
 def _breakable(name: str) -> str:
-    """A name that may go on in the next line after its own marks."""
+    """Escape a name, and allow line breaks after its `_` and `/`."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(name))))
@@ -112,8 +112,9 @@ def _sheet_section(index: int, sheet: PaperTable, budget: int, unfolded: bool) -
 
 
 def _accuracies(sheet: PaperTable, anchor: str) -> list[Figure]:
-    """A plot per column; of one run all columns in percent in one."""
-    columns, whole = list(enumerate(sheet.columns)), []
+    """Make a plot per column; for a single run one plot has all columns in percent."""
+    columns = list(enumerate(sheet.columns))
+    whole = []
     if len(sheet.runs) == 1:
         plot = row_plot(sheet, 0, anchor)
         whole = [Figure(plot, run_stamp(sheet.runs[0]))] if plot else []

@@ -1,4 +1,4 @@
-"""The table as CSV: one number per line, with every digit and everything that stands behind it."""
+"""Convert tables to one data frame for CSV: one number per row, with all digits and its provenance."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SCHEMA = {
     "difference": pl.Float64,
 }
 """`value` is a share in [0, 1] where the unit is %, else a distance or radius in that unit; `low` to `high` is the 95 %
-interval. `kind` is of the entry (`conditional_bound` of a certificate with an assumption), or `aggregate`; `certified`
-and `attacked` are the two sides of a certificate's threat model at a bound. `p_value` is of McNemar's exact test
-against the best run of the column, after Holm; `difference` is ours minus the published one. Empty: not measured, or
-means nothing there."""
+interval. `kind` is the entry's kind (`conditional_bound` for a certificate with an assumption), or `aggregate`;
+`certified` and `attacked` are the two sides of a certificate's threat model at a bound. `p_value` is of McNemar's exact
+test against the best run of the column, after Holm; `difference` is ours minus the published one. Empty: not measured,
+or undefined."""
 
 
 def to_frame(sheets: Sequence[PaperTable]) -> pl.DataFrame:
-    """Every cell of every table, a row each, then the two sides of every certificate."""
+    """Return a row for every cell of every table, and for both sides of every certificate."""
     return pl.DataFrame([row for sheet in sheets for row in _rows(sheet)], schema=SCHEMA, orient="row")
 
 
