@@ -1,4 +1,4 @@
-"""Draw the pictures of README.md from finished runs, so that they show what the code does and nothing else.
+"""Draw the pictures of README.md from finished runs.
 
 python train.py -m defense=pat_alexnet,normal,at_linf,at_l2,pat_self
 python scripts/draw_docs.py outputs/digits
@@ -11,26 +11,27 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gauntlet.reports import markdown_table, read_row, run_table
+from gauntlet.reports import make_paper_tables, markdown, read_run, run_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def main() -> None:
-    """docs/first_run.svg, docs/first_run.png and docs/digits_bounds.png; the table of all runs on the terminal."""
+    """Write docs/first_run.svg, docs/first_run.png and docs/digits_bounds.png; print the table of all runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder of the five runs")
     runs = parser.parse_args().runs
     pat, normal = _run(runs, "pat_alexnet"), _run(runs, "normal")
     console = Console(record=True, width=64)
-    row = read_row(pat, "quick")
-    console.print(run_table(row, f"{row.name} through attack suite quick"))
+    run = read_run(pat, "quick")
+    console.print(run_table(run, f"{run.name} through attack suite quick"))
     drawing = console.export_svg(title="python train.py defense=pat_alexnet")
     (DOCS / "first_run.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
     shutil.copy(pat / "pictures" / "quick.png", DOCS / "first_run.png")
     shutil.copy(normal / "pictures" / "quick.png", DOCS / "digits_bounds.png")
     order = ("normal", "at_linf", "at_l2", "pat_self", "pat_alexnet")
-    print(markdown_table([read_row(_run(runs, name), "quick") for name in order]))
+    for table in make_paper_tables([read_run(_run(runs, name), "quick") for name in order], {}):
+        print(markdown(table))
 
 
 def _run(runs: Path, defense: str) -> Path:

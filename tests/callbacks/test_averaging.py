@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from safetensors.torch import load_file
 
 from gauntlet.callbacks import ExponentialAveraging, KeepResumable
-from gauntlet.callbacks.averaging import followed
+from gauntlet.callbacks.averaging import moving_average
 from gauntlet.config.compose import CONF, regime_of, training_part
 from gauntlet.data import Digits
 from gauntlet.defenses import NormalTraining, warmup_and_drops
@@ -64,12 +64,12 @@ def same(one, other):
 def test_early_on_an_average_follows_and_later_it_keeps():
     """(1 + n)/(10 + n) of the old until that is more than the decay."""
     old, new = torch.tensor(0.0), torch.tensor(1.0)
-    assert followed(old, new, 1, 0.9).item() == pytest.approx(9 / 11)
-    assert followed(old, new, torch.tensor(8), 0.9).item() == pytest.approx(9 / 18)
-    assert followed(old, new, 80, 0.9).item() == pytest.approx(0.1)
-    assert followed(old, new, 10**6, 0.9).item() == pytest.approx(0.1)
-    assert followed(old, new, 5, 0.0).item() == 1
-    assert followed(torch.tensor(3), torch.tensor(7), 5, 0.9).item() == 7
+    assert moving_average(old, new, 1, 0.9).item() == pytest.approx(9 / 11)
+    assert moving_average(old, new, torch.tensor(8), 0.9).item() == pytest.approx(9 / 18)
+    assert moving_average(old, new, 80, 0.9).item() == pytest.approx(0.1)
+    assert moving_average(old, new, 10**6, 0.9).item() == pytest.approx(0.1)
+    assert moving_average(old, new, 5, 0.0).item() == 1
+    assert moving_average(torch.tensor(3), torch.tensor(7), 5, 0.9).item() == 7
 
 
 def test_weights_and_batchnorm_statistics_are_the_average_by_hand(tmp_path):

@@ -28,7 +28,7 @@ def test_a_signal_is_noted_and_not_obeyed(heard, number):
     signals = StopSignals()
     signals.listen()
     signal.raise_signal(number)
-    assert (signals.asked, signals.ever, heard) == (number, True, [])
+    assert (signals.requested, signals.received, heard) == (number, True, [])
 
 
 def test_sigterm_ends_training_as_lightning_would(heard):
@@ -36,18 +36,18 @@ def test_sigterm_ends_training_as_lightning_would(heard):
     signals.listen()
     signal.raise_signal(signal.SIGTERM)
     with pytest.raises(SIGTERMException):
-        signals.obey(signals.asked, leads=True)
+        signals.obey(signals.requested, is_first=True)
     assert heard == []
 
 
-@pytest.mark.parametrize("leads", [True, False])
-def test_submitit_answers_its_signal_on_the_first_rank_alone(heard, leads):
+@pytest.mark.parametrize("is_first", [True, False])
+def test_submitit_answers_its_signal_on_the_first_rank_alone(heard, is_first):
     signals = StopSignals()
     signals.listen()
     signal.raise_signal(signal.SIGUSR2)
     with pytest.raises(SystemExit):
-        signals.obey(signals.asked, leads)
-    assert heard == ([signal.SIGUSR2] if leads else [])
+        signals.obey(signals.requested, is_first)
+    assert heard == ([signal.SIGUSR2] if is_first else [])
 
 
 def test_an_answer_is_put_off_no_longer_than_patience_allows(heard):
@@ -62,7 +62,7 @@ def test_a_signal_that_nobody_obeyed_is_handed_back(heard):
     signals = StopSignals()
     signals.listen()
     signal.raise_signal(signal.SIGUSR2)
-    signals.forget()
+    signals.restore()
     assert heard == [signal.SIGUSR2]
     signal.raise_signal(signal.SIGTERM)
     assert heard == [signal.SIGUSR2, signal.SIGTERM]
@@ -73,7 +73,7 @@ def test_without_submitit_its_signal_is_nobody_s(heard, monkeypatch):
     signals = StopSignals()
     signals.listen()
     signal.raise_signal(signal.SIGUSR2)
-    assert (signals.asked, heard) == (None, [signal.SIGUSR2])
+    assert (signals.requested, heard) == (None, [signal.SIGUSR2])
 
 
 def test_a_forked_worker_does_not_answer(heard):
@@ -82,5 +82,5 @@ def test_a_forked_worker_does_not_answer(heard):
     child = os.fork()
     if not child:
         signal.raise_signal(signal.SIGUSR2)
-        os._exit(signals.asked is not None)
+        os._exit(signals.requested is not None)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gauntlet.config.compose import training_part
-from gauntlet.runs.references import _command, place_of
+from gauntlet.runs.references import fit_command, reference_folder
 from tests.conftest import QUICK
 from tests.fixtures import shared_data
 
@@ -160,14 +160,14 @@ def test_the_fit_of_a_reference_has_the_same_data_and_augmentation(tmp_path):
     jitter = {"_target_": "gauntlet.data.RandomFlip", "chance": 0.5}
     dataset = {"root": "/the/data", "classes": 10, "augmentation": {"flip": jitter}, "reference_recipe": {"epochs": 1}}
     config = {"names": {"dataset": "cifar10"}, "dataset": dataset, "outputs": str(tmp_path), "allow": []}
-    words = _command(config, "alexnet_cifar", tmp_path / "place")
+    words = fit_command(config, "alexnet_cifar", tmp_path / "place")
     emptied = words.index("++dataset.augmentation=null")
     assert words.index("++dataset.augmentation.flip.chance=0.5") > emptied
     assert '++dataset.root="/the/data"' in words
     other = config | {"dataset": dataset | {"augmentation": None}}
     moved = config | {"dataset": dataset | {"root": "/elsewhere"}}
-    assert place_of(config, "alexnet_cifar", Printed()) == place_of(moved, "alexnet_cifar", Printed())
-    assert place_of(config, "alexnet_cifar", Printed()) != place_of(other, "alexnet_cifar", Printed())
+    assert reference_folder(config, "alexnet_cifar", Printed()) == reference_folder(moved, "alexnet_cifar", Printed())
+    assert reference_folder(config, "alexnet_cifar", Printed()) != reference_folder(other, "alexnet_cifar", Printed())
 
 
 def test_a_removed_augmentation_stays_out_of_the_fit():

@@ -15,7 +15,7 @@ import torch
 from lightning import Callback
 from safetensors.torch import load_file
 
-from gauntlet.cli.train import _trainer
+from gauntlet.cli.train import build_trainer
 from tests.conftest import QUICK
 
 WORDS = (
@@ -52,11 +52,11 @@ def plugged(patched, *callbacks):
     """Give training callbacks that its config does not know of."""
 
     def with_callbacks(*given):
-        trainer = _trainer(*given)
+        trainer = build_trainer(*given)
         trainer.callbacks += callbacks
         return trainer
 
-    patched.setattr("gauntlet.cli.train._trainer", with_callbacks)
+    patched.setattr("gauntlet.cli.train.build_trainer", with_callbacks)
 
 
 def final(outputs: Path) -> dict[str, torch.Tensor]:

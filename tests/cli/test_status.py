@@ -175,7 +175,7 @@ def test_a_sweep_goes_on_with_what_failed_and_nothing_else(door, tmp_path):
     assert said.code == 2
     runs, again = status.survey([place])
     assert sorted(run.state for run in runs) == ["done", "done", "failed", "failed"]
-    assert {run.said for run in runs} == {"", "UserError: optimizer: Invalid learning rate: -1"}
+    assert {run.detail for run in runs} == {"", "UserError: optimizer: Invalid learning rate: -1"}
     assert again == [status.shell_command([*sys.argv, "hydra.sweeper.only=failed"])]
     before = {file: file.stat().st_mtime_ns for file in place.glob("*/*/*/checkpoints/*")}
     said = door("train", *sys.argv[1:], "hydra.sweeper.only=failed")

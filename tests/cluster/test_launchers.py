@@ -134,7 +134,7 @@ def test_errors_of_jobs_are_one_line():
     from gauntlet.errors import UserError
 
     killed = ["Job 7 (task: 0) with path x", "has not produced any output (state: OUT_OF_MEMORY)", "---", "a", "b"]
-    assert one_line(UncompletedJobError("\n".join(killed))).endswith("result (OUT_OF_MEMORY); the last it said: b")
+    assert one_line(UncompletedJobError("\n".join(killed))).endswith("result (OUT_OF_MEMORY); its last output: b")
     trace = ["Job (task=0) failed during processing with trace:", "---", "Traceback", "ValueError: no", "", "---"]
     assert one_line(FailedJobError("\n".join([*trace, "You can check full logs", "  - /x"]))) == "ValueError: no"
     assert one_line(UserError("say so")) == "say so"
@@ -152,10 +152,10 @@ def test_errors_of_jobs_are_one_line():
     ],
 )
 def test_gpus_by_the_names_that_cuda_has_for_them(monkeypatch, visible, expected):
-    from hydra_plugins.gauntlet_sweeps.launchers import _gpus
+    from hydra_plugins.gauntlet_sweeps.launchers import visible_gpus
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert _gpus() == expected
+    assert visible_gpus() == expected
 
 
 def test_a_local_job_sees_the_part_of_a_gpu_that_it_was_given(monkeypatch, tmp_path):

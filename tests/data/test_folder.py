@@ -220,7 +220,7 @@ def test_what_is_no_picture_is_refused_before_anything_begins(tree, harm, place)
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("harm", HARMED)
 def test_beyond_those_looked_at_it_is_refused_when_it_is_read(tree, workers, harm, monkeypatch):
-    monkeypatch.setattr(pictures, "LOOKED_AT", 0)
+    monkeypatch.setattr(pictures, "MAX_CHECKED", 0)
     file = tree / "test" / "bee" / "1.png"
     harm(file)
     test = folder(tree).splits.test

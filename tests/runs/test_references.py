@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from gauntlet.config.compose import CONF, plain, register_resolvers
-from gauntlet.runs.references import _command, _environment
+from gauntlet.runs.references import fit_command, fit_environment
 from tests.conftest import QUICK
 
 
@@ -27,7 +27,7 @@ def test_the_command_of_the_fit_composes_where_the_run_did(own, tmp_path):
         words = ["dataset=mine", "defense=pat_alexnet", f'hydra.searchpath=["file://{own}"]']
         config = compose("train", words, return_hydra_config=True)
         HydraConfig.instance().set_config(config)
-        words = _command(plain(config), "alexnet_cifar", tmp_path / "place")[4:]
+        words = fit_command(plain(config), "alexnet_cifar", tmp_path / "place")[4:]
         fit = compose("train", words, return_hydra_config=True)
     assert fit.hydra.runtime.choices.dataset == "mine"
     assert fit.hydra.runtime.choices["experiment/reference"] == "alexnet_cifar"
@@ -52,7 +52,7 @@ def test_the_fit_gets_every_path_as_it_is(tmp_path, name):
         config["outputs"], config["dataset"]["root"] = str(tmp_path / name), str(data)
         config["dataset"]["classes_of_mine"] = [{"of": name, "weights": [1, 2.5e-7, None, True]}, name]
         script = "import sys; print([ascii(word) for word in sys.argv[1:]])"
-        words = _command(config, "alexnet_cifar", place)[4:]
+        words = fit_command(config, "alexnet_cifar", place)[4:]
         said = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True).stdout
         assert said == f"{[ascii(word) for word in words]}\n"
         fit = compose("train", words, return_hydra_config=True)
@@ -68,7 +68,7 @@ def test_the_fit_sees_the_environment_of_the_command_and_no_process_group(monkey
     services = {"WANDB_SERVICE": "3-41234", "HYDRA_FULL_ERROR": "1"}
     for variable, value in (mine | group | services).items():
         monkeypatch.setenv(variable, value)
-    seen = _environment()
+    seen = fit_environment()
     assert mine.items() <= seen.items()
     assert seen.keys().isdisjoint(group.keys() | services.keys())
     assert seen.keys() <= os.environ.keys() | {"PYTHONPATH"}
@@ -81,9 +81,9 @@ def test_the_fit_finds_the_modules_that_the_command_finds_and_no_others(monkeypa
     (tmp_path / "here" / "elsewhere.py").write_text("")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.syspath_prepend("../there")
-    command = _command({"names": {"dataset": "digits"}, "dataset": {}, "allow": [], "outputs": "o"}, "x", tmp_path)
+    command = fit_command({"names": {"dataset": "digits"}, "dataset": {}, "allow": [], "outputs": "o"}, "x", tmp_path)
     script = "import own_network, importlib.util as u; print(u.find_spec('elsewhere'))"
-    done = subprocess.run([*command[:2], "-c", script], env=_environment(), capture_output=True, text=True)
+    done = subprocess.run([*command[:2], "-c", script], env=fit_environment(), capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 

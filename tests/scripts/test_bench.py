@@ -135,7 +135,7 @@ def test_the_naive_autoattack_leaves_nobody_out_but_of_square(setting):
     pytest.importorskip("pyautoattack")
     bench_model, batches = tiny(), []
     bench_model.plain.register_forward_pre_hook(lambda _network, given: batches.append(len(given[0])))
-    package = evaluating._package(bench_model.plain, "Linf", 0.1, setting)
+    package = evaluating.autoattack_package(bench_model.plain, "Linf", 0.1, setting)
     package.square.n_queries = 0
     found = naive_autoattack(package, bench_model.images, bench_model.labels)
     assert len(found) == 1 + 3 + 3 + 1

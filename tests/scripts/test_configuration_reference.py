@@ -42,7 +42,7 @@ def test_a_new_option_is_on_the_page_and_has_to_be_explained(conf):
     option.write_text(
         "# A network <of> mine.\n" + option.read_text().replace("foo: 3", "# of foos | and\n# more\nfoo: 3")
     )
-    reference._read.cache_clear()
+    reference.read_option.cache_clear()
     assert reference.unexplained() == []
     text = reference.page()
     assert "### model=mine\n\nA network &lt;of> mine.\n" in text
@@ -54,7 +54,9 @@ def test_a_new_option_is_on_the_page_and_has_to_be_explained(conf):
 
 def test_what_an_option_leaves_unsaid_is_as_in_the_one_chosen_by_default(conf):
     (conf / "dataset" / "mine.yaml").write_text("# My images.\nshape: [1, 2, 3]\nclasses: 7 # seven\n")
-    keys = {key.path: key.meaning for key in reference._keys(reference._read(conf / "dataset" / "mine.yaml"))}
+    keys = {
+        key.path: key.meaning for key in reference.option_keys(reference.read_option(conf / "dataset" / "mine.yaml"))
+    }
     assert keys == {"shape": "channels, height, width of every image; checked against the first", "classes": "seven"}
 
 
@@ -77,5 +79,5 @@ def test_comments_find_their_keys(tmp_path, monkeypatch, text, said):
     file = tmp_path / "group" / "option.yaml"
     file.parent.mkdir()
     file.write_text(text)
-    keys = reference._keys(reference._read(file))
+    keys = reference.option_keys(reference.read_option(file))
     assert [(key.path, key.value, key.meaning) for key in keys] == said
