@@ -109,7 +109,7 @@ def whole(tmp_path_factory):
     [(1, "start", 1), (2, "end", -1), (4, "end", 1), (4, "validation", -1), (5, "start", -1), (7, "end", 1)],
 )
 def test_a_run_that_was_stopped_ends_in_the_same_average(tmp_path, whole, after, where, order):
-    """Whatever place the checkpointing callback has among the others; four steps an epoch."""
+    """At any position of the checkpointing callback; four steps an epoch."""
     callbacks = [ExponentialAveraging(0.8), KeepResumable(every_seconds=0)]
     with pytest.raises(PullThePlug.Out):
         fit(tmp_path, *callbacks[::order], PullThePlug(after, where))
@@ -118,7 +118,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_average(tmp_path, whole, after,
 
 
 def test_a_stop_after_the_last_step_ends_in_the_average_too(tmp_path, whole):
-    """Then nothing is left to train, and Lightning's own callback would leave the trained weights in place."""
+    """Then no step is left, and Lightning's own callback would keep the trained weights."""
     assert same(fit(tmp_path, KeepResumable(), ExponentialAveraging(0.8)), whole)
     assert same(fit(tmp_path, KeepResumable(), ExponentialAveraging(0.8), resume=True), whole)
     lightning = fit(tmp_path / "lightning", KeepResumable(), EMAWeightAveraging(decay=0.8))
@@ -134,8 +134,8 @@ def test_a_decay_that_is_none_is_refused(decay):
 def test_an_averaged_run_is_another_run_and_saves_and_evaluates_the_average(door, outputs):
     words = ("defense=normal", "trainer.max_epochs=1", "attack_suite=clean", *QUICK, f"outputs={outputs}")
     for extra in ((), ("callbacks=averaging",), ("callbacks=averaging", "callbacks.averaging.decay=0.5")):
-        said = door("train", *words, *extra)
-        assert said.code == 0, said.err
+        result = door("train", *words, *extra)
+        assert result.code == 0, result.err
     runs = [load_file(file) for file in sorted(outputs.glob("digits/normal-*/*/checkpoints/final.safetensors"))]
     assert len(runs) == 3
     assert not any(same(one, other) for one, other in zip(runs, [*runs[1:], runs[0]], strict=True))

@@ -1,4 +1,4 @@
-"""So many processes that no step has an example for each are refused before training begins."""
+"""More processes than a step has examples are refused before training begins."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ class Few(ImageData):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 50])
-def test_every_process_has_an_example_or_nobody_begins(batch_size):
+def test_more_processes_than_examples_are_refused(batch_size):
     for world in (1, 2, 3):
         check_steps(Few(batch_size), world)
     with pytest.raises(UserError, match=r"3 training images for 4 processes: expected at least one for each; use"):

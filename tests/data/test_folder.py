@@ -95,19 +95,19 @@ def test_the_fingerprint_changes_with_the_content_and_its_view(tree, change):
 
 
 @pytest.mark.parametrize("kind", ["bmp", "ppm", "tif"])
-@pytest.mark.parametrize("place", ["train/b/1", "test/a/0"])
-def test_other_pixels_in_files_of_the_same_names_and_sizes_are_other_data(tmp_path, kind, place):
+@pytest.mark.parametrize("location", ["train/b/1", "test/a/0"])
+def test_other_pixels_in_files_of_the_same_names_and_sizes_are_other_data(tmp_path, kind, location):
     """BMP, PPM and plain TIFF of one shape all have one size, so that sizes say nothing."""
     for split in ("train", "test"):
         for name in ("a", "b"):
             for number in range(4):
                 paint(tmp_path / split / name / f"{number}.{kind}", number)
-    before, size = folder(tmp_path, classes=2), (tmp_path / f"{place}.{kind}").stat().st_size
+    before, size = folder(tmp_path, classes=2), (tmp_path / f"{location}.{kind}").stat().st_size
     fingerprint = before.fingerprint
-    paint(tmp_path / f"{place}.{kind}", 77)
-    assert (tmp_path / f"{place}.{kind}").stat().st_size == size
+    paint(tmp_path / f"{location}.{kind}", 77)
+    assert (tmp_path / f"{location}.{kind}").stat().st_size == size
     assert folder(tmp_path, classes=2).fingerprint != fingerprint
-    paint(tmp_path / f"{place}.{kind}", int(place[-1]))
+    paint(tmp_path / f"{location}.{kind}", int(location[-1]))
     assert folder(tmp_path, classes=2).fingerprint == fingerprint
 
 
@@ -166,9 +166,9 @@ def test_a_training_batch_is_the_same_from_any_number_of_workers(tree, workers):
     training = TrainingExamples(train, (RandomFlip(),), 0)
     steps = [Step(1, [0, 1, 2]), Step(1, [5, 4, 3])]
     loader = DataLoader(training, batch_sampler=steps, collate_fn=lambda batch: batch, num_workers=workers)
-    found = list(loader)
+    actual = list(loader)
     expected = [training.__getitems__(Step(1, [row])) for row in (0, 1, 2, 5, 4, 3)]
-    assert torch.cat([batch.images for batch in found]).equal(torch.cat([batch.images for batch in expected]))
+    assert torch.cat([batch.images for batch in actual]).equal(torch.cat([batch.images for batch in expected]))
     assert not training.__getitems__(Step(2, [0])).images.equal(expected[0].images)
 
 
@@ -208,12 +208,12 @@ HARMED = {
 
 
 @pytest.mark.parametrize("harm", HARMED)
-@pytest.mark.parametrize("place", ["train/cow/7.png", "test/bee/1.png"])
-def test_what_is_no_picture_is_refused_before_anything_begins(tree, harm, place):
-    harm(tree / place)
+@pytest.mark.parametrize("location", ["train/cow/7.png", "test/bee/1.png"])
+def test_what_is_no_picture_is_refused_before_anything_begins(tree, harm, location):
+    harm(tree / location)
     with pytest.raises(UserError) as refusal:
         _ = folder(tree).splits
-    assert str(refusal.value).startswith(f"{tree / place} {HARMED[harm]}")
+    assert str(refusal.value).startswith(f"{tree / location} {HARMED[harm]}")
     assert "\n" not in str(refusal.value)
 
 
@@ -261,10 +261,10 @@ def test_every_format_of_pillow_is_read_and_folders_inside_a_class_belong_to_it(
     for split in ("train", "test"):
         for name in ("a", "b"):
             for number, (ending, kind) in enumerate(FORMATS.items()):
-                place = tmp_path / split / name / ("more/still more" if number % 2 else "")
-                place.mkdir(parents=True, exist_ok=True)
+                location = tmp_path / split / name / ("more/still more" if number % 2 else "")
+                location.mkdir(parents=True, exist_ok=True)
                 pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / (f"{number}.{ending}" if ending else str(number)), kind)
+                Image.fromarray(pixels).save(location / (f"{number}.{ending}" if ending else str(number)), kind)
     data = folder(tmp_path, classes=2, view=CentreCrop(16, 16))
     test = data.splits.test
     assert len(test) == 2 * len(FORMATS)
@@ -310,9 +310,9 @@ def test_links_are_followed_but_not_in_circles(tree, tmp_path_factory):
 
 def test_names_are_bytes(tree, capsys):
     """A name that is no UTF-8 has an id and a digest, and one that is left out can be printed."""
-    place = tree / "test" / "ant"
-    (place / "0.png").rename(place / os.fsdecode(b"\xff.png"))
-    (place / os.fsdecode(b"\xfe.txt")).write_text("no picture")
+    location = tree / "test" / "ant"
+    (location / "0.png").rename(location / os.fsdecode(b"\xff.png"))
+    (location / os.fsdecode(b"\xfe.txt")).write_text("no picture")
     data = folder(tree)
     assert len(data.fingerprint) == 64
     assert len(data.splits.test) == 9
@@ -404,7 +404,7 @@ def ilsvrc(root, wnids, splits=("train", "val")):
 
 def thousand():
     """1,000 wnids whose every tenth is one of the hundred."""
-    return [wnid if place == 0 else f"{wnid}_{place}" for wnid in WNIDS for place in range(10)]
+    return [wnid if location == 0 else f"{wnid}_{location}" for wnid in WNIDS for location in range(10)]
 
 
 def hundred(root, **arguments):

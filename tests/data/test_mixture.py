@@ -36,7 +36,7 @@ def flat(steps):
 
 
 def some(count, seed=1, size=32, channels=3):
-    """Images of a second source, all told apart by their pixels."""
+    """Images of a second source, all with different pixels."""
     pixels = torch.randint(0, 256, (count, channels, size, size), generator=torch.Generator().manual_seed(seed))
     return Examples(pixels.to(torch.uint8), torch.arange(count) % 10, torch.arange(count))
 
@@ -179,17 +179,17 @@ def saved(file, **arrays):
 
 
 def test_an_array_file_is_what_it_holds(tmp_path):
-    found = ArrayFile(saved(tmp_path / "a.npz", image=IMAGE, label=LABEL.astype(np.int32))).load((3, 6, 5), 4)
-    assert found.shape == (3, 6, 5)
-    assert found.labels.tolist() == LABEL.tolist()
-    batch = found[torch.tensor([4, 0])]
+    actual = ArrayFile(saved(tmp_path / "a.npz", image=IMAGE, label=LABEL.astype(np.int32))).load((3, 6, 5), 4)
+    assert actual.shape == (3, 6, 5)
+    assert actual.labels.tolist() == LABEL.tolist()
+    batch = actual[torch.tensor([4, 0])]
     assert batch.images.equal(torch.from_numpy(IMAGE[[4, 0]]).permute(0, 3, 1, 2) / 255)
     assert batch.ids.tolist() == [4, 0]
     packed = tmp_path / "b.npz"
     np.savez_compressed(packed, image=IMAGE, label=LABEL, extra=np.zeros(3))
     again = ArrayFile(packed).load((3, 6, 5), 4)
-    assert again.digest() == found.digest()
-    assert found.digest() == Examples(found.images.contiguous(), found.labels, found.ids).digest()
+    assert again.digest() == actual.digest()
+    assert actual.digest() == Examples(actual.images.contiguous(), actual.labels, actual.ids).digest()
     grey = ArrayFile(saved(tmp_path / "g.npz", image=IMAGE[..., 0], label=LABEL)).load((1, 6, 5), 4)
     assert grey[0].images[0, 0].equal(torch.from_numpy(IMAGE[0, ..., 0]) / 255)
 
@@ -288,8 +288,8 @@ def test_a_second_source_is_part_of_what_a_run_is_and_not_of_what_is_evaluated(d
     pixels = some(60).images.permute(0, 2, 3, 1).numpy()
     file = saved(tmp_path / "generated.npz", image=pixels, label=np.arange(60) % 10)
     words = (*SMALL, *QUICK, f"outputs={outputs}")
-    said = door("train", *words, *extra(file))
-    assert said.code == 0, said.err
+    result = door("train", *words, *extra(file))
+    assert result.code == 0, result.err
     (run,) = outputs.glob("digits/normal-*/*")
     card = json.loads((run / "card.json").read_text())
     assert card["fingerprint"] == Digits().fingerprint
@@ -297,16 +297,16 @@ def test_a_second_source_is_part_of_what_a_run_is_and_not_of_what_is_evaluated(d
     weights = (run / "checkpoints" / "final.safetensors").stat().st_mtime_ns
 
     moved = file.rename(tmp_path / "moved.npz")
-    said = door("evaluate", f"checkpoint={run}", "attack_suite=clean", *QUICK[2:4])
-    assert said.code == 0, said.err  # what is evaluated needs no second source
-    said = door("train", *words, *extra(moved))
-    assert said.code == 0, said.err
+    result = door("evaluate", f"checkpoint={run}", "attack_suite=clean", *QUICK[2:4])
+    assert result.code == 0, result.err  # what is evaluated needs no second source
+    result = door("train", *words, *extra(moved))
+    assert result.code == 0, result.err
     assert (run / "checkpoints" / "final.safetensors").stat().st_mtime_ns == weights
 
     saved(moved, image=pixels, label=(np.arange(60) + 1) % 10)
-    said = door("train", *words, *extra(moved))
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "holds a run on other data" in said.err
+    result = door("train", *words, *extra(moved))
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "holds a run on other data" in result.err
 
 
 @pytest.mark.parametrize(
@@ -323,15 +323,15 @@ def test_a_second_source_is_part_of_what_a_run_is_and_not_of_what_is_evaluated(d
 )
 def test_what_cannot_be_mixed_is_refused_in_one_line(door, outputs, tmp_path, given, words):
     file = saved(tmp_path / "a.npz", image=np.zeros((30, 32, 32, 3), np.uint8), label=np.zeros(30, np.int64))
-    said = door("train", *SMALL, f"outputs={outputs}", *extra(file), *given)
-    assert (said.code, said.err.count("\n")) == (2, 1), said.err
-    assert re.search(words, said.err), said.err
+    result = door("train", *SMALL, f"outputs={outputs}", *extra(file), *given)
+    assert (result.code, result.err.count("\n")) == (2, 1), result.err
+    assert re.search(words, result.err), result.err
 
 
-def test_a_second_source_without_a_place_is_asked_for(door, outputs):
-    said = door("train", *SMALL, f"outputs={outputs}", "+extra@dataset.extra=npz")
-    assert (said.code, said.err.count("\n")) == (2, 1), said.err
-    assert "dataset.extra.root" in said.err
+def test_a_second_source_without_a_root_is_refused(door, outputs):
+    result = door("train", *SMALL, f"outputs={outputs}", "+extra@dataset.extra=npz")
+    assert (result.code, result.err.count("\n")) == (2, 1), result.err
+    assert "dataset.extra.root" in result.err
 
 
 def test_a_folder_as_a_second_source_has_the_size_of_the_dataset(tree):

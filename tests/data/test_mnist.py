@@ -49,10 +49,10 @@ def test_images_are_framed_and_repeated(digits):
     assert MNIST(digits).fingerprint != MNIST(digits, size=28).fingerprint
 
 
-@pytest.mark.parametrize("place", [".", "raw", "MNIST/raw"])
+@pytest.mark.parametrize("path", [".", "raw", "MNIST/raw"])
 @pytest.mark.parametrize("spelling", ["-idx", ".idx"])
-def test_plain_files_and_other_places_are_the_same_set(digits, tmp_path, place, spelling):
-    other = tmp_path / "other" / place
+def test_plain_files_and_other_places_are_the_same_set(digits, tmp_path, path, spelling):
+    other = tmp_path / "other" / path
     other.mkdir(parents=True)
     for file in digits.glob("*.gz"):
         (other / file.stem.replace("-idx", spelling)).write_bytes(gzip.decompress(file.read_bytes()))

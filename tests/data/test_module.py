@@ -54,7 +54,7 @@ class Stop(Callback):
     """Keeps a checkpoint after a step and stops training as a power cut would."""
 
     class Out(BaseException):
-        """Nothing catches this."""
+        """An exception that nothing catches."""
 
     def __init__(self, after, file):
         self.after, self.file = after, file

@@ -1,4 +1,4 @@
-"""What a training step does: who is attacked, in which mode, what BatchNorm sees, how the rate goes."""
+"""A training step: which examples are attacked, modes, BatchNorm's images, the learning rate."""
 
 import copy
 from functools import partial
@@ -21,7 +21,7 @@ PAT = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(SelfLPIPS(), 
 
 
 class Watch(Attack):
-    """An attack that only notes how it was called, and returns images it can be told by."""
+    """An attack that records its calls and returns recognisable images."""
 
     threat_model, stays_inside = Linf(0.1), True
 

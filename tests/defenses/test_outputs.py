@@ -49,9 +49,9 @@ def test_the_loss_of_normal_training(kind, weight):
     answer = network.train()(BATCH.images)
     others = [one for one in answer[1:] if one is not None]
     assert len(others) == kind.count
-    found = made(NormalTraining, network).losses(BATCH)
-    assert found.allclose(expected(answer.logits, others, weight))
-    assert not found.allclose(F.cross_entropy(answer.logits, LABELS, reduction="none"))
+    actual = made(NormalTraining, network).losses(BATCH)
+    assert actual.allclose(expected(answer.logits, others, weight))
+    assert not actual.allclose(F.cross_entropy(answer.logits, LABELS, reduction="none"))
 
 
 def test_googlenet_of_torchvision():
@@ -61,10 +61,10 @@ def test_googlenet_of_torchvision():
     whole = classifier(network, [0.5] * 3, [0.5] * 3)
     training = made(NormalTraining, whole)
     torch.manual_seed(5)
-    found = training.losses(BATCH)
+    actual = training.losses(BATCH)
     torch.manual_seed(5)
     answer = whole.train()(BATCH.images)
-    assert found.allclose(expected(answer.logits, (answer.aux_logits1, answer.aux_logits2), 0.3), rtol=1e-4)
+    assert actual.allclose(expected(answer.logits, (answer.aux_logits1, answer.aux_logits2), 0.3), rtol=1e-4)
 
 
 def test_adversarial_regimes_train_auxiliary_classifiers_on_what_the_attack_makes():
@@ -121,5 +121,5 @@ def test_the_rest_of_a_network_is_as_it_was():
     """A network without auxiliary classifiers has the plain cross-entropy."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    found = made(NormalTraining, network).losses(BATCH)
-    assert found.equal(F.cross_entropy(network(BATCH.images), LABELS, reduction="none"))
+    actual = made(NormalTraining, network).losses(BATCH)
+    assert actual.equal(F.cross_entropy(network(BATCH.images), LABELS, reduction="none"))

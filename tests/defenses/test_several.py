@@ -131,10 +131,12 @@ def test_every_attack_of_a_step_has_numbers_of_its_own():
 def test_both_points_of_a_pair_begin_apart_from_each_other_and_from_the_attack():
     made = prepared(VariationRegularised, attack=PAT, search=PAIRS, weight=0.1)
     examples = batch(made)
-    told = []
-    made.attacked = lambda attack, batch, seeds: told.append(seeds) or PAIRS(made.classifier, *batch[:2], seeds=seeds)
+    messages = []
+    made.attacked = lambda attack, batch, seeds: (
+        messages.append(seeds) or PAIRS(made.classifier, *batch[:2], seeds=seeds)
+    )
     made.pairs(examples)
-    assert torch.cat((*told, made.attack_seeds("perceptual", examples, 0))).unique().numel() == 3 * 24
+    assert torch.cat((*messages, made.attack_seeds("perceptual", examples, 0))).unique().numel() == 3 * 24
 
 
 def test_several_attacks_name_all_they_were_trained_on():
@@ -221,7 +223,7 @@ def test_trades_refuses_what_is_none(attack, beta):
 
 
 def test_the_published_search_begins_a_thousandth_beside_the_image():
-    """Before its first step: N(0, 0.001²) about x, the same for an example wherever it stands."""
+    """Before its first step: N(0, 0.001²) about x, the same for an example at any position in the batch."""
     made = prepared(TRADES, attack=KL)
     examples = batch(made)
     start = NearbyPGD(threat_model=Linf(0.1), steps=0, iterate=Last(), goal=OtherPredictions())

@@ -30,8 +30,8 @@ class Command(NamedTuple):
 def blocks(page):
     """The blocks of a page that say what language they are in; the others are what a terminal shows."""
     fenced = re.compile(r"(?:^`(?P<file>[\w./]+)`\n\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-    found = (Block(*each.group("file", "language", "text")) for each in fenced.finditer(page.read_text()))
-    return [block for block in found if block.language]
+    actual = (Block(*each.group("file", "language", "text")) for each in fenced.finditer(page.read_text()))
+    return [block for block in actual if block.language]
 
 
 def commands(page):
@@ -55,10 +55,10 @@ def write_files(page, folder):
 
 def _uncommented(line):
     """As a shell reads it: a word that begins with # ends the line, unless it is quoted."""
-    for found in re.finditer(r"(?:^|\s)#", line):
+    for actual in re.finditer(r"(?:^|\s)#", line):
         try:
-            shlex.split(line[: found.start()])
+            shlex.split(line[: actual.start()])
         except ValueError:  # in the middle of a quotation
             continue
-        return line[: found.start()].strip()
+        return line[: actual.start()].strip()
     return line.strip()

@@ -1,4 +1,4 @@
-"""The guide to a threat model of one's own, run as it stands: files, script and commands, with fewer epochs."""
+"""The guide to an own threat model, run unchanged: files, script and commands, with fewer epochs."""
 
 import os
 import re
@@ -45,22 +45,22 @@ def run(command, folder):
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@" {" ".join(words)}\n')
         script.chmod(0o755)
     paths = {"PATH": f"{doors}:{os.environ['PATH']}", "PYTHONPATH": f"{folder}:{SOURCES}"}
-    told = subprocess.run(command, cwd=folder, env=os.environ | paths, capture_output=True, text=True)
-    assert told.returncode == 0, f"{told.stdout}\n{told.stderr}"
-    return told.stdout
+    messages = subprocess.run(command, cwd=folder, env=os.environ | paths, capture_output=True, text=True)
+    assert messages.returncode == 0, f"{messages.stdout}\n{messages.stderr}"
+    return messages.stdout
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, fitted):
     """A user's folder with the files of the guide, and a reference network so that none has to be fitted."""
-    place = tmp_path_factory.mktemp("user")
+    path = tmp_path_factory.mktemp("user")
     for block in blocks():
         if block.file:
-            (place / block.file).parent.mkdir(parents=True, exist_ok=True)
-            (place / block.file).write_text(block.text)
-    (place / "outputs").mkdir()
-    (place / "outputs" / "references").symlink_to(fitted / "references")
-    return place
+            (path / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (path / block.file).write_text(block.text)
+    (path / "outputs").mkdir()
+    (path / "outputs" / "references").symlink_to(fitted / "references")
+    return path
 
 
 def test_the_guide_has_one_file_and_one_yaml_for_the_threat_model():
@@ -81,8 +81,8 @@ def test_its_threat_model_keeps_its_promises(folder):
 def test_its_commands_train_against_it_measure_it_and_put_it_in_one_table(folder):
     """Own files only: nothing under Gauntlet's conf knows the name."""
     commands = [block.text for block in blocks() if block.language == "sh"]
-    said = run(["bash", "-euo", "pipefail", "-c", "\n".join(commands)], folder)
-    assert re.search(r"run +┃ +union", said), said
+    result = run(["bash", "-euo", "pipefail", "-c", "\n".join(commands)], folder)
+    assert re.search(r"run +┃ +union", result), result
     runs = {
         defense: read_run(next((folder / "outputs" / "digits").glob(f"{defense}-*/*")), "shadow")
         for defense in ("at", "normal", "at_linf")

@@ -28,9 +28,9 @@ def test_its_links_lead_somewhere(page):
         if "://" in target:
             continue
         file, _, anchor = target.partition("#")
-        place = (page.parent / file).resolve() if file else page
-        assert place.exists(), target
-        assert not anchor or anchor in anchors(place), target
+        folder = (page.parent / file).resolve() if file else page
+        assert folder.exists(), target
+        assert not anchor or anchor in anchors(folder), target
 
 
 def test_every_page_is_in_the_index():

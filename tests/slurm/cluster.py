@@ -12,7 +12,7 @@ from tests.conftest import own_environment
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 _PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # where Debian puts daemons
-_CPUS = 4  # said to be there, whatever is: jobs of the tests mostly wait
+_CPUS = 4  # reported whatever the machine has: jobs of the tests mostly wait
 
 _CONF = """
 ClusterName=gauntlet

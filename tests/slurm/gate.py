@@ -8,7 +8,7 @@ from lightning import Callback
 
 
 class Gate(Callback):
-    """Stands before a step; `at_gate.<rank>` in the run folder names the process there, `open` lets everybody pass.
+    """Waits before a step; `at_gate.<rank>` in the run folder has the waiting process, `open` lets all continue.
 
     Args:
         step: before which one.
