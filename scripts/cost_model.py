@@ -10,6 +10,7 @@ output and its interpretation.
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import Any
 
 import torch
@@ -83,7 +84,8 @@ def training_passes(config: dict[str, Any], images: Tensor) -> tuple[float, floa
     node = {key: value for key, value in config["defense"].items() if key != "row"}
     defense = instantiate(node, "defense", classifier=classifier, seed=0)
     attacks = defense.attacks.values() if isinstance(defense, AdversarialDefense) else []
-    others = [network for attack in attacks for network in networks_in(attack) if network is not classifier][:1]
+    networks = chain.from_iterable(networks_in(attack) for attack in attacks)
+    others = [network for network in networks if network is not classifier][:1]
     batch = Batch(images, torch.zeros(len(images), dtype=torch.long), torch.arange(len(images)))
     defense.note = lambda *_, **__: None  # there is no trainer to log to
     defense.trainer = type("Trainer", (), {"current_epoch": 0, "global_step": 0})()

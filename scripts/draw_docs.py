@@ -30,7 +30,8 @@ def main() -> None:
     shutil.copy(pat / "pictures" / "quick.png", DOCS / "first_run.png")
     shutil.copy(normal / "pictures" / "quick.png", DOCS / "digits_bounds.png")
     order = ("normal", "at_linf", "at_l2", "pat_self", "pat_alexnet")
-    for table in make_paper_tables([read_run(_run(runs, name), "quick") for name in order], {}):
+    tables = make_paper_tables([read_run(_run(runs, name), "quick") for name in order], {})
+    for table in tables:
         print(markdown(table))
 
 

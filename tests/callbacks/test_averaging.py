@@ -1,4 +1,4 @@
-"""Averaged weights: the numbers, what BatchNorm has, what validation sees, and that a stop changes nothing."""
+"""Averaged weights: values, BatchNorm statistics, validation, and resuming."""
 
 import copy
 from functools import partial
@@ -61,7 +61,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_early_on_an_average_follows_and_later_it_keeps():
+def test_the_first_steps_have_a_smaller_decay():
     """(1 + n)/(10 + n) of the old until that is more than the decay."""
     old, new = torch.tensor(0.0), torch.tensor(1.0)
     assert moving_average(old, new, 1, 0.9).item() == pytest.approx(9 / 11)
@@ -73,7 +73,7 @@ def test_early_on_an_average_follows_and_later_it_keeps():
 
 
 def test_weights_and_batchnorm_statistics_are_the_average_by_hand(tmp_path):
-    """Running statistics are averaged like weights, not measured anew; the count of batches is the current one."""
+    """Running statistics are averaged like weights; the count of batches is the current one."""
     track = Track()
     averaged = fit(tmp_path, ExponentialAveraging(0.8), track)
     expected = {name: tensor.double() for name, tensor in track.steps[0].items()}
@@ -90,7 +90,7 @@ def test_weights_and_batchnorm_statistics_are_the_average_by_hand(tmp_path):
     assert not same(averaged, track.steps[-1])
 
 
-def test_validation_sees_the_average_and_training_goes_on_with_its_own(tmp_path):
+def test_validation_uses_the_average_and_training_its_own_weights(tmp_path):
     plain, track = Track(), Track()
     fit(tmp_path, plain)
     averaged = fit(tmp_path, track, ExponentialAveraging(0.8))
@@ -126,12 +126,12 @@ def test_a_stop_after_the_last_step_ends_in_the_average_too(tmp_path, whole):
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
-def test_a_decay_that_is_none_is_refused(decay):
+def test_an_invalid_decay_is_refused(decay):
     with pytest.raises(ValueError, match="expected at least 0 and below 1"):
         ExponentialAveraging(decay)
 
 
-def test_an_averaged_run_is_another_run_and_saves_and_evaluates_the_average(door, outputs):
+def test_an_averaged_run_has_its_own_identity_and_saves_and_evaluates_the_average(door, outputs):
     words = ("defense=normal", "trainer.max_epochs=1", "attack_suite=clean", *QUICK, f"outputs={outputs}")
     for extra in ((), ("callbacks=averaging",), ("callbacks=averaging", "callbacks.averaging.decay=0.5")):
         result = door("train", *words, *extra)
@@ -146,7 +146,7 @@ def test_an_averaged_run_is_another_run_and_saves_and_evaluates_the_average(door
     assert not last["current_model_state"]["classifier.network.fc.weight"].equal(final["network.fc.weight"])
 
 
-def test_callbacks_that_only_look_on_are_no_part_of_a_run():
+def test_passive_callbacks_are_no_part_of_a_run():
     config = {"callbacks": {"speed": {"_target_": "gauntlet.callbacks.Speed"}}, "seed": 0}
     assert training_part(config) == training_part({"callbacks": None, "seed": 0}) == {"seed": 0}
     averaging = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}

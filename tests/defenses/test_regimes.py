@@ -1,4 +1,4 @@
-"""One table of all named defenses: half precision, two processes, a stop within an epoch, nothing left to attack."""
+"""All named defenses: half precision, two processes, a stop within an epoch, no example to attack."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ ALL = {"train/loss", "train/clean_accuracy", "val/accuracy", "lr-SGD", "speed/st
 UNDER_ATTACK = ("train/adversarial_accuracy", "train/attack_success", "train/size", "val/adversarial_accuracy")
 
 NAMED = [pytest.param(name, marks=pytest.mark.slow) if name in ("at", "trades", "pat") else name for name in DEFENSES]
-"""What the general forms stand for by default is a named defense, too."""
+"""The general forms are named defenses by default."""
 
 
 def same(one, other):
@@ -36,7 +36,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("name", DEFENSES)
-def test_it_trains_in_half_precision_and_logs_what_matters(tmp_path, name):
+def test_it_trains_in_half_precision_and_logs_its_metrics(tmp_path, name):
     made, data, config = regime(name)
     before = copy.deepcopy(made.classifier.state_dict())
     trainer_of(config, tmp_path, 1, precision="bf16-mixed").fit(made, datamodule=data)
@@ -96,7 +96,7 @@ def test_a_stop_within_an_epoch_changes_nothing(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "count"), [*((name, 8) for name in DEFENSES if name != "normal"), ("at_linf", 1), ("trades_linf", 1)]
 )
-def test_a_batch_in_which_nothing_is_left_to_attack_is_trained_on(tmp_path, name, count):
+def test_a_batch_without_an_example_to_attack_is_trained_on(tmp_path, name, count):
     made, data, config = regime(name)
     some = data.splits.train[slice(0, count)]
     made.trainer = trainer_of(config, tmp_path, 1)

@@ -68,7 +68,7 @@ SHORTER = {
 
 RUN = "outputs/digits/finished/seed0"
 PLACEHOLDERS = {r"<(other )?run>": RUN, r"<(folder|ILSVRC)[^>]*>": "somewhere", "<you>": "someone"}
-"""What a reader would put there, by pattern; the run is a finished one."""
+"""Replacements of placeholders, by pattern; the run is a finished one."""
 
 COMPOSED = {
     "hydra/launcher=slurm": "needs a cluster: tests/slurm runs such sweeps on one",
@@ -99,7 +99,7 @@ STORIES = [page for page in PAGES if commands(page) and page.name not in BY_ANOT
 
 
 def begins(command, known):
-    """The longest of the known beginnings; a command that has none is new to this file."""
+    """The longest known beginning of a command; a command without one fails."""
     actual = [each for each in known if command.text == each or command.text.startswith(f"{each} ")]
     return max(actual, key=len, default=None)
 
@@ -114,7 +114,7 @@ def spoken(command):
 
 
 def words_of(command):
-    """What follows the door, as the shell hands it over; runs that `ls` would find stand as they are."""
+    """The words after the program, as the shell passes them; `$(ls …)` stays as it is."""
     text = spoken(command).removeprefix(begins(command, DOORS)).strip()
     return shlex.split(re.sub(r"\$\(ls -d ([^)]*)\)", lambda actual: actual[1].strip(), text))
 
@@ -130,7 +130,7 @@ def test_every_command_is_known(command):
     spoken(command)
 
 
-def test_what_is_not_run_is_there_and_what_stands_for_something_is_used():
+def test_all_exceptions_and_placeholders_are_used():
     text = "\n".join(command.text for command in ALL)
     assert not [fragment for fragment in COMPOSED if fragment not in text]
     assert not [sweep for sweep in SHORTER if sweep not in text]
@@ -202,7 +202,7 @@ def compose_job(door, words, command):
         "python evaluate.py checkpoint=…",
     ],
 )
-def test_a_command_that_cannot_be_right_is_noticed(text, tmp_path):
+def test_a_wrong_command_is_noticed(text, tmp_path):
     command = Command("page.md", text)
     with pytest.raises((pytest.fail.Exception, AssertionError, UserError)):  # noqa: PT012
         test_every_command_is_known(command)
@@ -269,7 +269,7 @@ def reader(trained, tmp_path, monkeypatch):
 
 
 def run_command(command, door):
-    """For real, and small."""
+    """Run the command with small settings."""
     if is_composed_only(command):
         return ""
     if known := begins(command, DOORS):
@@ -290,7 +290,7 @@ def run_command(command, door):
 
 
 def found_by_ls(word):
-    """A word with a pattern, with the one path that it finds."""
+    """A word with a pattern, replaced by the one matching path."""
     key, equals, pattern = word.partition("=")
     if key not in ("checkpoint", "against") or "*" not in pattern:
         return word
@@ -320,8 +320,8 @@ def given(text):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: page.stem)
-def test_a_page_is_gone_through_from_top_to_bottom(page, door, reader, monkeypatch):
-    """What a command needs, a command above it made."""
+def test_a_page_runs_from_top_to_bottom(page, door, reader, monkeypatch):
+    """Commands use the results of commands above them."""
     finalize(page, reader, monkeypatch)
     for block in blocks(page):
         if block.language == "python" and not block.file:

@@ -36,7 +36,7 @@ def blocks():
 
 
 def run(command, folder):
-    """Run something of the guide in its folder; the front doors on the path are ours, with `SMALL` behind the words."""
+    """Run a part of the guide in its folder; the commands on the path are ours, with `SMALL` added."""
     doors = folder / ".doors"
     doors.mkdir(exist_ok=True)
     for name, words in SMALL.items():
@@ -72,7 +72,7 @@ def test_the_guide_has_one_file_and_one_yaml_for_the_threat_model():
     assert len([block for block in blocks() if not block.file]) == 3  # the look at its promises; two of commands
 
 
-def test_its_threat_model_keeps_its_promises(folder):
+def test_its_threat_model_passes_the_checks(folder):
     (script,) = [block.text for block in blocks() if block.language == "python" and not block.file]
     assert "largest size" in run([sys.executable, "-c", script], folder)
 

@@ -1,4 +1,4 @@
-"""A callback that holds training at a step until it is let through, so that a kill comes midway and not by luck."""
+"""A callback that stops training at a step until it is released, so that a kill always comes at the same step."""
 
 import os
 import time

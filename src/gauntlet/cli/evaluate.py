@@ -118,7 +118,9 @@ def _trained_on(resolved: Mapping[str, Any], suites: Iterable[AttackSuite]) -> l
         return None
     names = [str(name) for name in (given if isinstance(given, list) else [given])]
     if not resolved["allow"]:
-        own = {attack.threat_model.name for suite in suites for attack in suite.entries.values()}
+        own: set[str] = set()
+        for suite in suites:
+            own |= {entry.threat_model.name for entry in suite.entries.values()}
         check_names(names, "trained_on", own)
     return names
 
