@@ -162,7 +162,7 @@ def test_the_fit_of_a_reference_has_the_same_data_and_augmentation(tmp_path):
     jitter = {"_target_": "gauntlet.data.RandomFlip", "chance": 0.5}
     dataset = {"root": "/the/data", "classes": 10, "augmentation": {"flip": jitter}, "reference_recipe": {"epochs": 1}}
     config = {"names": {"dataset": "cifar10"}, "dataset": dataset, "outputs": str(tmp_path), "allow": []}
-    words = fit_command(config, "alexnet_cifar", tmp_path / "place")
+    words = fit_command(config, "alexnet_cifar", tmp_path / "fit")
     emptied = words.index("++dataset.augmentation=null")
     assert words.index("++dataset.augmentation.flip.chance=0.5") > emptied
     assert '++dataset.root="/the/data"' in words

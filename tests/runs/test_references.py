@@ -27,11 +27,11 @@ def test_the_command_of_the_fit_composes_where_the_run_did(own, tmp_path):
         words = ["dataset=mine", "defense=pat_alexnet", f'hydra.searchpath=["file://{own}"]']
         config = compose("train", words, return_hydra_config=True)
         HydraConfig.instance().set_config(config)
-        words = fit_command(plain(config), "alexnet_cifar", tmp_path / "place")[4:]
+        words = fit_command(plain(config), "alexnet_cifar", tmp_path / "fit")[4:]
         fit = compose("train", words, return_hydra_config=True)
     assert fit.hydra.runtime.choices.dataset == "mine"
     assert fit.hydra.runtime.choices["experiment/reference"] == "alexnet_cifar"
-    assert fit.hydra.run.dir == str(tmp_path / "place")
+    assert fit.hydra.run.dir == str(tmp_path / "fit")
     assert fit.dataset.reference_recipe.epochs == 1
 
 
@@ -46,7 +46,7 @@ NAMES = {
 def test_the_fit_gets_every_path_unchanged(tmp_path, name):
     """Through the operating system, to another process, and through Hydra's grammar."""
     register_resolvers()
-    folder, data = tmp_path / name / "place", tmp_path / name / "data"
+    folder, data = tmp_path / name / "fit", tmp_path / name / "data"
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = plain(compose("train", ["dataset=cifar10", "defense=normal"]))
         config["outputs"], config["dataset"]["root"] = str(tmp_path / name), str(data)

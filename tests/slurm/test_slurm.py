@@ -59,7 +59,7 @@ def begin(slurm, outputs, *words):
     outputs.mkdir()
     seeds = next(word for word in words if word.startswith("seed=")).removeprefix("seed=").split(",")
     ranks = 2 if "trainer.devices=2" in words else 1
-    with (outputs / "said").open("w") as result:
+    with (outputs / "output.txt").open("w") as result:
         full = command(outputs, *SLURM, *words)
         sweep = subprocess.Popen(full, cwd=ROOT, env=slurm.env, stdout=result, stderr=subprocess.STDOUT)
     slurm.sweeps.append(sweep)
@@ -81,7 +81,7 @@ def until(condition, otherwise, seconds=420):
 
 def messages(outputs):
     """What the sweep and its jobs printed."""
-    files = [outputs / "said", *outputs.glob(".submitit/*/*_log.out")]
+    files = [outputs / "output.txt", *outputs.glob(".submitit/*/*_log.out")]
     return "\n".join(f"== {file.name}\n{file.read_text()}" for file in files)
 
 
@@ -133,7 +133,7 @@ def test_a_sweep_survives_a_notice_and_a_kill(slurm, tmp_path):
     (outputs / "open").touch()
     slurm.start_again(first)
     assert sweep.wait(420) == 2, messages(outputs)  # and no hang, although there is no sacct
-    result = (outputs / "said").read_text()
+    result = (outputs / "output.txt").read_text()
     assert "1 of 3 jobs failed, seed=1 with: it ended without a result (FAILED)" in result, messages(outputs)
     assert "going on from" in messages(outputs)
 

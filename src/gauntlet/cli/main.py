@@ -173,8 +173,8 @@ def _one_line(error: BaseException) -> str:
     if missing := re.search(r"Missing mandatory value: (\w+)", str(error)):
         full_key = re.search(rf"full_key: (\S+\.{missing[1]})\b", str(error))  # not the key that refers to it
         return f"{(full_key or missing)[1]}=… is missing: say which"
-    if unbounded := re.search(r"dataset\.train_bounds\.(\w+)' not found", str(error)):
-        name = unbounded[1]
+    if missing_bound := re.search(r"dataset\.train_bounds\.(\w+)' not found", str(error)):
+        name = missing_bound[1]
         return (
             f"distance={name} has no bound in dataset.train_bounds: choose one that has (ssim and linf measure, but"
             f" bound no perceptual training), or give yours with +dataset.train_bounds.{name}=…"
