@@ -1,4 +1,4 @@
-"""How long it takes to say everything that records say: made-up records of 10,000 examples under 7 attacks.
+"""Time all statistics of records, on synthetic records of 10,000 examples under 7 attacks.
 
 python scripts/bench_summary.py
 """
@@ -31,7 +31,7 @@ from gauntlet.evaluation import (
 from gauntlet.threats import Linf
 
 RIGHT = {"clean": 0.82, "linf": 0.30, "l2": 0.35, "stadv": 0.46, "recoloradv": 0.71, "ppgd": 0.13, "lpa": 0.02}
-"""Published shares of PAT-self on CIFAR-10, so that the overlaps are as many as in earnest."""
+"""Published accuracies of PAT-self on CIFAR-10, for a realistic number of overlaps."""
 
 
 def main() -> None:
@@ -40,46 +40,47 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--chunk", type=int, default=200)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folders = _write(Path(place), given.examples, given.chunk)
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = _write(Path(scratch), given.examples, given.chunk)
         start = before = time.perf_counter()
         frames = {name: read_records(folder, Kind.ATTACK) for name, folder in folders.items()}
-        before = _said("read the files", before)
+        before = _print_seconds("read the files", before)
         names = [name for name in RIGHT if name != "clean"]
         for frame in frames.values():
             accuracy(frame)
         union_accuracy([frames[name] for name in names])
         mean_accuracy([frames[name] for name in names])
-        before = _said("accuracies, union, mean", before)
+        before = _print_seconds("accuracies, union, mean", before)
         areas = overlaps(frames)
-        before = _said(f"overlaps ({len(areas)} areas)", before)
+        before = _print_seconds(f"overlaps ({len(areas)} areas)", before)
         for frame in frames.values():
             distance_statistics(frame)
-        before = _said("distances with bootstrap intervals", before)
+        before = _print_seconds("distances with bootstrap intervals", before)
         compare(frames, {name: frame.reverse() for name, frame in _swapped(frames).items()}, names)
-        before = _said("McNemar against another checkpoint", before)
+        before = _print_seconds("McNemar against another checkpoint", before)
         suite = AttackSuite(dict.fromkeys(RIGHT, PGD(threat_model=Linf(0.1))))
         recorded(suite, frames)
-        _said("flags from records", before)
+        _print_seconds("flags from records", before)
         print(f"{given.examples} examples x {len(RIGHT)} attacks: {time.perf_counter() - start:.2f} s in all")
 
 
 def _swapped(frames: dict) -> dict:
-    """The records of a checkpoint that answers otherwise: the same examples, in reverse."""
+    """Return records with other predictions for the same examples: their rows in reverse."""
     return {
         name: frame.with_columns(example_id=frame["example_id"].reverse(), label=frame["label"].reverse())
         for name, frame in frames.items()
     }
 
 
-def _write(place: Path, examples: int, chunk: int) -> dict[str, Path]:
+def _write(root: Path, examples: int, chunk: int) -> dict[str, Path]:
     rng = np.random.default_rng(0)
-    shared, clean = rng.random(examples), rng.random(examples) < RIGHT["clean"]
+    shared = rng.random(examples)
+    clean = rng.random(examples) < RIGHT["clean"]
     folders = {}
     for name, share in RIGHT.items():
-        luck = np.where(rng.random(examples) < 0.6, shared, rng.random(examples))
-        correct = clean & (luck < share / RIGHT["clean"])
-        folder = RecordFolder(place, name, Kind.ATTACK, {"entry": name})
+        draws = np.where(rng.random(examples) < 0.6, shared, rng.random(examples))  # correlated between attacks
+        correct = clean & (draws < share / RIGHT["clean"])
+        folder = RecordFolder(root, name, Kind.ATTACK, {"entry": name})
         for index, begin in enumerate(range(0, examples, chunk)):
             rows = slice(begin, min(begin + chunk, examples))
             folder.write(index, _rows(rng, rows, clean[rows], correct[rows]))
@@ -106,7 +107,7 @@ def _rows(rng: np.random.Generator, rows: slice, clean: np.ndarray, correct: np.
     return pl.DataFrame({name: columns[name] for name in schema}, schema=schema)
 
 
-def _said(what: str, before: float) -> float:
+def _print_seconds(what: str, before: float) -> float:
     now = time.perf_counter()
     print(f"{now - before:6.2f} s  {what}")
     return now

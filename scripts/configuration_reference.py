@@ -1,11 +1,10 @@
-"""Write docs/configuration.md: every choice of conf/, its options, their keys, and what each means.
+"""Write docs/configuration.md: every group of conf/, its options, their keys and their meaning.
 
     python scripts/configuration_reference.py            # write the page
-    python scripts/configuration_reference.py --check    # only say whether it is up to date; exit code 1 if not
+    python scripts/configuration_reference.py --check    # only test whether it is up to date; exit code 1 if not
 
-What a key means is said where it is set: in the comment on its line or the lines above it, else in the docstring of the
-class that takes it, else as in the option that train.yaml chooses of the same group. A key that nobody explains is an
-error: say what it means in its YAML.
+The meaning of a key is the comment on its line or above it, else its entry in the docstring of the class that takes it,
+else its meaning in the option of the same group that train.yaml chooses. A key without any of these is an error.
 """
 
 from __future__ import annotations
@@ -32,26 +31,26 @@ GROUPS = {
     "extra": "A second source of training images: `+extra@dataset.extra=npz`.",
     "model": "The classifier. Everything takes images in [0, 1] and normalises inside.",
     "distance": "d(x, x') ≥ 0, for perceptual threat models and for the column `lpips` of the records.",
-    "threat_model": "What an adversary may do to an image. Bounds come from the dataset.",
+    "threat_model": "The images an adversary may show. Bounds come from the dataset.",
     "attack": "A search inside a threat model, chosen beside it: `/threat_model@attacks.<name>.threat_model: linf`.",
     "attack/training": "The short searches that defenses train on.",
     "attack/paper": "Attacks with the settings of the paper's tables.",
-    "attack/strong": "The strongest that we have for a threat model.",
+    "attack/strong": "The strongest attacks for a threat model.",
     "attack_suite": "A named set of attacks, certificates and transforms, and the aggregates over them.",
     "defense": "How the classifier is trained.",
-    "defense/several": "What the regimes against several threats at once share.",
+    "defense/several": "Settings shared by the regimes against several threats at once.",
     "trainer": "Lightning's Trainer; any of its arguments can be added with `+trainer.<argument>=…`.",
-    "callbacks": "What looks on while training goes on.",
+    "callbacks": "Lightning callbacks during training.",
     "logger": "Where metrics go besides `metrics.csv`.",
     "evaluation": "How records are made.",
     "mode": "On which examples each attack is run.",
-    "hydra/sweeper": "Which jobs a sweep (`-m`) is.",
+    "hydra/sweeper": "The jobs of a sweep (`-m`).",
     "hydra/launcher": "Where the jobs of a sweep run; without a choice one after the other in this process.",
 }
-"""The order of the page, and a line on each group; a group that is not here comes after them."""
+"""The order of the page, and a line on each group; other groups come after them."""
 
 LISTED = ("experiment", "published")
-"""Groups whose options are overlays or data: a line on each option, and no keys."""
+"""Groups whose options are overlays or data, listed with a line each and without keys."""
 
 GIVEN = {
     "dataset": {"batch_size", "seed", "root", "workers", "augmentation"},
@@ -59,9 +58,9 @@ GIVEN = {
     "logger": {"folder", "name", "group", "run_id", "job_type"},
     "evaluation": {"rank", "world"},
 }
-"""Arguments that the front doors fill in: no key of the option's own."""
+"""Arguments that the commands fill in, which are no keys of an option."""
 
-DOORS = {
+COMMANDS = {
     "train": "`python train.py defense=…`",
     "evaluate": "`python evaluate.py checkpoint=…`",
     "report": "`python report.py runs=…`",
@@ -88,7 +87,7 @@ class Key:
     value: str
     meaning: str
     within: bool = False
-    """Whether it lies in a mapping that is explained as a whole."""
+    """Whether it is part of a mapping that has a meaning as a whole."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +100,24 @@ class Option:
 
     @property
     def name(self) -> str:
-        """As it is chosen."""
+        """Name on the command line."""
         return self.file.stem
 
     @property
     def lines(self) -> list[str]:
-        """Of the file."""
+        """Lines of the file."""
         return self.text.splitlines()
 
     @property
     def about(self) -> str:
-        """The comment lines that the file begins with."""
-        said = []
+        """The comment at the beginning of the file."""
+        comment = []
         for line in self.lines:
             if not line.startswith("#"):
                 break
             if not line.startswith("# @package"):
-                said.append(line.removeprefix("#").strip())
-        return " ".join(said)
+                comment.append(line.removeprefix("#").strip())
+        return " ".join(comment)
 
     @property
     def target(self) -> str | None:
@@ -127,56 +126,61 @@ class Option:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [HEAD, _contents()]
-    parts += [_door(name) for name in DOORS]
+    parts += [_command(name) for name in COMMANDS]
     parts += [_group(group) for group in _groups()]
-    parts += [_listed(group) for top in LISTED for group in _below(top)]
+    parts += [_listed(group) for group in _listed_groups()]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
 def unexplained() -> list[str]:
-    """Files that do not begin with a comment that says what they are, and keys that have no meaning: `file: key`."""
-    options = [*(_read(CONF / f"{door}.yaml") for door in DOORS), *(o for group in _groups() for o in _options(group))]
-    bare = [f"{option.file.relative_to(ROOT)}: the file" for option in options if not option.about]
-    return bare + [
-        f"{option.file.relative_to(ROOT)}: {key.path}"
-        for option in options
-        for key in _keys(option)
-        if not (key.meaning or key.within)
-    ]
+    """Return `file: key` for keys without a meaning, and for files without a comment at their beginning."""
+    options = [read_option(CONF / f"{command}.yaml") for command in COMMANDS]
+    for group in _groups():
+        options += _options(group)
+    files = [f"{option.file.relative_to(ROOT)}: the file" for option in options if not option.about]
+    keys = []
+    for option in options:
+        bare = [key.path for key in option_keys(option) if not (key.meaning or key.within)]
+        keys += [f"{option.file.relative_to(ROOT)}: {path}" for path in bare]
+    return files + keys
 
 
 def _groups() -> list[str]:
-    """Groups of options with keys, in the order of the page."""
+    """Return the groups of options with keys, in the order of the page."""
     folders = {str(file.parent.relative_to(CONF)) for file in CONF.rglob("*.yaml")} - {"."}
-    found = {group for group in folders if group.split("/")[0] not in LISTED}
-    return [*(group for group in GROUPS if group in found), *sorted(found - GROUPS.keys())]
+    groups = {group for group in folders if group.split("/")[0] not in LISTED}
+    return [*(group for group in GROUPS if group in groups), *sorted(groups - GROUPS.keys())]
 
 
-def _below(top: str) -> list[str]:
-    return sorted({str(file.parent.relative_to(CONF)) for file in (CONF / top).rglob("*.yaml")})
+def _listed_groups() -> list[str]:
+    groups = []
+    for top in LISTED:
+        groups += sorted({str(file.parent.relative_to(CONF)) for file in (CONF / top).rglob("*.yaml")})
+    return groups
 
 
 def _contents() -> str:
-    names = [f"{door}.py" for door in DOORS] + [*_groups(), *(group for top in LISTED for group in _below(top))]
+    names = [*(f"{command}.py" for command in COMMANDS), *_groups(), *_listed_groups()]
     return ", ".join(f"[{name}](#{_anchor(name)})" for name in names) + "\n"
 
 
 def _anchor(heading: str) -> str:
-    """As GitHub makes it of a heading."""
+    """Return GitHub's anchor of a heading."""
     return re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
 
 
-def _door(name: str) -> str:
-    option = _read(CONF / f"{name}.yaml")
+def _command(name: str) -> str:
+    option = read_option(CONF / f"{name}.yaml")
     chosen = [entry for entry in _defaults(option) if isinstance(entry, dict) and not _overrides(entry)]
-    lines = [f"## {name}.py", "", DOORS[name], ""]
+    lines = [f"## {name}.py", "", COMMANDS[name], ""]
     if chosen:
         lines += ["| choice | without one |", "| --- | --- |"]
-        lines += [f"| `{group}` | {_code(value)} |" for entry in chosen for group, value in entry.items()]
+        for entry in chosen:
+            lines += [f"| `{group}` | {_code(value)} |" for group, value in entry.items()]
         lines += [""]
-    return "\n".join([*lines, *_table(_keys(option))])
+    return "\n".join([*lines, *_table(option_keys(option))])
 
 
 def _group(group: str) -> str:
@@ -188,10 +192,10 @@ def _group(group: str) -> str:
     if default:
         lines += [f"`{group}={default}` unless another is chosen.", ""]
     for option in options:
-        between = "/" if group.startswith(("attack/", "defense/")) else "="  # the others are chosen as they stand
+        between = "/" if group.startswith(("attack/", "defense/")) else "="  # parts of options are no choices
         lines += [f"### {group}{between}{option.name}", ""]
         lines += [line for line in (_cell(option.about), _built(option, group)) if line]
-        lines += [*_parts(option, group), "", *_table(_keys(option))]
+        lines += [*_parts(option, group), "", *_table(option_keys(option))]
     return "\n".join(lines)
 
 
@@ -208,60 +212,60 @@ def _table(keys: Sequence[Key]) -> list[str]:
 
 
 def _built(option: Option, group: str) -> str:
-    """The class, and the arguments that the file leaves at their defaults."""
+    """Return the class, and its arguments that the file leaves at their defaults."""
     if option.target is None:
         return ""
-    said = [f"Builds `{option.target}`."]
-    set_there = {key for key, _ in _children(option.node)} | _places(option)
+    sentences = [f"Builds `{option.target}`."]
+    filled = {key for key, _ in _children(option.node)} | _filled_keys(option) | GIVEN.get(group.split("/")[0], set())
     spare = [
         f"`{name}` ({_code(_shown(parameter.default))})"
         for name, parameter in _parameters(option.target).items()
-        if name not in set_there | GIVEN.get(group.split("/")[0], set()) and parameter.default is not parameter.empty
+        if name not in filled and parameter.default is not parameter.empty
     ]
     if spare:
-        said.append(f"Also takes, added with `+`: {', '.join(spare)}.")
-    return "\n" + " ".join(said)
+        sentences.append(f"Also takes, added with `+`: {', '.join(spare)}.")
+    return "\n" + " ".join(sentences)
 
 
 def _parts(option: Option, group: str) -> list[str]:
-    """What its defaults list takes from other files, under the name by which something else is chosen instead."""
+    """Return the options that its defaults list includes, with the words that choose others instead."""
     rows = []
     for entry in _defaults(option):
         for key, value in entry.items() if isinstance(entry, dict) else ():
-            choice, _, place = key.removeprefix("override ").lstrip("/").partition("@")
-            if place.startswith("_global_"):
+            choice, _, package = key.removeprefix("override ").lstrip("/").partition("@")
+            if package.startswith("_global_"):
                 rows.append((choice, value))
             elif key.startswith(("/", "override /")) and group.split("/")[0] != "attack" and "/" not in group:
-                rows.append((f"{choice}@{group}.{place}", value))
+                rows.append((f"{choice}@{group}.{package}", value))
             else:
-                rows.append((place, f"{choice}/{value}"))
+                rows.append((package, f"{choice}/{value}"))
         if isinstance(entry, str) and entry != "_self_":
-            taken, _, place = entry.partition("@")
-            rows.append((place, f"{group}/{taken}") if "." in place else ("", f"{group}/{taken}"))
+            taken, _, package = entry.partition("@")
+            rows.append((package, f"{group}/{taken}") if "." in package else ("", f"{group}/{taken}"))
     if not rows:
         return []
     lines = [f"| {_code(choice) or 'everything of'} | {_code(value)} |" for choice, value in rows]
     return ["", "| part | |", "| --- | --- |", *lines]
 
 
-def _places(option: Option) -> set[str]:
-    """Keys that its defaults list fills."""
-    found = set()
+def _filled_keys(option: Option) -> set[str]:
+    """Return the keys that its defaults list fills."""
+    keys = set()
     for entry in _defaults(option):
         for key in entry if isinstance(entry, dict) else ():
-            place = key.partition("@")[2]
-            found.add(place.split(".")[0])
+            package = key.partition("@")[2]
+            keys.add(package.split(".")[0])
         if isinstance(entry, str) and entry != "_self_":
-            inherited = _read(option.file.parent / f"{entry.partition('@')[0]}.yaml")
-            found |= {key for key, _ in _children(inherited.node)} | _places(inherited)
-    return found
+            inherited = read_option(option.file.parent / f"{entry.partition('@')[0]}.yaml")
+            keys |= {key for key, _ in _children(inherited.node)} | _filled_keys(inherited)
+    return keys
 
 
-def _keys(option: Option) -> list[Key]:
-    """Every key with its value as written and what it means."""
+def option_keys(option: Option) -> list[Key]:
+    """Return every key with its value as written and its meaning."""
     group = str(option.file.parent.relative_to(CONF))
     default = _default_of(group)
-    usual = _read(CONF / group / f"{default}.yaml") if default and default != option.name else None
+    usual = read_option(CONF / group / f"{default}.yaml") if default and default != option.name else None
     known = {key.path: key.meaning for key in _walk(usual, usual.node, "")} if usual else {}
     return [replace(key, meaning=key.meaning or known.get(key.path, "")) for key in _walk(option, option.node, "")]
 
@@ -284,16 +288,16 @@ def _walk(option: Option, node: yaml.MappingNode, above: str, within: bool = Fal
 
 
 def _inherited_target(option: Option) -> str | None:
-    """Of the option of its own group that it begins with."""
+    """Return the target of the option of its own group that it extends."""
     for entry in _defaults(option):
         if isinstance(entry, str) and entry != "_self_" and "@" not in entry:
-            parent = _read(option.file.parent / f"{entry}.yaml")
+            parent = read_option(option.file.parent / f"{entry}.yaml")
             return parent.target or _inherited_target(parent)
     return None
 
 
 def _comment(option: Option, key: yaml.Node, value: yaml.Node) -> str:
-    """On the line of the key, else in lines of their own right above it."""
+    """Return the comment on the line of the key, else the one right above it."""
     block = isinstance(value, yaml.CollectionNode) and not value.flow_style
     line, column = (key.end_mark.line, key.end_mark.column) if block else (value.end_mark.line, value.end_mark.column)
     if not block and value.start_mark.index == value.end_mark.index:
@@ -311,7 +315,7 @@ def _comment(option: Option, key: yaml.Node, value: yaml.Node) -> str:
 
 
 def _written(option: Option, node: yaml.Node) -> str:
-    """As in the file; a class with its arguments as a call."""
+    """Return a value as in the file; a class with its arguments as a call."""
     if isinstance(node, yaml.MappingNode):
         if target := _target(node):
             arguments = [f"{name}={_written(option, value)}" for name, _, value in _entries(node) if name != "_target_"]
@@ -335,38 +339,39 @@ def _children(node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
 def _target(node: yaml.Node) -> str | None:
     if not isinstance(node, yaml.MappingNode):
         return None
-    found = next((value.value for name, _, value in _entries(node) if name == "_target_"), None)
-    return None if found == "???" else found
+    target = next((value.value for name, _, value in _entries(node) if name == "_target_"), None)
+    return None if target == "???" else target
 
 
 def _explained(target: str | None) -> dict[str, str]:
-    """Argument by argument, what the docstring of one of our classes says."""
+    """Return the arguments in the docstrings of a class of ours and its bases, or of a function."""
     if target is None or not target.startswith(("gauntlet.", "hydra_plugins.")):
-        return {}  # another library's words change with its versions
-    found = _object(target)
-    said: dict[str, str] = {}
-    for each in reversed(found.__mro__) if isinstance(found, type) else [found]:  # a class explains what it adds
+        return {}  # texts of another library change with its versions
+    documented = _object(target)
+    meanings: dict[str, str] = {}
+    # a subclass documents what it adds or changes
+    for each in reversed(documented.__mro__) if isinstance(documented, type) else [documented]:
         if each.__module__.startswith(("gauntlet.", "hydra_plugins.")):
-            said |= _arguments(inspect.cleandoc(each.__doc__ or ""))
-    return said
+            meanings |= _arguments(inspect.cleandoc(each.__doc__ or ""))
+    return meanings
 
 
 def _arguments(docstring: str) -> dict[str, str]:
-    """The section `Args:`."""
-    part = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, re.M | re.S)
-    said: dict[str, str] = {}
+    """Return the entries of the section `Args:`."""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, re.M | re.S)
+    meanings: dict[str, str] = {}
     names: list[str] = []
-    for line in (part[1] if part else "").splitlines():
-        if found := re.match(r"    ([\w, ]+): (.*)", line):
-            names = [name.strip() for name in found[1].split(",")]
-            said |= dict.fromkeys(names, found[2])
+    for line in (section[1] if section else "").splitlines():
+        if entry := re.match(r"    ([\w, ]+): (.*)", line):
+            names = [name.strip() for name in entry[1].split(",")]
+            meanings |= dict.fromkeys(names, entry[2])
         elif line.strip():
-            said |= {name: f"{said[name]} {line.strip()}" for name in names}
-    return said
+            meanings |= {name: f"{meanings[name]} {line.strip()}" for name in names}
+    return meanings
 
 
 def _first_line(target: str | None) -> str:
-    """Of a docstring of ours: what the thing is."""
+    """Return the summary of a docstring of ours."""
     if target is None or not target.startswith("gauntlet."):
         return ""
     return (inspect.getdoc(_object(target)) or "").split("\n\n")[0].replace("\n", " ")
@@ -379,14 +384,14 @@ def _object(target: str) -> Any:
 
 
 def _parameters(target: str) -> Mapping[str, inspect.Parameter]:
-    """Of one of our classes or functions."""
+    """Return the parameters of one of our classes or functions."""
     if not target.startswith("gauntlet."):
         return {}
     return inspect.signature(_object(target)).parameters
 
 
 def _shown(default: Any) -> str:
-    """A default value; a factory is the class it makes."""
+    """Return a default value as text; a factory as the class it makes."""
     if type(default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
         return "an object"
     return type(default).__name__ if hasattr(default, "__dataclass_fields__") else repr(default)
@@ -402,19 +407,20 @@ def _overrides(entry: Mapping[str, Any]) -> bool:
 
 
 def _default_of(group: str) -> str | None:
-    """What train.yaml chooses."""
-    for entry in _defaults(_read(CONF / "train.yaml")):
+    """Return the option of a group that train.yaml chooses."""
+    for entry in _defaults(read_option(CONF / "train.yaml")):
         if isinstance(entry, dict) and entry.get(group) not in (None, "???"):
             return str(entry[group])
     return None
 
 
 def _options(group: str) -> list[Option]:
-    return [_read(file) for file in sorted((CONF / group).glob("*.yaml"))]
+    return [read_option(file) for file in sorted((CONF / group).glob("*.yaml"))]
 
 
 @cache
-def _read(file: Path) -> Option:
+def read_option(file: Path) -> Option:
+    """Parse a file of conf/."""
     text = file.read_text()
     node = yaml.compose(text)
     empty = yaml.MappingNode("tag:yaml.org,2002:map", [])
@@ -422,23 +428,23 @@ def _read(file: Path) -> Option:
 
 
 def _code(value: Any) -> str:
-    """As code in a table; what YAML calls null is None here."""
+    """Format a value as code in a table; None is YAML's null."""
     text = "null" if value is None else str(value).replace("|", "\\|")
     return f"`{text}`" if text else ""
 
 
 def _cell(text: str) -> str:
-    """As words in a table: what looks like a tag is none."""
+    """Escape text for a table; `<` starts no tag."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def main() -> None:
-    """Write the page, or compare."""
+    """Write the page, or compare it with the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the page is stale")
     check = parser.parse_args().check
     if blank := unexplained():
-        sys.exit("nobody says what these mean; write it behind them in their YAML:\n" + "\n".join(blank))
+        sys.exit("these have no meaning; add a comment behind them in their YAML:\n" + "\n".join(blank))
     text = page()
     if check:
         sys.exit(0 if PAGE.exists() and PAGE.read_text() == text else f"{PAGE} is stale: run {Path(__file__).name}")

@@ -1,15 +1,16 @@
-"""What the published tables cost: passes counted on the real attacks and defenses, FLOP of the real networks.
+"""Cost of the published tables: passes counted on the real attacks and defenses, FLOP of the real networks.
 
     python scripts/cost_model.py cifar10 imagenet100
 
-Passes do not depend on a network's size, so they are counted on a small one that nothing fools, which is the most an
-example can cost; FLOP are torch's own count for one image and the published network. docs/scaling.md has the
-output, and what is made of it.
+Passes do not depend on a network's size, so they are counted on a small one on which no attack succeeds: this is the
+largest cost of an example. FLOP are torch's own count for one image and the published network. docs/scaling.md has the
+output and its interpretation.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from gauntlet.config.compose import CONF, plain, register_resolvers
 from gauntlet.config.instantiate import instantiate
 from gauntlet.data import Batch, Examples
 from gauntlet.defenses import AdversarialDefense
-from gauntlet.evaluation import BenchModel, Grid
+from gauntlet.evaluation import Grid, ModelUnderTest
 from gauntlet.evaluation.cost import cost_of, counted_passes, networks_in
 from gauntlet.runs.references import without_weights
 
@@ -33,7 +34,7 @@ TEST = {"cifar10": 10_000, "imagenet100": 5_000}
 
 
 class Unfooled(nn.Module):
-    """A small network with taps that is sure of class 0 whatever it sees, and has gradients all the same."""
+    """A small tapped network that predicts class 0 for every image, with non-zero gradients."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -42,28 +43,28 @@ class Unfooled(nn.Module):
         self.register_buffer("lead", 50.0 * torch.eye(classes)[0])
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """One feature map."""
+        """Return one feature map."""
         return (self.first(images),)
 
     def tap(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The map, and the logits from it."""
+        """Return the map, and the logits from it."""
         maps = self.features(images)
         return maps, self.last(maps[0].mean((2, 3))) + self.lead
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits."""
+        """Return the logits."""
         return self.tap(images)[1]
 
 
 def gigaflops(network: nn.Module, size: int) -> float:
-    """Of one forward of one image: two for a multiply-add."""
+    """Return the GFLOP of one forward pass of one image; a multiply-add counts as two."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(torch.rand(1, 3, size, size))
     return counter.get_total_flops() / 1e9
 
 
 def config_of(table: str, row: str) -> dict[str, Any]:
-    """The resolved config of a row; networks that are still to be fitted, or to be downloaded, as they are before."""
+    """Return the resolved config of a row, with untrained networks where weights have to be fitted or downloaded."""
     config = compose("train", [f"+experiment/{table}={row}"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     return _untrained(without_weights(plain(config)))
@@ -78,12 +79,13 @@ def _untrained(node: Any) -> Any:
 
 
 def training_passes(config: dict[str, Any], images: Tensor) -> tuple[float, float, float]:
-    """Forwards and backwards of the classifier and forwards of another network, of one image in one step."""
+    """Return forwards and backwards of the classifier and forwards of another network, per image and step."""
     classifier = Unfooled(config["dataset"]["classes"])
     node = {key: value for key, value in config["defense"].items() if key != "row"}
     defense = instantiate(node, "defense", classifier=classifier, seed=0)
     attacks = defense.attacks.values() if isinstance(defense, AdversarialDefense) else []
-    others = [network for attack in attacks for network in networks_in(attack) if network is not classifier][:1]
+    networks = chain.from_iterable(networks_in(attack) for attack in attacks)
+    others = [network for network in networks if network is not classifier][:1]
     batch = Batch(images, torch.zeros(len(images), dtype=torch.long), torch.arange(len(images)))
     defense.note = lambda *_, **__: None  # there is no trainer to log to
     defense.trainer = type("Trainer", (), {"current_epoch": 0, "global_step": 0})()
@@ -94,7 +96,7 @@ def training_passes(config: dict[str, Any], images: Tensor) -> tuple[float, floa
 
 
 def main() -> None:
-    """Two tables per dataset, as Markdown."""
+    """Print two Markdown tables per dataset."""
     register_resolvers()
     torch.manual_seed(0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -103,7 +105,7 @@ def main() -> None:
 
 
 def show(table: str) -> None:
-    """Training by row, then evaluation by attack."""
+    """Print training by row, then evaluation by attack."""
     from torchvision.models import alexnet
 
     from gauntlet.models import alexnet_cifar, resnet50, resnet50_imagenet
@@ -119,7 +121,8 @@ def show(table: str) -> None:
     for file in sorted((CONF / "experiment" / table).glob("*.yaml")):
         config = config_of(table, file.stem)
         forwards, backwards, others = training_passes(config, images)
-        # the step's own backward also makes the parameters' gradients, as much again; AlexNet's are as many as forwards
+        # the step's own backward also computes the parameters' gradients, at the same cost; AlexNet has as many
+        # backwards as forwards
         work = own * (forwards + backwards + 1) + 2 * other * others
         total = work * TRAINING[table] * config["dataset"]["recipe"]["epochs"] / 1e6
         print(_row(file.stem, forwards, backwards, others, work, total), flush=True)
@@ -127,10 +130,10 @@ def show(table: str) -> None:
     suite = instantiate(config["attack_suite"], "attack_suite")
     classifier = Unfooled(classes)
     few = Examples((images * 255).round().to(torch.uint8), torch.zeros(4, dtype=torch.long), torch.arange(4))
-    bench_model = BenchModel(classifier, "none", few, "none")
+    model = ModelUnderTest(classifier, "none", few, "none")
     print("\n" + _head("attack", "PFLOP in all"))
     for name, attack in suite.attacks.items():
-        cost = cost_of(bench_model, attack, Grid(chunk=4))
+        cost = cost_of(model, attack, Grid(chunk=4))
         work = own * (cost.forwards + 2 + cost.backwards) + 2 * other * cost.others
         total = work * TEST[table] / 1e6
         print(_row(name, cost.forwards, cost.backwards, cost.others, work, total), flush=True)

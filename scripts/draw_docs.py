@@ -1,4 +1,4 @@
-"""Draw the pictures of README.md from finished runs, so that they show what the code does and nothing else.
+"""Draw the pictures of README.md from finished runs.
 
 python train.py -m defense=pat_alexnet,normal,at_linf,at_l2,pat_self
 python scripts/draw_docs.py outputs/digits
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gauntlet.reports import make_sheet, markdown, read_run, run_table
+from gauntlet.reports import make_paper_table, markdown, read_run, run_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 ORDER = ("normal", "at_linf", "at_l2", "pat_self", "pat_alexnet")
 
 
 def main() -> None:
-    """docs/first_run.svg, docs/first_run.png and docs/digits_bounds.png; the table of all runs on the terminal."""
+    """Write docs/first_run.svg, docs/first_run.png and docs/digits_bounds.png; print the table of all runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="folder of the five runs")
     draw(parser.parse_args().runs, DOCS)
@@ -39,7 +39,7 @@ def draw(runs: Path, place: Path) -> None:
     (place / "first_run.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
     shutil.copy(folders["pat_alexnet"] / "pictures" / "quick.png", place / "first_run.png")
     shutil.copy(folders["normal"] / "pictures" / "quick.png", place / "digits_bounds.png")
-    print(markdown(make_sheet([read_run(folder, "quick") for folder in folders.values()], None)))
+    print(markdown(make_paper_table([read_run(folder, "quick") for folder in folders.values()], None)))
 
 
 def _folder(runs: Path, defense: str) -> Path:

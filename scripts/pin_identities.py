@@ -2,8 +2,8 @@
 
     python -m scripts.pin_identities
 
-A default that changed under the version it had is refused: records under that identity would be taken for what they
-are not. Bump the version in the class, then run this again.
+A default that changed without a new version is refused: records made with another default would be reused under the
+same identity. Bump the version in the class, then run this again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gauntlet.runs.references import without_weights
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "identities.json"
 _GROUPS = ("attack", "attack_suite", "corruptions", "distance", "model", "threat_model")
-LEFT_OUT = ("distance/reference", "model/custom", "model/timm", "model/torchvision")  # another option, or none yet
+LEFT_OUT = ("distance/reference", "model/custom", "model/timm", "model/torchvision")  # refer to others, or build none
 _SEARCHED = {
     "autoattack_l1": "l1",
     "fast_lpa": "perceptual",
@@ -51,80 +51,85 @@ _SEARCHED = {
     "sparse_apgd_targeted": "l1",
     "stadv": "stadv",
 }
-"""The threat model beside an attack, by the last part of its name; L∞ beside all others."""
+"""The threat model of an attack, by the last part of its name; L∞ for all others."""
 
 
 def pinned() -> dict[str, Any]:
-    """What the file has to say: `classes` by identity, `configs` by option."""
+    """Return the content of the file: `classes` by identity, `configs` by option."""
     return {"classes": defaults_of(shipped()), "configs": dict(sorted(_configs()))}
 
 
 def shipped() -> list[type]:
-    """Every class of the package that declares an identity."""
-    found: dict[type, None] = {}
+    """Return every class of the package that declares an identity."""
+    classes: dict[type, None] = {}
     for module in pkgutil.walk_packages(gauntlet.__path__, "gauntlet."):
-        own = [each for each in vars(import_module(module.name)).values() if isinstance(each, type)]
-        found |= {cls: None for cls in own if cls.__module__ == module.name and declared_identity(cls)}
-    return list(found)
+        members = [each for each in vars(import_module(module.name)).values() if isinstance(each, type)]
+        classes |= {cls: None for cls in members if cls.__module__ == module.name and declared_identity(cls)}
+    return list(classes)
 
 
 def defaults_of(classes: Sequence[type]) -> dict[str, Any]:
-    """The described defaults of each class, by its identity.
+    """Return the described defaults of each class, by its identity.
 
     Raises:
         UserError: two classes share an identity.
     """
-    found: dict[str, type] = {}
+    by_identity: dict[str, type] = {}
     for cls in classes:
         identity = declared_identity(cls) or ""
-        if identity in found:
-            raise UserError(f"{cls.__qualname__} and {found[identity].__qualname__} are both {identity}: rename one")
-        found[identity] = cls
-    return {name: described_defaults(cls) if is_dataclass(cls) else {} for name, cls in sorted(found.items())}
+        other = by_identity.setdefault(identity, cls)
+        if other is not cls:
+            raise UserError(f"{cls.__qualname__} and {other.__qualname__} are both {identity}: rename one")
+    return {name: described_defaults(cls) if is_dataclass(cls) else {} for name, cls in sorted(by_identity.items())}
 
 
 def unversioned(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """A line for each default that changed under the version it had; what is added or gone changes no identity.
+    """Return a line for each default that changed without a new version; added and removed fields are allowed.
 
     Args:
         old: `classes` of the file.
-        new: `classes` as they are now.
+        new: `classes` of the package.
     """
-    found = []
+    lines = []
     for identity in old.keys() & new.keys():
         shared = old[identity].keys() & new[identity].keys()
-        before, after = ({name: each[identity][name] for name in shared} for each in (old, new))
+        before = {name: old[identity][name] for name in shared}
+        after = {name: new[identity][name] for name in shared}
         name, _, version = identity.rpartition("/")
-        found += [
+        lines += [
             f"{identity}: default of {line}: bump the version of {identity} to {name}/{int(version) + 1}, then run"
             f" python -m scripts.pin_identities"
             for line in differences(before, after)
         ]
-    return sorted(found)
+    return sorted(lines)
 
 
 def _configs() -> Iterator[tuple[str, Any]]:
-    """The description of every option, by `group/option`; of a suite, of each of its attacks."""
-    options = [file.relative_to(CONF).with_suffix("") for group in _GROUPS for file in (CONF / group).rglob("*.yaml")]
+    """Yield the description of every option, by `group/option`; for a suite, of each of its attacks."""
+    options: list[Path] = []
+    for group in _GROUPS:
+        options += [file.relative_to(CONF).with_suffix("") for file in (CONF / group).rglob("*.yaml")]
     options = [option for option in sorted(options) if str(option) not in LEFT_OUT]
-    batches = [options[start : start + 8] for start in range(0, len(options), 8)]  # Hydra's time grows with the square
-    nodes = {name: node for batch in batches for name, node in _composed(batch).items()}
+    nodes: dict[str, Any] = {}
+    for start in range(0, len(options), 8):  # in batches, because Hydra's time grows with the square
+        nodes |= _composed(options[start : start + 8])
     with tempfile.TemporaryDirectory() as scratch:
         for option, node in nodes.items():
-            with torch.device("meta"):  # an identity has no weights
+            with torch.device("meta"):  # an identity does not depend on weights
                 built = instantiate(_without_files(node, Path(scratch)), option)
-            parts = built.attacks if isinstance(built, AttackSuite) else built if isinstance(built, dict) else {}
-            if not parts:
+            parts = built.attacks if isinstance(built, AttackSuite) else built
+            if not isinstance(parts, Mapping) or not parts:
                 yield option, describe(built)
+                continue
             for name, part in parts.items():
                 yield f"{option}/{name}", describe(part)
 
 
 def _composed(options: Sequence[Path]) -> dict[str, Any]:
-    """The resolved node of every option on CIFAR-10, in one config."""
+    """Return the resolved node of every option on CIFAR-10, from one config."""
     register_resolvers()
     words = ["defense=normal", "dataset=cifar10", "distance=lpips_self", "distance@dataset.reference=lpips_self"]
-    words += ["attack_suite=corruptions"]  # whose folder of frost photographs all corruptions refer to
+    words += ["attack_suite=corruptions"]  # all corruptions refer to its folder of frost photographs
     keys = {str(option): str(option).replace("/", "__") for option in options}
     for option in options:
         words.append(f"+{option.parent}@pinned.{keys[str(option)]}={option.name}")
@@ -139,7 +144,7 @@ def _composed(options: Sequence[Path]) -> dict[str, Any]:
 
 
 def _without_files(node: Any, folder: Path) -> Any:
-    """The node with files of zeros for ImageNet weights, and frost without photographs: what is here counts nowhere."""
+    """Return the node with zeros for ImageNet weights and no frost photographs; neither is described."""
     if isinstance(node, list):
         return [_without_files(value, folder) for value in node]
     if not isinstance(node, dict):
@@ -163,13 +168,11 @@ def _zeros(name: str, folder: Path) -> Path:
 
 
 def written(pins: Mapping[str, Any]) -> str:
-    """The content of the file: a line for each class and each option."""
-    parts = [
-        f"{json.dumps(part)}: {{\n"
-        + ",\n".join(f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in lines.items())
-        + "\n}"
-        for part, lines in pins.items()
-    ]
+    """Return the text of the file: a line for each class and each option."""
+    parts = []
+    for part, values in pins.items():
+        lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in values.items()]
+        parts.append(f"{json.dumps(part)}: {{\n" + ",\n".join(lines) + "\n}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

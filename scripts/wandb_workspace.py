@@ -4,8 +4,8 @@
     python scripts/wandb_workspace.py --entity <you> --project gauntlet --suite quick --dry-run
 
 Needs `pip install wandb-workspaces` and an account. NOT VERIFIED AGAINST A SERVER: tests build the workspace with W&B's
-package and check every key in it against those that an offline run of ours holds; that the server takes the workspace
-and draws it so has not been seen. `--dry-run` prints what would be sent and sends nothing.
+package and compare every key in it with those of an offline run; whether the server accepts the workspace and draws it
+as intended has not been tested. `--dry-run` prints what would be sent and sends nothing.
 """
 
 from __future__ import annotations
@@ -34,53 +34,62 @@ CURVES = {
 """Panels of a training run and the metrics in them, as `Defense`, `Speed` and Lightning's monitor log them."""
 
 STEP = "trainer/global_step"
-"""The optimizer's own count, which goes on where it was after a requeue; W&B's counts what was sent."""
+"""The optimizer's step, which continues after a requeue; W&B's own step counts what was sent."""
 
 TRAINING_PICTURES = "pictures/training"
 
 
 def summary_keys(suite: str, columns: Iterable[str]) -> list[str]:
-    """Where the summary of a run has the cells of a table, as `gauntlet.reports.dashboard.summary` writes them."""
+    """Return the summary keys of a table's columns, as `gauntlet.reports.dashboard.summary` writes them."""
     return [f"{suite}/{column.replace(' ', '_')}" for column in columns]
 
 
 def attacks_of(suite: str) -> list[str]:
-    """The attacks of an attack suite of conf/, in the order of its table.
+    """Return the attacks of an attack suite of conf/, in the order of its table.
 
     Raises:
-        SystemExit: there is no such suite.
+        SystemExit: the suite does not exist.
     """
     file = CONF / "attack_suite" / f"{suite}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(each.stem for each in file.parent.glob("*.yaml")))
         sys.exit(f"--suite {suite}: expected one of {known}; name the attacks of your own with --attacks")
-    found: list[str] = []
+    attacks: list[str] = []
     for entry in OmegaConf.load(file).get("defaults", []):
+        if entry == "_self_":
+            continue
         if isinstance(entry, str):
-            found += attacks_of(entry) if entry != "_self_" else []
-        else:
-            places = [str(key).partition("@")[2].split(".") for key in entry]
-            found += [place[1] for place in places if len(place) == 2 and place[0] == "attacks"]
-    return found
+            attacks += attacks_of(entry)
+            continue
+        for key in entry:
+            package = str(key).partition("@")[2].split(".")
+            if len(package) == 2 and package[0] == "attacks":
+                attacks.append(package[1])
+    return attacks
 
 
 def aggregates_of(suite: str) -> list[str]:
-    """The aggregates of an attack suite of conf/, its own after those of suites that it is made of; none of others."""
+    """Return the aggregates of an attack suite of conf/: those of included suites first; none for other suites."""
     file = CONF / "attack_suite" / f"{suite}.yaml"
-    node = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
-    parts = [entry for entry in node.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    return list(dict.fromkeys([*(name for part in parts for name in aggregates_of(part)), *node.get("aggregates", [])]))
+    if not file.is_file():
+        return []
+    node = OmegaConf.load(file)
+    names: list[str] = []
+    for entry in node.get("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            names += aggregates_of(entry)
+    return list(dict.fromkeys([*names, *node.get("aggregates", [])]))
 
 
 def build(entity: str, project: str, suite: str, attacks: Sequence[str], aggregates: Sequence[str]) -> Workspace:
-    """The workspace, in memory.
+    """Build the workspace, in memory.
 
     Args:
         entity: user or team.
         project: as in `logger.wandb.project`.
-        suite: whose numbers are shown.
-        attacks: its columns …
-        aggregates: … and those of several attacks.
+        suite: attack suite to show.
+        attacks: columns of its attacks.
+        aggregates: columns of its aggregates.
 
     Raises:
         SystemExit: the package is missing.
@@ -101,7 +110,7 @@ def build(entity: str, project: str, suite: str, attacks: Sequence[str], aggrega
         panels.MediaBrowser(title=title, media_keys=[key], num_columns=1)
         for title, key in (
             ("Clean, adversarial, magnified difference", f"{suite}/examples"),
-            ("What the training attack does to held-out images", TRAINING_PICTURES),
+            ("Training attack on held-out images", TRAINING_PICTURES),
         )
     ]
     return workspaces.Workspace(
@@ -126,7 +135,7 @@ def build(entity: str, project: str, suite: str, attacks: Sequence[str], aggrega
 
 
 def main() -> None:
-    """Build it, and send it or print it."""
+    """Build the workspace, and send or print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entity", required=True, help="user or team at W&B")
     parser.add_argument("--project", default="gauntlet", help="as in logger.wandb.project")

@@ -60,12 +60,12 @@ def fitted(tmp_path_factory) -> Path:
     from gauntlet.data import Digits
     from gauntlet.models import alexnet_cifar
     from gauntlet.models.weights import save_weights
-    from gauntlet.runs.references import place_of
+    from gauntlet.runs.references import reference_folder
 
     outputs = tmp_path_factory.mktemp("fitted")
     digits = yaml.safe_load((CONF / "dataset" / "digits.yaml").read_text())
     config = {"names": {"dataset": "digits"}, "dataset": digits, "outputs": outputs}
-    place = place_of(config, "alexnet_cifar", Digits())
+    place = reference_folder(config, "alexnet_cifar", Digits())
     torch.manual_seed(0)
     save_weights(alexnet_cifar(10), place / "checkpoints" / "final.safetensors")
     return outputs

@@ -117,7 +117,7 @@ def fake_wandb(monkeypatch):
     """W&B in this process, with a log-in and without a network; what was asked of it."""
     import wandb
 
-    from gauntlet import loggers
+    from gauntlet.loggers import dashboard
 
     asked, run = [], SimpleNamespace(define_metric=lambda *_, **__: None, log=lambda *_: None, disabled=False)
 
@@ -128,13 +128,13 @@ def fake_wandb(monkeypatch):
         return run
 
     refused: set[str] = set()
-    for cached in (loggers._unreachable, loggers._say_once):
+    for cached in (dashboard.unreachable_reason, dashboard.print_once):
         cached.cache_clear()
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(wandb, "run", None)
-    monkeypatch.setattr(loggers.urllib.request, "urlopen", lambda *_, **__: io.BytesIO())
+    monkeypatch.setattr(dashboard.urllib.request, "urlopen", lambda *_, **__: io.BytesIO())
     return SimpleNamespace(asked=asked, refused=refused, run=run)
 
 
@@ -183,7 +183,7 @@ def test_a_run_that_wandb_refuses_is_kept_offline(fake_wandb, tmp_path, capfd):
     logger.log_metrics({"loss": 0.5}, 4)
     assert fake_wandb.asked == ["online", "offline"]
     assert capfd.readouterr().out.startswith("W&B: no route: the run is kept offline")
-    assert not logger.lost
+    assert not logger.failed
 
 
 def test_an_error_of_wandb_costs_nothing_and_is_said_once(fake_wandb, tmp_path, capfd):
@@ -195,7 +195,7 @@ def test_an_error_of_wandb_costs_nothing_and_is_said_once(fake_wandb, tmp_path, 
         logger.log_image("pictures", [])
     assert fake_wandb.asked == ["online", "offline"]
     _, last = capfd.readouterr().out.splitlines()
-    assert last.startswith("W&B: no route: it is left out from here on")
+    assert last.startswith("W&B: no route: nothing more is sent")
 
 
 def test_online_that_was_demanded_is_refused_before_training(fake_wandb, tmp_path, monkeypatch):
@@ -256,7 +256,7 @@ def test_a_finished_evaluation_with_a_home_that_cannot_be_written_to(tmp_path):
         logger = wandb_logger({str(tmp_path / "run")!r}, project="p", name="n", group="g", run_id="abc")
         logger.safely(lambda: logger.experiment.log({{"table": wandb.Table(columns=["a"], data=[[1]])}}))
         finish_wandb()
-        assert not logger.lost
+        assert not logger.failed
         """
     )
     (tmp_path / "file").write_text("")

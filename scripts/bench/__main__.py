@@ -1,4 +1,4 @@
-"""Measure, print and write down.
+"""Measure, print and write the rows.
 
 python -m scripts.bench                                    # every row, on networks trained on digits here
 python -m scripts.bench pgd step --data <folder>           # two rows, on real CIFAR-10 networks
@@ -40,18 +40,18 @@ ROWS: dict[str, Callable[[Setting], Iterator[Row]]] = {
 
 
 def main() -> None:
-    """As in the module's first lines."""
+    """Run the command."""
     given = _arguments()
     device = torch.device(
         "cuda" if given.device == "auto" and torch.cuda.is_available() else given.device.replace("auto", "cpu")
     )
-    many = device.type == "cuda"
+    is_gpu = device.type == "cuda"
     setting = Setting(
         bench_models(given.data, device),
         device,
-        images=given.images or (1000 if many else 64),
-        few=given.few or (500 if many else 8),
-        batch=given.batch or (256 if many else 50),
+        images=given.images or (1000 if is_gpu else 64),
+        few=given.few or (500 if is_gpu else 8),
+        batch=given.batch or (256 if is_gpu else 50),
         turns=given.turns,
         queries=given.queries,
         targets=given.targets,
@@ -81,7 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="of a training step; 50, on a GPU 256")
     parser.add_argument("--turns", type=int, default=5, help="how often each side runs")
     parser.add_argument("--queries", type=int, default=5000, help="of Square")
-    parser.add_argument("--targets", type=int, default=9, help="classes that AutoAttack aims at")
+    parser.add_argument("--targets", type=int, default=9, help="target classes of AutoAttack")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"), help="a folder")
     given = parser.parse_args()
     if unknown := set(given.rows) - ROWS.keys():
@@ -90,12 +90,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def shown(row: Row) -> str:
-    """As Markdown: a line for every side, or for the figures where there are none."""
+    """Return Markdown: a line for every side, and one for the figures."""
     lines = []
-    for place, side in enumerate(row.sides):
-        ratio = f"{row.ratio(side):.2f} ×" if place else row.target
+    for index, side in enumerate(row.sides):
+        job = "" if index else row.job
+        ratio = f"{row.ratio(side):.2f} ×" if index else row.target
         strength = "" if side.strength is None else f"{side.strength:.1%}"
-        lines.append(f"| {row.job if not place else ''} | {side.name} | {side.median:.4g} s | {ratio} | {strength} |")
+        lines.append(f"| {job} | {side.name} | {side.median:.4g} s | {ratio} | {strength} |")
     if row.figures:
         figures = ", ".join(f"{name}: {value:.4g}" for name, value in row.figures.items())
         lines.append(f"| {row.job} | {row.measure} | {figures} | | |")
@@ -104,8 +105,8 @@ def shown(row: Row) -> str:
 
 def _write(folder: Path, rows: list[Row], machine: dict[str, Any]) -> None:
     head = "| job | side | median | takes as long as Gauntlet times | right after it |\n| --- | --- | --- | --- | --- |"
-    told = ", ".join(f"{name} {value}" for name, value in machine.items())
-    (folder / "bench.md").write_text("\n".join([told, "", head, *map(shown, rows)]) + "\n")
+    title = ", ".join(f"{name} {value}" for name, value in machine.items())
+    (folder / "bench.md").write_text("\n".join([title, "", head, *map(shown, rows)]) + "\n")
     (folder / "bench.json").write_text(
         json.dumps({"machine": machine, "rows": [row.plain() for row in rows]}, indent=1)
     )

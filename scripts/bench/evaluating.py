@@ -1,10 +1,10 @@
-"""Rows about attacks: PGD and AutoAttack beside other packages, the published suite beside the naive way."""
+"""Rows about attacks: PGD and AutoAttack beside other packages, the published suite beside naive implementations."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,13 +36,13 @@ from scripts.bench.models import BenchModel
 from scripts.bench.naive import Naive, adam
 from scripts.bench.naive import autoattack as autoattacked
 from scripts.bench.setting import Setting
-from scripts.bench.sides import Row, Side, take_slices, take_turns
+from scripts.bench.sides import Row, Side, Timed, take_slices, take_turns
 
 _ROBUST = "right after the attack"
 
 
 def pgd(setting: Setting) -> Iterator[Row]:
-    """PGD-40 on a network of which about half stays right, beside torchattacks and foolbox."""
+    """Time PGD-40 at a bound with about 50 % robust accuracy, beside torchattacks and foolbox."""
     import foolbox
     import torchattacks
 
@@ -71,47 +71,45 @@ def pgd(setting: Setting) -> Iterator[Row]:
 
 
 def autoattack(setting: Setting) -> Iterator[Row]:
-    """AutoAttack L∞ beside its authors' package, both as published: on whoever still stands."""
+    """Time AutoAttack L∞ beside its authors' package; both attack only examples still correct, as published."""
     bench_model = setting.bench_models["robust"]
     images, labels = bench_model.first(setting.few)
     bound = bench_model.half_robust_bound(setting.images)
-    ours, seeds = _autoattack(Linf(bound), setting), torch.arange(len(images), device=images.device)
+    ours = _autoattack(Linf(bound), setting)
+    seeds = torch.arange(len(images), device=images.device)
     sides = [
         Side("Gauntlet", lambda: ours(bench_model.classifier, images, labels, seeds=seeds).images, bench_model.robust)
     ]
     for form, network in (("", bench_model.plain), (", channels last", bench_model.classifier)):
-        theirs = _package(network, "Linf", bound, setting)
+        theirs = autoattack_package(network, "Linf", bound, setting)
         run = partial(theirs.run_standard_evaluation, images, labels, batch_size=len(images))
-        sides.append(Side(f"pyautoattack{form}", run, lambda found: bench_model.robust(found[0])))
+        sides.append(Side(f"pyautoattack{form}", run, lambda result: bench_model.robust(result[0])))
     job = f"AutoAttack, L∞ {255 * bound:.0f}/255{_reduced(setting)}, {len(images)} images, {bench_model.name}"
     yield Row("autoattack", job, _ROBUST, take_slices(sides, max(1, setting.turns // 3), setting.device), "≥ 1.5")
 
 
 def suite(setting: Setting) -> Iterator[Row]:
-    """The published CIFAR-10 suite, attack by attack and in all, on a normal and on a robust network."""
+    """Time the published CIFAR-10 suite, by attack and in total, on a normal and a robust network."""
     for name, target in (("normal", "≥ 8"), ("robust", "≥ 3")):
         bench_model = setting.bench_models[name]
         rows = []
         for key, attack in published(bench_model, setting).items():
             rows.append(_against_naive(setting, bench_model, attack, key))
             yield rows[-1]
-        turns = len(rows[0].sides[0].seconds)
-        total = [
-            replace(
-                rows[0].sides[place],
-                seconds=[sum(row.sides[place].seconds[turn] for row in rows) for turn in range(turns)],
-                strength=None,
-            )
-            for place in range(len(rows[0].sides))
-        ]
+        total = [_summed(sides) for sides in zip(*(row.sides for row in rows), strict=True)]
         count = min(setting.few, len(bench_model.images))
-        yield Row(
-            "suite", f"the published suite{_reduced(setting)}, {count} images, {bench_model.name}", "", total, target
-        )
+        job = f"the published suite{_reduced(setting)}, {count} images, {bench_model.name}"
+        yield Row("suite", job, "", total, target)
+
+
+def _summed(sides: Sequence[Timed]) -> Timed:
+    """Sum the seconds of one side over the attacks, turn by turn."""
+    seconds = [sum(turn) for turn in zip(*(side.seconds for side in sides), strict=True)]
+    return Timed(sides[0].name, seconds, None)
 
 
 def published(bench_model: BenchModel, setting: Setting) -> dict[str, Attack]:
-    """The attacks of `attack_suite=paper`."""
+    """Return the attacks of `attack_suite=paper`."""
     bounds, ball = bench_model.bounds, NeuralPerceptual(bench_model.distance, bench_model.bounds.perceptual)
     last: dict[str, Any] = {"iterate": Last(), "step": Adam(), "steps": 100}
     return {
@@ -139,7 +137,7 @@ def published(bench_model: BenchModel, setting: Setting) -> dict[str, Attack]:
 
 
 def stopped(attack: Attack) -> Attack:
-    """The same attack, which leaves an example alone once it is wrong inside the bound."""
+    """Return the attack with early stopping: an example is left alone once it is misclassified inside the bound."""
     return replace(attack, iterate=FirstSuccess()) if isinstance(attack, PGD | PerceptualPGD) else attack
 
 
@@ -161,32 +159,34 @@ def _against_naive(setting: Setting, bench_model: BenchModel, attack: Attack, ke
 
 
 def _naive(setting: Setting, bench_model: BenchModel, attack: Attack, key: str) -> Side:
-    """The same attack without an active set; of AutoAttack, the authors' own parts."""
+    """Return the attack without an active set; for AutoAttack, the attacks of its authors' package."""
     images, labels = bench_model.first(setting.few)
     bound = attack.threat_model.bound
     if key in ("linf", "l2"):
-        package = _package(bench_model.plain, {"linf": "Linf", "l2": "L2"}[key], bound, setting)
-        return Side("naive", lambda: autoattacked(package, images, labels), lambda found: _worst(bench_model, found))
-    network, eyes = trainable(bench_model.plain), trainable(bench_model.distance.network)
+        package = autoattack_package(bench_model.plain, {"linf": "Linf", "l2": "L2"}[key], bound, setting)
+        return Side("naive", lambda: autoattacked(package, images, labels), partial(_worst, bench_model))
+    network = trainable(bench_model.plain)
+    feature_network = trainable(bench_model.distance.network)
     if isinstance(attack, PGD):
         region = attack.threat_model.around(unidentified(images, labels))
         rate, steps = attack.step_size * bound, attack.steps
         return Side("naive", lambda: adam(network, region, labels, rate, steps), bench_model.robust)
-    naive = Naive(network, eyes)
+    naive = Naive(network, feature_network)
     if key == "ppgd":
         return Side("naive", lambda: naive.ppgd(images, labels, bound, 40), bench_model.robust)
     return Side("naive", lambda: naive.lpa(images, labels, bound, 5, 40), bench_model.robust)
 
 
 def trainable(network: nn.Module) -> nn.Module:
-    """A copy in torch's own memory layout whose parameters all want gradients."""
+    """Return a copy in contiguous memory format whose parameters all require gradients."""
     return copy.deepcopy(network).to(memory_format=torch.contiguous_format).requires_grad_(True)
 
 
-def _worst(bench_model: BenchModel, found: list[Tensor]) -> float:
+def _worst(bench_model: BenchModel, results: list[Tensor]) -> float:
+    """Return the share of examples still correct under every attack."""
     with torch.no_grad():
-        labels = bench_model.labels[: len(found[0])]
-        right = torch.stack([bench_model.plain(images).argmax(1) == labels for images in found])
+        labels = bench_model.labels[: len(results[0])]
+        right = torch.stack([bench_model.plain(images).argmax(1) == labels for images in results])
     return right.all(0).float().mean().item()
 
 
@@ -203,7 +203,8 @@ def _autoattack(threat: ThreatModel, setting: Setting) -> WorstCase:
     )
 
 
-def _package(network: nn.Module, norm: str, bound: float, setting: Setting) -> Any:
+def autoattack_package(network: nn.Module, norm: str, bound: float, setting: Setting) -> Any:
+    """Return AutoAttack of its authors' package, with the setting's queries and targets."""
     from pyautoattack import AutoAttack
 
     logging.getLogger("auto-attack").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How time grows with the batch, the steps of the attack, the size of the images and the number of classes."""
+"""Growth of the time with batch size, steps of the attack, size of the images and number of classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRID = {
 
 
 def growth(setting: Setting, grid: Mapping[str, tuple[int, ...]] = GRID) -> Iterator[Row]:
-    """Seconds of an attack on a whole batch, one axis at a time; the others stay at `BASE`."""
+    """Time attacks on a whole batch along one axis at a time; the others stay at `BASE`."""
     for name, make in _ATTACKS.items():
         for axis, values in grid.items():
             sides = [Side(f"{value}", _job(make, BASE | {axis: value}, setting.device)) for value in values]
@@ -34,7 +34,7 @@ def growth(setting: Setting, grid: Mapping[str, tuple[int, ...]] = GRID) -> Iter
 
 
 def draw(rows: list[Row], file: Path) -> None:
-    """One panel per axis, logarithmic, with the line of proportional growth."""
+    """Draw one panel per axis, logarithmic, with a line of proportional growth."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -43,7 +43,9 @@ def draw(rows: list[Row], file: Path) -> None:
     axes = list(dict.fromkeys(row.job.split(" against ")[1] for row in rows))
     figure, panels = plt.subplots(1, len(axes), figsize=(3.2 * len(axes), 3), sharey=True, layout="constrained")
     for axis, panel in zip(axes, panels if len(axes) > 1 else [panels], strict=True):
-        for row in (row for row in rows if row.job.endswith(f" against {axis}")):
+        for row in rows:
+            if not row.job.endswith(f" against {axis}"):
+                continue
             values = [int(value) for value in row.figures]
             seconds = list(row.figures.values())
             panel.loglog(values, seconds, marker="o", label=row.job.split(" against ")[0])
@@ -80,5 +82,6 @@ def _job(make: Callable[[int], Attack], given: Mapping[str, int], device: torch.
         images = torch.rand(given["batch"], 3, given["size"], given["size"]).to(device)
     network.to(memory_format=torch.channels_last)
     labels = torch.zeros(len(images), dtype=torch.long, device=device)
-    attack, seeds = make(given["steps"]), torch.arange(len(images), device=device)
+    attack = make(given["steps"])
+    seeds = torch.arange(len(images), device=device)
     return lambda: attack(network, images, labels, seeds=seeds)

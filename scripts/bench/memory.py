@@ -1,4 +1,4 @@
-"""The most memory that the perceptual attacks take at 224×224 with ResNet-50, each in a process of its own."""
+"""Peak memory of the perceptual attacks at 224×224 with ResNet-50, each in its own process."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SIZE = 224
 
 
 def memory(setting: Setting) -> Iterator[Row]:
-    """MiB per image beyond what network and images take; a step or two have the peak of all."""
-    count = 32 if setting.device.type == "cuda" else 8  # which share one copy of the weights, folded
-    figures = {name: _in_a_process(name, setting.device, count) for name in _JOBS}
+    """Measure MiB per image beyond network and images; one or two steps have the peak of a whole attack."""
+    count = 32 if setting.device.type == "cuda" else 8  # they share one folded copy of the weights
+    figures = {name: _in_process(name, setting.device, count) for name in _JOBS}
     job = f"φ of ResNet-50 itself, {count} images of {SIZE}×{SIZE}"
     yield Row("memory", job, "MiB per image at the peak", [], "", figures)
 
@@ -61,38 +61,38 @@ _JOBS: dict[str, Callable[[nn.Module, Tensor, Tensor], object]] = {
 }
 
 
-def _in_a_process(name: str, device: torch.device, count: int) -> float:
+def _in_process(name: str, device: torch.device, count: int) -> float:
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_peak, args=(name, str(device), count, there))
+    receiver, sender = context.Pipe()
+    process = context.Process(target=_peak, args=(name, str(device), count, sender))
     process.start()
-    there.close()
+    sender.close()
     try:
-        peak: float = here.recv()
+        peak: float = receiver.recv()
     except EOFError:
-        raise SystemExit(f"{name} on {count} images: its process ended without a word, for want of memory") from None
+        raise SystemExit(f"{name} on {count} images: its process was killed, probably out of memory") from None
     finally:
         process.join()
     return peak / count
 
 
-def _peak(name: str, device: str, count: int, answer: Connection) -> None:
-    """MiB at the peak of a job beyond what there was before it."""
+def _peak(name: str, device: str, count: int, sender: Connection) -> None:
+    """Send the peak memory of a job in MiB, beyond what was in use before it."""
     torch.manual_seed(0)
     network = resnet50_imagenet(100).to(device).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     images, labels = torch.rand(count, 3, SIZE, SIZE, device=device), torch.arange(count, device=device)
     with torch.no_grad():
-        network(images[:1])  # the library's own buffers
-    before = _held(device)
+        network(images[:1])  # allocates the library's own buffers
+    before = _in_use(device)
     _JOBS[name](network, images, labels)
-    answer.send(_most(device) - before)
+    sender.send(_most(device) - before)
 
 
-def _held(device: str) -> float:
+def _in_use(device: str) -> float:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / 2**20
-    pages = Path("/proc/self/statm")  # where there is none, as on a Mac, the peak so far, and some of the job is missed
+    pages = Path("/proc/self/statm")  # without it, as on a Mac, the peak so far is taken, and part of the job is missed
     if not pages.exists():
         return _most(device)
     return int(pages.read_text().split()[1]) * resource.getpagesize() / 2**20

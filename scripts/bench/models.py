@@ -1,4 +1,4 @@
-"""Whom the benchmark attacks: real CIFAR-10 networks where their files are, else networks trained on digits here."""
+"""Networks of the benchmark: real CIFAR-10 networks from files, or networks trained on digits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gauntlet.attacks import PGD, Attack, Last
 from gauntlet.data import Digits
-from gauntlet.data.cifar10_layouts import find
+from gauntlet.data.cifar10_layouts import find_content
 from gauntlet.distances import LPIPS
 from gauntlet.goals import Untargeted
 from gauntlet.losses import CrossEntropy
@@ -29,7 +29,7 @@ _FILES = {"normal": "normal.resnet32.pt", "robust": "delta.resnet32.pt"}
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of the threat models of the published suite."""
+    """Bounds of the threat models of the published suite."""
 
     linf: float
     l2: float
@@ -40,15 +40,15 @@ class Bounds:
 
 @dataclass(frozen=True)
 class BenchModel:
-    """A classifier and what it is shown.
+    """A classifier with images, a distance and bounds.
 
     Args:
-        name: as in the table.
+        name: in the table.
         classifier: as `train.py` and `evaluate.py` make it: channels last, in eval mode.
-        plain: the same network in torch's own memory layout, as other packages are given it.
+        plain: the same network in contiguous memory format, for other packages.
         images: `[N, 3, 32, 32]`.
         labels: `[N]`.
-        distance: of a network of its own.
+        distance: LPIPS of another network.
         bounds: of the attacks.
     """
 
@@ -61,45 +61,45 @@ class BenchModel:
     bounds: Bounds
 
     def first(self, count: int) -> tuple[Tensor, Tensor]:
-        """The first images and their labels."""
+        """Return the first images and their labels."""
         return self.images[:count], self.labels[:count]
 
     def robust(self, images: Tensor) -> float:
-        """The share of the first images that is still right, in full precision."""
+        """Return the share of adversarial images that are classified correctly, in full precision."""
         with torch.no_grad(), exact(), evaluating(self.plain):
             right = self.plain(images).argmax(1) == self.labels[: len(images)]
         return right.float().mean().item()
 
     def half_robust_bound(self, count: int) -> float:
-        """The L∞ bound, in 255ths, under which a PGD of ten steps leaves nearest to half of the first images right."""
+        """Return the L∞ bound n/255 at which PGD-10 comes closest to a robust accuracy of 50 %."""
         images, labels = self.first(count)
         shares: dict[float, float] = {}
         for step in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64):
             attack = PGD(threat_model=Linf(step / 255), steps=10, step_size=0.25, goal=Untargeted(CrossEntropy()))
-            found = attack(self.classifier, images, labels, seeds=torch.arange(len(images), device=images.device))
-            shares[step / 255] = self.robust(found.images)
+            result = attack(self.classifier, images, labels, seeds=torch.arange(len(images), device=images.device))
+            shares[step / 255] = self.robust(result.images)
             if shares[step / 255] < 0.5:
                 break
         return min(shares, key=lambda bound: abs(shares[bound] - 0.5))
 
 
 def bench_models(data: Path | None, device: torch.device) -> dict[str, BenchModel]:
-    """The networks `normal` and `robust`.
+    """Return the networks `normal` and `robust`.
 
     Args:
         data: a folder with `weights/cifar10_resnet32/{normal,delta}.resnet32.pt` (the ReColorAdv authors'),
             `weights/lpips/alexnet_features_torchvision_v1.npz` and CIFAR-10 in `cifar10/mini`; None trains on digits.
-        device: where.
+        device: of the networks and images.
     """
     return dict(_on_digits(device) if data is None else _on_cifar10(data, device))
 
 
 def _on_cifar10(data: Path, device: torch.device) -> Iterator[tuple[str, BenchModel]]:
-    found = find(data / "cifar10" / "mini")
-    if found is None:
+    content = find_content(data / "cifar10" / "mini")
+    if content is None:
         raise SystemExit(f"{data} has no cifar10/mini: expected WebP sheets; leave --data out to use digits")
-    images = torch.from_numpy(found.test[:, 1:].copy()).reshape(-1, 3, 32, 32).float().div(255).to(device)
-    labels = torch.from_numpy(found.test[:, 0].astype("int64")).to(device)
+    images = torch.from_numpy(content.test[:, 1:].copy()).reshape(-1, 3, 32, 32).float().div(255).to(device)
+    labels = torch.from_numpy(content.test[:, 0].astype("int64")).to(device)
     features = data / "weights" / "lpips" / "alexnet_features_torchvision_v1.npz"
     for name, file in _FILES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -108,25 +108,25 @@ def _on_cifar10(data: Path, device: torch.device) -> Iterator[tuple[str, BenchMo
             network = with_weights(resnet32(10), ours)
         distance = LPIPS(imagenet_features("alexnet", _TAPS, features))
         bounds = Bounds(8 / 255, 1.0, 0.05, 0.06, 0.5)
-        yield name, _subject(f"ResNet-32, CIFAR-10, {name}", network, images, labels, distance, bounds, device)
+        yield name, _bench_model(f"ResNet-32, CIFAR-10, {name}", network, images, labels, distance, bounds, device)
 
 
 def _on_digits(device: torch.device) -> Iterator[tuple[str, BenchModel]]:
     splits = Digits().splits
-    seen = splits.train[slice(0, len(splits.train))]
+    training = splits.train[slice(0, len(splits.train))]
     test = splits.test[slice(0, len(splits.test))]
     images, labels = test.images.to(device), test.labels.to(device)
-    train = seen.images.to(device), seen.labels.to(device)
+    train = training.images.to(device), training.labels.to(device)
     attack = PGD(threat_model=Linf(0.1), steps=5, step_size=0.4, iterate=Last(), goal=Untargeted(CrossEntropy()))
     distance = LPIPS(_trained(*train, None, seed=2))
     for name, against in (("normal", None), ("robust", attack)):
         network = _trained(*train, against, seed=1)
         bounds = Bounds(0.1, 2.0, 0.1, 0.1, 0.5)
-        yield name, _subject(f"small ResNet, digits, {name}", network, images, labels, distance, bounds, device)
+        yield name, _bench_model(f"small ResNet, digits, {name}", network, images, labels, distance, bounds, device)
 
 
 def _trained(images: Tensor, labels: Tensor, attack: Attack | None, seed: int) -> TappedClassifier:
-    """Six epochs, under attack or not."""
+    """Train a small network for six epochs, with or without an attack."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = small_resnet(10, [0.305] * 3, [0.342] * 3).to(images.device)
@@ -143,7 +143,7 @@ def _trained(images: Tensor, labels: Tensor, attack: Attack | None, seed: int) -
     return network.eval()
 
 
-def _subject(
+def _bench_model(
     name: str,
     network: nn.Module,
     images: Tensor,

@@ -1,4 +1,4 @@
-"""Rows about passes: how many the active set leaves, and what one costs with its batch norms folded."""
+"""Rows about passes: their number with an active set, and their time with folded batch norms."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from scripts.bench.models import BenchModel
 from scripts.bench.setting import Setting
 from scripts.bench.sides import Row, Side, take_turns
 
-_FEW = 2  # images of a count that is the same for each
+_FEW = 2  # images for the worst case, which is the same for every image
 _PASSES = 10  # in one turn
 
 
 def folding(setting: Setting) -> Iterator[Row]:
-    """A forward, and a forward with the way back to the images, with the batch norms folded and as they are."""
+    """Time forward passes, and forward and backward to the images, with and without folded batch norms."""
     bench_model = setting.bench_models["robust"]
     network = bench_model.classifier
     images, _ = bench_model.first(setting.batch)
@@ -56,7 +56,7 @@ def _repeated(network: nn.Module, run: Callable[[], None], scope: Callable[[], A
 
 
 def active(setting: Setting) -> Iterator[Row]:
-    """Passes that the active set leaves of the worst case, in which nobody falls."""
+    """Count passes with an active set, and in the worst case, in which no attack succeeds."""
     for bench_model in setting.bench_models.values():
         images, labels = bench_model.first(setting.images)
         worst = _AlwaysRight(bench_model.classifier, labels[:_FEW])
@@ -64,13 +64,12 @@ def active(setting: Setting) -> Iterator[Row]:
             spent = _passes(attack, bench_model.classifier, bench_model.classifier, images, labels)
             most = _passes(attack, worst, bench_model.classifier, images[:_FEW], labels[:_FEW])
             figures = {"passes": spent, "worst case": most, "share": spent / most}
-            yield Row(
-                "active", f"{name}, {len(images)} images, {bench_model.name}", "passes per image", [], "", figures
-            )
+            job = f"{name}, {len(images)} images, {bench_model.name}"
+            yield Row("active", job, "passes per image", [], "", figures)
 
 
 def _stopping(bench_model: BenchModel, setting: Setting) -> dict[str, Attack]:
-    """The published suite, stopped, and two searches more."""
+    """Return the published suite with early stopping, and two further attacks."""
     bounds = bench_model.bounds
     return {name: stopped(attack) for name, attack in published(bench_model, setting).items()} | {
         "pgd-40": PGD(threat_model=Linf(bounds.linf), steps=40, goal=Untargeted(CrossEntropy())),
@@ -81,7 +80,7 @@ def _stopping(bench_model: BenchModel, setting: Setting) -> dict[str, Attack]:
 
 
 def _passes(attack: Attack, shown: nn.Module, counted: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Forwards and backwards per image."""
+    """Return forward and backward passes per image."""
     seeds = torch.arange(len(images), device=images.device)
     with counted_passes([counted], images[:1]) as (passes,):
         attack(shown, images, labels, seeds=seeds)
@@ -89,7 +88,7 @@ def _passes(attack: Attack, shown: nn.Module, counted: nn.Module, images: Tensor
 
 
 class _AlwaysRight(nn.Module):
-    """The classifier, whose label always leads by far: nobody falls, and all passes are made."""
+    """The classifier with a large bonus on the label's logit: no attack succeeds, and all passes are made."""
 
     def __init__(self, classifier: nn.Module, labels: Tensor) -> None:
         super().__init__()

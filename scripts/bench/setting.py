@@ -1,4 +1,4 @@
-"""How much is run: on a laptop's CPU little, on a GPU more."""
+"""Size of the benchmark: small on a CPU, larger on a GPU."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scripts.bench.models import BenchModel
 
 @dataclass(frozen=True)
 class Setting:
-    """What every row is given.
+    """Parameters of every row.
 
     Args:
         bench_models: `normal` and `robust`.
-        device: where everything is.
-        images: of an attack.
-        few: images of what takes minutes.
-        batch: of a training step.
-        turns: how often every side runs.
+        device: of networks and images.
+        images: number of images of an attack.
+        few: number of images in rows that take minutes.
+        batch: size of a training step.
+        turns: number of runs of every side.
         queries: of Square.
-        targets: classes that AutoAttack's two targeted attacks aim at.
+        targets: target classes of AutoAttack's two targeted attacks.
     """
 
     bench_models: Mapping[str, BenchModel]

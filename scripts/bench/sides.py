@@ -1,4 +1,4 @@
-"""Sides of a comparison that take turns, so that whatever else the machine does slows all of them alike."""
+"""Sides of a comparison that run in turn, so that other load on the machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SLICE = 5.0  # seconds
 
 @dataclass(frozen=True)
 class Side:
-    """One way to do the job.
+    """One implementation of the job.
 
     Args:
-        name: as in the table.
-        run: does it once; what it returns goes to `strength`.
-        strength: how good what came out is, in the row's measure; None where all sides do the same.
+        name: in the table.
+        run: runs it once; the result goes to `strength`.
+        strength: of a result, in the row's measure; None where all sides have the same result.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a side took."""
+    """The times of a side."""
 
     name: str
     seconds: list[float]
@@ -44,7 +44,7 @@ class Timed:
 
     @property
     def median(self) -> float:
-        """Seconds of the turn in the middle."""
+        """Median of the seconds."""
         return median(self.seconds)
 
 
@@ -53,34 +53,34 @@ class Row:
     """One comparison. The first side is Gauntlet's."""
 
     key: str
-    """As on the command line."""
+    """Name on the command line."""
     job: str
-    """What is done, on what."""
+    """Description of the job and its input."""
     measure: str
-    """What the strengths are."""
+    """Meaning of the strengths."""
     sides: list[Timed]
     target: str = ""
     figures: dict[str, float] = field(default_factory=dict)
-    """Whatever else was counted, by name."""
+    """Other measurements, by name."""
 
     def ratio(self, side: Timed) -> float:
-        """How many times as long a side takes as Gauntlet: the median over turns, each compared with its own."""
+        """Return the median over turns of a side's time divided by Gauntlet's in the same turn."""
         return median(theirs / ours for theirs, ours in zip(side.seconds, self.sides[0].seconds, strict=True))
 
     def plain(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return plain values for JSON."""
         ratios = {side.name: self.ratio(side) for side in self.sides[1:]}
         return asdict(self) | {"medians": {side.name: side.median for side in self.sides}, "ratios": ratios}
 
 
 def take_turns(sides: Sequence[Side], turns: int, device: torch.device, warm: bool = True) -> list[Timed]:
-    """Run every side once a turn, the order reversed every other turn.
+    """Run every side once per turn, in reversed order every other turn.
 
     Args:
-        sides: who.
-        turns: how often.
-        device: waited for before every look at the clock.
-        warm: one turn more beforehand that does not count; what takes minutes need not.
+        sides: to compare.
+        turns: their number.
+        device: synchronised before the clock is read.
+        warm: run a turn before that does not count; not needed for jobs of minutes.
     """
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     strengths: dict[str, float | None] = {}
@@ -95,30 +95,36 @@ def take_turns(sides: Sequence[Side], turns: int, device: torch.device, warm: bo
 
 
 def take_slices(sides: Sequence[Side], turns: int, device: torch.device) -> list[Timed]:
-    """As `take_turns`, for jobs of minutes, in which a machine changes: on one CPU thread, a few seconds each in turn.
+    """Run sides of minutes like `take_turns`, but on one CPU thread by slices of a few seconds in turn.
 
-    Every side then runs in a process of its own, and all but one of them are halted.
+    So a change of the machine's load affects all sides. Each runs in its own process, and all but one are stopped.
     """
-    if not _alone(device):
+    if not _is_single_thread(device):
         return take_turns(sides, turns, device, warm=False)
     runs = [_sliced(sides) for _ in range(turns)]
-    return [
-        Timed(side.name, [seconds for seconds, _ in told], told[-1][1])
-        for side, told in zip(sides, zip(*runs, strict=True), strict=True)
-    ]
+    timed = []
+    for side, results in zip(sides, zip(*runs, strict=True), strict=True):
+        _, strength = results[-1]
+        timed.append(Timed(side.name, [seconds for seconds, _ in results], strength))
+    return timed
 
 
 def _sliced(sides: Sequence[Side]) -> list[tuple[float, float | None]]:
-    """What each side took in one run, and how strong it was. The first side that fails ends it for all."""
+    """Return seconds and strength of each side in one run. The first side that fails ends all.
+
+    Raises:
+        ChildProcessError: a side failed.
+    """
     fork = multiprocessing.get_context("fork")
     pipes = [fork.Pipe(duplex=False) for _ in sides]
     running: list[BaseProcess] = []
     try:
-        for side, (_, told) in zip(sides, pipes, strict=True):
-            running.append(fork.Process(target=_one, args=(side, told), name=side.name, daemon=True))
-            running[-1].start()
-            _signal(running[-1], signal.SIGSTOP)
-            told.close()
+        for side, (_, sender) in zip(sides, pipes, strict=True):
+            process: BaseProcess = fork.Process(target=_run_side, args=(side, sender), name=side.name, daemon=True)
+            running.append(process)
+            process.start()
+            _signal(process, signal.SIGSTOP)
+            sender.close()
         while not all(process.exitcode == 0 for process in running):
             for process in running:
                 if process.is_alive():
@@ -128,33 +134,33 @@ def _sliced(sides: Sequence[Side]) -> list[tuple[float, float | None]]:
                     _signal(process, signal.SIGSTOP)
                 elif process.exitcode != 0:
                     raise ChildProcessError(f"{process.name} failed (exit code {process.exitcode})")
-        return [heard.recv() for heard, _ in pipes]
+        return [receiver.recv() for receiver, _ in pipes]
     finally:
         for process in running:
             process.kill()
 
 
 def _signal(process: BaseProcess, what: signal.Signals) -> None:
-    assert process.pid is not None  # it was started; 0 would be the whole group, us included
+    assert process.pid is not None  # started; os.kill(0) would signal the whole process group
     os.kill(process.pid, what)
 
 
-def _one(side: Side, told: Connection) -> None:
+def _run_side(side: Side, sender: Connection) -> None:
     start = time.process_time()
     result = side.run()
     seconds = time.process_time() - start
-    told.send((seconds, None if side.strength is None else side.strength(result)))
+    sender.send((seconds, None if side.strength is None else side.strength(result)))
 
 
 def clock(device: torch.device) -> float:
-    """Seconds: of the wall, once the GPU has done all it was asked; on one CPU thread, of that thread's own work.
+    """Return wall-clock seconds after synchronising the GPU; on one CPU thread, the seconds of its own work.
 
-    What other programs do to a shared machine then shows in its caches only.
+    Other programs on a shared machine then have an effect through its caches only.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.process_time() if _alone(device) else time.perf_counter()
+    return time.process_time() if _is_single_thread(device) else time.perf_counter()
 
 
-def _alone(device: torch.device) -> bool:
+def _is_single_thread(device: torch.device) -> bool:
     return device.type == "cpu" and torch.get_num_threads() == 1

@@ -1,4 +1,4 @@
-"""Rows about training: the step of perceptual adversarial training, how close it is to the limit, and the loader."""
+"""Rows about training: a step of perceptual adversarial training, its FLOP/s, and the loader."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ _BY = {"self": "the classifier", "external": "a network of its own"}
 
 
 def step(setting: Setting) -> Iterator[Row]:
-    """A step of perceptual adversarial training beside the naive way; both make up their images from equal weights."""
+    """Time a step of perceptual adversarial training beside a naive one; strengths are measured from equal weights."""
     bench_model = setting.bench_models["robust"]
     batch = _batch(bench_model, setting.batch)
     for bounded, by in _BY.items():
-        bound, ours = bench_model.bounds.perceptual, pat(bench_model, bounded)
+        bound = bench_model.bounds.perceptual
+        ours = pat(bench_model, bounded)
         network = trainable(bench_model.plain)
-        eyes = network if bounded == "self" else trainable(bench_model.distance.network)
-        naive = Naive(network, eyes)
+        feature_network = network if bounded == "self" else trainable(bench_model.distance.network)
+        naive = Naive(network, feature_network)
         sides = [
-            Side("Gauntlet", _stepping(ours, batch), _found(ours, bench_model)),
+            Side("Gauntlet", _step_of(ours, batch), _strength(ours, bench_model)),
             Side(
                 "Gauntlet, bf16-mixed",
-                _half(_stepping(ours, batch), setting),
-                _half(_found(ours, bench_model), setting),
+                _autocast(_step_of(ours, batch), setting),
+                _autocast(_strength(ours, bench_model), setting),
             ),
-            Side("naive", _naively(naive, batch, bound), _found_naively(naive, bench_model, bound)),
+            Side("naive", _naive_step(naive, batch, bound), _naive_strength(naive, bench_model, bound)),
         ]
         job = f"PAT step, φ of {by}, batch {setting.batch}, {bench_model.name}"
         yield Row("step", job, "right under its attack", take_turns(sides, setting.turns, setting.device), "≥ 2")
 
 
 def flops(setting: Setting) -> Iterator[Row]:
-    """FLOP/s of a training step beside a plain forward and backward of the same network: what the device can do."""
+    """Measure FLOP/s of a training step beside a plain forward and backward pass of the same network."""
     bench_model = setting.bench_models["robust"]
     batch = _batch(bench_model, setting.batch)
     network = copy.deepcopy(bench_model.classifier).train()
@@ -62,7 +63,7 @@ def flops(setting: Setting) -> Iterator[Row]:
 
     regimes = {"PAT step, φ of the classifier": pat(bench_model, "self"), "normal step": _normal(bench_model)}
     for name, regime in regimes.items():
-        sides = [Side("Gauntlet", _stepping(regime, batch)), Side("forward-backward loop", plain)]
+        sides = [Side("Gauntlet", _step_of(regime, batch)), Side("forward-backward loop", plain)]
         timed = take_turns(sides, setting.turns, setting.device)
         rates = {side.name: _flop(side.run) / took.median / 1e9 for side, took in zip(sides, timed, strict=True)}
         ours, theirs = rates.values()
@@ -71,7 +72,7 @@ def flops(setting: Setting) -> Iterator[Row]:
 
 
 def loader(setting: Setting) -> Iterator[Row]:
-    """How long a step waits for its batch: images in memory, crops, flips and colours as in the CIFAR-10 recipe."""
+    """Measure the time a step waits for its batch: images in memory, augmentation of the CIFAR-10 recipe."""
     from gauntlet.data import ColourJitter, RandomCrop, RandomFlip, RandomRotation
     from gauntlet.data.augmentation import TrainingExamples
     from gauntlet.data.examples import EpochBatches, Examples
@@ -80,15 +81,15 @@ def loader(setting: Setting) -> Iterator[Row]:
     images = (bench_model.images * 255).round().to(torch.uint8)
     examples = Examples(images, bench_model.labels, torch.arange(len(images), device=images.device))
     recipe = (RandomCrop(padding=4), RandomFlip(), ColourJitter(0.25, 0.25, 0.25), RandomRotation(2))
-    seen = TrainingExamples(examples, recipe, 0)
+    augmented = TrainingExamples(examples, recipe, 0)
     batches = EpochBatches(len(images), setting.batch, 0, lambda: 0, 0, 1)
     for name, regime in {"normal step": _normal(bench_model), "PAT step": pat(bench_model, "self")}.items():
         waited, worked = [], []
         for rows in islice(chain.from_iterable(repeat(batches)), 2 + 2 * setting.turns):
             start = clock(setting.device)
-            batch = seen.__getitems__(rows)
+            batch = augmented.__getitems__(rows)
             middle = clock(setting.device)
-            _stepping(regime, batch)()
+            _step_of(regime, batch)()
             waited.append(middle - start)
             worked.append(clock(setting.device) - middle)
         idle, busy = median(waited[2:]), median(worked[2:])
@@ -97,23 +98,23 @@ def loader(setting: Setting) -> Iterator[Row]:
 
 
 def pat(bench_model: BenchModel, bounded: str) -> Defense:
-    """Perceptual adversarial training of a copy of the bench_model's classifier."""
+    """Return perceptual adversarial training of a copy of the bench model's classifier."""
     distance = SelfLPIPS() if bounded == "self" else bench_model.distance
     threat = NeuralPerceptual(distance, bench_model.bounds.perceptual)
     attack = FastLagrangianPerceptualAttack(threat_model=threat, steps=STEPS, iterate=Last())
-    return _alone(AdversarialTraining(attack, **_training(copy.deepcopy(bench_model.classifier))))
+    return _without_trainer(AdversarialTraining(attack, **_training(copy.deepcopy(bench_model.classifier))))
 
 
 def _normal(bench_model: BenchModel) -> Defense:
-    return _alone(NormalTraining(**_training(copy.deepcopy(bench_model.classifier))))
+    return _without_trainer(NormalTraining(**_training(copy.deepcopy(bench_model.classifier))))
 
 
 def _training(classifier: nn.Module) -> dict[str, object]:
     return {"classifier": classifier.requires_grad_(True), "optimizer": None, "schedule": None}
 
 
-def _alone(defense: Defense) -> Defense:
-    """Without a trainer: what a step logs is dropped."""
+def _without_trainer(defense: Defense) -> Defense:
+    """Make the defense usable without a trainer; logged values are dropped."""
     defense.note = lambda *_, **__: None  # type: ignore[method-assign]
     defense.trainer = type("Trainer", (), {"current_epoch": 0, "global_step": 0})()
     return defense
@@ -124,8 +125,8 @@ def _batch(bench_model: BenchModel, count: int) -> Batch:
     return Batch(images, labels, torch.arange(len(images), device=images.device))
 
 
-def _stepping(defense: Defense, batch: Batch) -> Callable[[], None]:
-    """One step at a learning rate of 0, so that every turn begins from the same weights."""
+def _step_of(defense: Defense, batch: Batch) -> Callable[[], None]:
+    """Return a function for one step at a learning rate of 0, so that every turn has the same weights."""
     optimizer = torch.optim.SGD(defense.classifier.parameters(), lr=0.0, momentum=0.9)
 
     def run() -> None:
@@ -137,17 +138,17 @@ def _stepping(defense: Defense, batch: Batch) -> Callable[[], None]:
     return run
 
 
-def _half(run: Callable[..., Any], setting: Setting) -> Callable[..., Any]:
-    """The same under autocast, as `trainer.precision=bf16-mixed` has it."""
+def _autocast(run: Callable[..., Any], setting: Setting) -> Callable[..., Any]:
+    """Return the function under autocast, as with `trainer.precision=bf16-mixed`."""
 
-    def halved(*given: Any) -> Any:
+    def autocast(*given: Any) -> Any:
         with torch.autocast(setting.device.type, dtype=torch.bfloat16):
             return run(*given)
 
-    return halved
+    return autocast
 
 
-def _naively(naive: Naive, batch: Batch, bound: float) -> Callable[[], None]:
+def _naive_step(naive: Naive, batch: Batch, bound: float) -> Callable[[], None]:
     optimizer = torch.optim.SGD(naive.classifier.parameters(), lr=0.0, momentum=0.9)
 
     def run() -> None:
@@ -160,7 +161,7 @@ def _naively(naive: Naive, batch: Batch, bound: float) -> Callable[[], None]:
 
 
 def _naive_images(naive: Naive, batch: Batch, bound: float) -> Tensor:
-    """What is already wrong stays as it is, as published."""
+    """Return the training images; misclassified ones stay clean, as published."""
     images = batch.images.clone()
     naive.classifier.eval()
     with torch.no_grad():
@@ -169,8 +170,8 @@ def _naive_images(naive: Naive, batch: Batch, bound: float) -> Tensor:
     return images
 
 
-def _found(defense: Defense, bench_model: BenchModel) -> Callable[[object], float]:
-    """How many images are right under the attack of a step from the bench_model's own weights."""
+def _strength(defense: Defense, bench_model: BenchModel) -> Callable[[object], float]:
+    """Return a function for the robust accuracy under a step's attack, with the bench model's own weights."""
 
     def strength(_: object) -> float:
         assert isinstance(defense, AdversarialTraining)
@@ -181,7 +182,7 @@ def _found(defense: Defense, bench_model: BenchModel) -> Callable[[object], floa
     return strength
 
 
-def _found_naively(naive: Naive, bench_model: BenchModel, bound: float) -> Callable[[object], float]:
+def _naive_strength(naive: Naive, bench_model: BenchModel, bound: float) -> Callable[[object], float]:
     def strength(_: object) -> float:
         batch = _batch(bench_model, len(bench_model.images[:50]))
         naive.classifier.load_state_dict(bench_model.classifier.state_dict())

@@ -12,11 +12,11 @@ import os
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gauntlet.cluster.sweeps import shell_command, sweeps_of
+from gauntlet.cluster.sweeps import Job, Sweep, shell_command, sweeps_of
 from gauntlet.errors import UserError
 from gauntlet.files import read_json
 from gauntlet.runs.failures import begun, failure_of
@@ -27,35 +27,35 @@ from gauntlet.terminal import steady_output
 _STATES = {
     "running": "a process holds the folder's lock",
     "failed": "the last start ended with this error",
-    "stopped": "killed without a word; it goes on where it was",
-    "waiting": "asked for by a sweep, and not begun",
+    "stopped": "killed without an error; the same command resumes it",
+    "waiting": "part of a sweep, and not begun",
     "done": "trained and evaluated",
 }
 _BROKEN = ("failed", "stopped")
 _MARKS = {"config.yaml", "card.json", "error.json"}
-_SHOWN = 40  # runs of a state that are worth a line each
-_RECENT = 50  # logged steps that say how long a step takes
+_MAX_LINES = 40  # runs listed per state
+_RECENT = 50  # logged steps from which the time of a step is estimated
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run folder."""
+    """State of a run folder."""
 
     folder: Path
     state: str
-    said: str
-    """The error, how far it is, or nothing."""
+    detail: str
+    """The error, the progress, or nothing."""
 
 
 def state_of(folder: Path, suite: str | None = None) -> str:
-    """One of `running`, `failed`, `stopped`, `waiting`, `done`.
+    """Return `running`, `failed`, `stopped`, `waiting` or `done`.
 
     Args:
-        folder: of the run.
-        suite: that it has to have gone through; None for any.
+        folder: run folder.
+        suite: attack suite whose evaluation makes it `done`; None for any.
     """
     run = RunFolder(folder)
-    if run.at_work():
+    if run.in_use():
         return "running"
     if failure_of(folder) is not None:
         return "failed"
@@ -64,15 +64,19 @@ def state_of(folder: Path, suite: str | None = None) -> str:
     return "stopped" if begun(folder) else "waiting"
 
 
-def look_at(folder: Path, suite: str | None = None) -> Run:
-    """The state of a run, and what there is to say about it."""
+def inspect_run(folder: Path, suite: str | None = None) -> Run:
+    """Return the state of a run with its error or its progress."""
     state = state_of(folder, suite)
-    told = {"failed": failure_of, "running": progress_of, "stopped": progress_of}
-    return Run(folder, state, (told[state](folder) or "") if state in told else "")
+    detail = ""
+    if state == "failed":
+        detail = failure_of(folder) or ""
+    elif state in ("running", "stopped"):
+        detail = progress_of(folder)
+    return Run(folder, state, detail)
 
 
 def progress_of(folder: Path) -> str:
-    """`epoch 12 of 100, 3.5 h of training left`, as far as it can be known."""
+    """Return `epoch 12 of 100, 3.5 h of training left`, as far as known."""
     run = RunFolder(folder)
     if not begun(folder):
         return "preparing"
@@ -84,13 +88,13 @@ def progress_of(folder: Path) -> str:
     if not rows:
         return "no step logged yet"
     epoch = int(float(rows[-1]["epoch"]))
-    told = f"epoch {epoch + 1} of {epochs}"
+    text = f"epoch {epoch + 1} of {epochs}"
     left = _seconds_left(rows, epochs)
-    return told if left is None else f"{told}, {duration(left)} of training left"
+    return text if left is None else f"{text}, {duration(left)} of training left"
 
 
 def _seconds_left(rows: Sequence[dict[str, str]], epochs: int) -> float | None:
-    """From the steps of a whole epoch and the time of a step; None within the first epoch."""
+    """Estimate from the steps of whole epochs and the median time of a step; None within the first epoch."""
     last = {int(float(row["epoch"])): int(row["step"]) + 1 for row in rows if row.get("epoch")}
     seconds = [float(row["speed/step_seconds"]) for row in rows if row.get("speed/step_seconds")]
     whole = [epoch for epoch in last if epoch + 1 in last]
@@ -108,7 +112,7 @@ def _metrics(file: Path) -> list[dict[str, str]]:
 
 
 def _finished(folder: Path, suite: str | None) -> bool:
-    """Whether there is a table of the suite for the weights that are there."""
+    """Return whether the folder holds a table of the suite for its weights."""
     card = folder / "card.json"
     if not card.exists() or not (folder / "report.md").exists():
         return False
@@ -117,32 +121,51 @@ def _finished(folder: Path, suite: str | None) -> bool:
     return any(read_json(plan)["checkpoint"] == checkpoint for plan in plans)
 
 
-def survey(places: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """All runs in some folders and those that sweeps asked for, and the commands that run again what failed."""
-    folders = list(dict.fromkeys(folder for place in places for folder in _run_folders(place)))
-    homes = dict.fromkeys(home for place in places for home in (place, place / "evaluate", *place.parents[:3]))
-    sweep_of = {
-        job: sweep
-        for home in homes
-        for sweep in sweeps_of(home)
-        for job in sweep.jobs
-        if any(job.folder.is_relative_to(place) for place in places)
-    }
-    asked = {job.folder for job in sweep_of}
-    runs = {job: look_at(*job) for job in sweep_of}
-    alone = [look_at(folder) for folder in folders if folder not in asked]
-    broken = [sweep_of[job].again("failed") for job, run in runs.items() if run.state in _BROKEN]
-    broken += [command for run in alone if run.state in _BROKEN and (command := _last_command(run.folder))]
-    return [*runs.values(), *alone], list(dict.fromkeys(broken))
+def survey(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Return all runs in some folders and of their sweeps, and the commands that repeat the broken ones."""
+    sweep_of = _sweep_by_job(paths)
+    runs, commands = [], []
+    for job, sweep in sweep_of.items():
+        run = inspect_run(*job)
+        runs.append(run)
+        if run.state in _BROKEN:
+            commands.append(sweep.again("failed"))
+    in_sweeps = {job.folder for job in sweep_of}
+    for folder in _run_folders(paths):
+        if folder in in_sweeps:
+            continue
+        run = inspect_run(folder)
+        runs.append(run)
+        command = _last_command(folder) if run.state in _BROKEN else None
+        if command:
+            commands.append(command)
+    return runs, list(dict.fromkeys(commands))
 
 
-def _run_folders(place: Path) -> Iterator[Path]:
-    """Run folders in a folder, or the folder itself; networks that runs fitted for themselves do not count."""
-    for path, inside, files in os.walk(place):
-        if not _MARKS.isdisjoint(files):
-            yield Path(path)
-            inside.clear()
-        inside[:] = sorted(name for name in inside if name != "references" and not name.startswith("."))
+def _sweep_by_job(paths: Sequence[Path]) -> dict[Job, Sweep]:
+    """Return the jobs of all sweeps noted in or above some folders whose run folders lie in these folders."""
+    outputs: dict[Path, None] = {}
+    for path in paths:
+        outputs |= dict.fromkeys((path, path / "evaluate", *path.parents[:3]))
+    sweep_of = {}
+    for folder in outputs:
+        for sweep in sweeps_of(folder):
+            for job in sweep.jobs:
+                if any(job.folder.is_relative_to(path) for path in paths):
+                    sweep_of[job] = sweep
+    return sweep_of
+
+
+def _run_folders(paths: Sequence[Path]) -> list[Path]:
+    """Return the run folders in some folders, or these themselves, once each; reference networks are left out."""
+    runs: dict[Path, None] = {}
+    for start in paths:
+        for path, folders, files in os.walk(start):
+            if not _MARKS.isdisjoint(files):
+                runs[Path(path)] = None
+                folders.clear()
+            folders[:] = sorted(name for name in folders if name != "references" and not name.startswith("."))
+    return list(runs)
 
 
 def _last_command(folder: Path) -> str | None:
@@ -150,32 +173,32 @@ def _last_command(folder: Path) -> str | None:
     return shell_command(read_json(file)[-1]["command"]) if file.exists() else None
 
 
-def show(runs: Sequence[Run], again: Sequence[str], places: Sequence[Path]) -> None:
-    """Numbers first, then what needs a look, then what to do."""
+def show(runs: Sequence[Run], again: Sequence[str], paths: Sequence[Path]) -> None:
+    """Print the number of runs by state, then the runs, then the commands that repeat the broken ones."""
     count = Counter(run.state for run in runs)
     print(f"{len(runs)} runs: {', '.join(f'{count[state]} {state}' for state in _STATES if count[state])}")
     for state, meaning in _STATES.items():
-        those = [run for run in runs if run.state == state]
-        if not those or (state in ("waiting", "done") and len(runs) > _SHOWN):
+        selected = [run for run in runs if run.state == state]
+        if not selected or (state in ("waiting", "done") and len(runs) > _MAX_LINES):
             continue
         print(f"\n{state} ({meaning})")
-        for run in those[:_SHOWN]:
-            print("  " + "  ".join(part for part in (_near(run.folder, places), run.said) if part))
-        if len(those) > _SHOWN:
-            print(f"  … and {len(those) - _SHOWN} more")
+        for run in selected[:_MAX_LINES]:
+            print("  " + "  ".join(part for part in (_relative(run.folder, paths), run.detail) if part))
+        if len(selected) > _MAX_LINES:
+            print(f"  … and {len(selected) - _MAX_LINES} more")
     if again:
         print("\nto run again what failed or was stopped, and nothing else:")
-        for command in again[:_SHOWN]:
+        for command in again[:_MAX_LINES]:
             print(f"  {command}")
 
 
-def _near(folder: Path, places: Sequence[Path]) -> str:
-    place = next((place for place in places if folder.is_relative_to(place) and folder != place), folder.parent)
-    return str(folder.relative_to(place))
+def _relative(folder: Path, paths: Sequence[Path]) -> str:
+    start = next((path for path in paths if folder.is_relative_to(path) and folder != path), folder.parent)
+    return str(folder.relative_to(start))
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     with steady_output():
         _main(words)
 
@@ -183,14 +206,14 @@ def main(words: Sequence[str] | None = None) -> None:
 def _main(words: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(prog="python -m gauntlet.status", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="*", default=["outputs"], help="output folders, or run folders")
-    places = [Path(folder).absolute() for folder in parser.parse_args(words).folder]
+    paths = [Path(folder).absolute() for folder in parser.parse_args(words).folder]
     try:
-        if missing := [str(place) for place in places if not place.is_dir()]:
+        if missing := [str(path) for path in paths if not path.is_dir()]:
             raise UserError(f"no folder {', '.join(missing)}: say where run folders are")
-        runs, again = survey(places)
+        runs, again = survey(paths)
         if not runs:
-            raise UserError(f"no run in {', '.join(map(str, places))}, and no sweep was asked for there")
-        show(runs, again, places)
+            raise UserError(f"no run in {', '.join(map(str, paths))}, and no sweep was started there")
+        show(runs, again, paths)
     except UserError as error:
         print(f"gauntlet: {error}", file=sys.stderr)
         sys.exit(2)

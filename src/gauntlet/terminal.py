@@ -1,4 +1,4 @@
-"""Output that cannot end a job, and tables that keep every digit: any width, any encoding, closed or full streams."""
+"""Output that never raises (any encoding, closed or full streams), and tables that fit any terminal width."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-_WIDEST = 100_000  # columns: no table has as many
+_WIDEST = 100_000  # columns, more than any table needs
 _PLAIN = str.maketrans(dict(zip("–—−×†→≤≥·•‖″′“”‘’", "---x+><>.*|\"'\"\"''", strict=True)) | {"…": "..."})
-"""Characters of our tables and sentences for streams that cannot show them; as wide as they are, where possible."""
+"""ASCII replacements for streams that cannot encode a character; of the same width, where possible."""
 
 
 class SteadyStream:
     """A text stream whose writes never raise.
 
-    A character that the stream's encoding does not have is written as its nearest ASCII; what a closed pipe, a closed
-    file or a full disk does not take is dropped.
+    A character that the stream cannot encode is replaced by its nearest ASCII; text for a closed pipe, a closed file
+    or a full disk is dropped.
 
     Args:
-        stream: what is written to, such as `sys.stdout`.
+        stream: text stream, such as `sys.stdout`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -41,7 +41,7 @@ class SteadyStream:
         return iter(self._stream)
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write the text, or drop it if the stream fails."""
         try:
             self._stream.write(encodable(text, self._stream.encoding))
         except (OSError, ValueError) as error:
@@ -49,28 +49,28 @@ class SteadyStream:
         return len(text)
 
     def flush(self) -> None:
-        """Flush what can be flushed."""
+        """Flush the stream if it works."""
         try:
             self._stream.flush()
         except (OSError, ValueError) as error:
             self._drop(error)
 
     def isatty(self) -> bool:
-        """Whether it is a terminal; a closed stream is none."""
+        """Return whether the stream is a terminal; False for a closed one."""
         try:
             return self._stream.isatty()
         except (OSError, ValueError):
             return False
 
     def _drop(self, error: Exception) -> None:
-        """Let a pipe without a reader end in the null device, or the interpreter's last flush would fail."""
+        """Redirect a pipe without a reader to the null device: the interpreter's last flush would fail otherwise."""
         if isinstance(error, BrokenPipeError):
             with suppress(OSError, ValueError):
-                _into_nothing(self._stream.fileno())
+                _redirect_to_null(self._stream.fileno())
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """The text, with the nearest ASCII for characters that an encoding does not have: `56.6–66.1` is `56.6-66.1`."""
+    """Replace characters that an encoding does not have by their nearest ASCII: `56.6–66.1` becomes `56.6-66.1`."""
     if encoding is None:
         return text
     try:
@@ -92,7 +92,7 @@ def _encodable(character: str, encoding: str) -> str:
 
 @contextmanager
 def steady_output() -> Iterator[None]:
-    """Standard output and error that cannot end what runs inside."""
+    """Make standard output and error streams that never raise, inside the context."""
     _open_missing_descriptors()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_steady(stream) for stream in before)
@@ -107,33 +107,33 @@ def steady_output() -> Iterator[None]:
 def _steady(stream: Any) -> Any:
     if isinstance(stream, SteadyStream):
         return stream
-    return SteadyStream(stream or Path(os.devnull).open("w", encoding="utf-8"))  # None: it was closed
+    return SteadyStream(stream or Path(os.devnull).open("w", encoding="utf-8"))  # None if it was closed at the start
 
 
 def _open_missing_descriptors() -> None:
-    """Open the null device where a shell closed 0, 1 or 2: else the next file gets the number, and prints go there."""
+    """Open the null device for closed descriptors 0, 1 and 2, or prints would go into the next opened file."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
 
-def _into_nothing(descriptor: int) -> None:
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, descriptor)
-    os.close(nothing)
+def _redirect_to_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
 def show(table: Table, piped_width: int) -> None:
-    """Print a table whole.
+    """Print a table without cutting cells.
 
-    A terminal that is too narrow gets it stacked, every cell on a line of its own. A file is as wide as it must be.
+    In a narrow terminal it is stacked, with every cell on a line of its own. In a file it is as wide as needed.
 
     Args:
         table: of any width.
-        piped_width: columns where the output is no terminal; more if the table needs them.
+        piped_width: least number of columns where the output is no terminal.
     """
     size = shutil.get_terminal_size()
-    console = Console(width=size.columns, height=size.lines)  # of TERM=dumb rich itself believes in 80 columns
+    console = Console(width=size.columns, height=size.lines)  # with TERM=dumb rich would assume 80 columns
     natural = _width(table, console)
     if not sys.stdout.isatty():
         console = Console(width=max(piped_width, natural))
@@ -147,23 +147,23 @@ def _width(table: Table, console: Console) -> int:
 
 
 def stacked(table: Table) -> Table:
-    """The same cells below each other: every row is a heading, and a line per column with its name."""
-    found = Table(title=table.title, caption=table.caption, show_header=False, box=None, padding=(0, 1, 0, 0))
-    found.title_justify, found.caption_justify = table.title_justify, table.caption_justify
-    found.add_column(overflow="fold")
-    found.add_column(overflow="fold")
+    """Return a table with the cells of each row below each other: a heading, then a line per column with its name."""
+    result = Table(title=table.title, caption=table.caption, show_header=False, box=None, padding=(0, 1, 0, 0))
+    result.title_justify, result.caption_justify = table.title_justify, table.caption_justify
+    result.add_column(overflow="fold")
+    result.add_column(overflow="fold")
     heading, *others = table.columns
     cells = [[*column.cells] for column in others]
     for number, (name, row) in enumerate(zip(heading.cells, table.rows, strict=True)):
-        found.add_row(_line(name), "", style="bold")
+        result.add_row(_line(name), "", style="bold")
         for column, values in zip(others, cells, strict=True):
             if str(value := _line(values[number])):
-                found.add_row(f"  {_line(column.header)}", value, style=row.style)
-    return found
+                result.add_row(f"  {_line(column.header)}", value, style=row.style)
+    return result
 
 
 def _line(cell: Any) -> Any:
-    """A cell in one line, as far as it is text."""
+    """Join the lines of a text cell."""
     if isinstance(cell, Text):
         return Text("  ").join(cell.split("\n"))
     return cell.replace("\n", "  ").strip() if isinstance(cell, str) else cell

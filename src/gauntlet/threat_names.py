@@ -1,4 +1,4 @@
-"""What threat models are called in cards and tables: `trained_on` is made of these names."""
+"""Names of threat models in cards and tables, used in `trained_on`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 from gauntlet.errors import UserError
 
 NAMES = ("linf", "l2", "l1", "pixels", "stadv", "jpeg", "perceptual", "recoloradv_luv", "recoloradv_rgb")
-"""The `name` of every threat model here. A composition joins them by `+`, a union by `|`."""
+"""The `name` of every threat model. A composition joins them by `+`, a union by `|`."""
 
 
 def check_names(given: Iterable[str], option: str, others: Iterable[str] = ()) -> None:
-    """Refuse what no threat model is called: the unseen mean would leave nothing out, and say nothing.
+    """Refuse unknown names of threat models: with them the unseen mean would silently leave out nothing.
 
     Args:
-        given: names, perhaps joined.
-        option: where they were given, for the message.
-        others: names of threat models that are not ours.
+        given: names, possibly joined.
+        option: option with which they were given, for the message.
+        others: names of threat models from other packages.
 
     Raises:
-        UserError: naming the first that is unknown.
+        UserError: with the first unknown name.
     """
     known = {*NAMES, *others}
     for name in given:

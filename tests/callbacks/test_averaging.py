@@ -1,4 +1,4 @@
-"""Averaged weights: the numbers, what BatchNorm has, what validation sees, and that a stop changes nothing."""
+"""Averaged weights: values, BatchNorm statistics, validation, and resuming."""
 
 import copy
 from functools import partial
@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from safetensors.torch import load_file
 
 from gauntlet.callbacks import ExponentialAveraging, KeepResumable
-from gauntlet.callbacks.averaging import followed
+from gauntlet.callbacks.averaging import moving_average
 from gauntlet.config.compose import CONF, regime_of, training_part
 from gauntlet.data import Digits
 from gauntlet.defenses import NormalTraining, warmup_and_drops
@@ -61,19 +61,19 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_early_on_an_average_follows_and_later_it_keeps():
+def test_the_first_steps_have_a_smaller_decay():
     """(1 + n)/(10 + n) of the old until that is more than the decay."""
     old, new = torch.tensor(0.0), torch.tensor(1.0)
-    assert followed(old, new, 1, 0.9).item() == pytest.approx(9 / 11)
-    assert followed(old, new, torch.tensor(8), 0.9).item() == pytest.approx(9 / 18)
-    assert followed(old, new, 80, 0.9).item() == pytest.approx(0.1)
-    assert followed(old, new, 10**6, 0.9).item() == pytest.approx(0.1)
-    assert followed(old, new, 5, 0.0).item() == 1
-    assert followed(torch.tensor(3), torch.tensor(7), 5, 0.9).item() == 7
+    assert moving_average(old, new, 1, 0.9).item() == pytest.approx(9 / 11)
+    assert moving_average(old, new, torch.tensor(8), 0.9).item() == pytest.approx(9 / 18)
+    assert moving_average(old, new, 80, 0.9).item() == pytest.approx(0.1)
+    assert moving_average(old, new, 10**6, 0.9).item() == pytest.approx(0.1)
+    assert moving_average(old, new, 5, 0.0).item() == 1
+    assert moving_average(torch.tensor(3), torch.tensor(7), 5, 0.9).item() == 7
 
 
 def test_weights_and_batchnorm_statistics_are_the_average_by_hand(tmp_path):
-    """Running statistics are averaged like weights, not measured anew; the count of batches is the current one."""
+    """Running statistics are averaged like weights; the count of batches is the current one."""
     track = Track()
     averaged = fit(tmp_path, ExponentialAveraging(0.8), track)
     expected = {name: tensor.double() for name, tensor in track.steps[0].items()}
@@ -90,7 +90,7 @@ def test_weights_and_batchnorm_statistics_are_the_average_by_hand(tmp_path):
     assert not same(averaged, track.steps[-1])
 
 
-def test_validation_sees_the_average_and_training_goes_on_with_its_own(tmp_path):
+def test_validation_uses_the_average_and_training_its_own_weights(tmp_path):
     plain, track = Track(), Track()
     fit(tmp_path, plain)
     averaged = fit(tmp_path, track, ExponentialAveraging(0.8))
@@ -109,7 +109,7 @@ def whole(tmp_path_factory):
     [(1, "start", 1), (2, "end", -1), (4, "end", 1), (4, "validation", -1), (5, "start", -1), (7, "end", 1)],
 )
 def test_a_run_that_was_stopped_ends_in_the_same_average(tmp_path, whole, after, where, order):
-    """Whatever place the checkpointing callback has among the others; four steps an epoch."""
+    """At any position of the checkpointing callback; four steps an epoch."""
     callbacks = [ExponentialAveraging(0.8), KeepResumable(every_seconds=0)]
     with pytest.raises(PullThePlug.Out):
         fit(tmp_path, *callbacks[::order], PullThePlug(after, where))
@@ -118,7 +118,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_average(tmp_path, whole, after,
 
 
 def test_a_stop_after_the_last_step_ends_in_the_average_too(tmp_path, whole):
-    """Then nothing is left to train, and Lightning's own callback would leave the trained weights in place."""
+    """Then no step is left, and Lightning's own callback would keep the trained weights."""
     assert same(fit(tmp_path, KeepResumable(), ExponentialAveraging(0.8)), whole)
     assert same(fit(tmp_path, KeepResumable(), ExponentialAveraging(0.8), resume=True), whole)
     lightning = fit(tmp_path / "lightning", KeepResumable(), EMAWeightAveraging(decay=0.8))
@@ -126,16 +126,16 @@ def test_a_stop_after_the_last_step_ends_in_the_average_too(tmp_path, whole):
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
-def test_a_decay_that_is_none_is_refused(decay):
+def test_an_invalid_decay_is_refused(decay):
     with pytest.raises(ValueError, match="expected at least 0 and below 1"):
         ExponentialAveraging(decay)
 
 
-def test_an_averaged_run_is_another_run_and_saves_and_evaluates_the_average(door, outputs):
+def test_an_averaged_run_has_its_own_identity_and_saves_and_evaluates_the_average(door, outputs):
     words = ("defense=normal", "trainer.max_epochs=1", "attack_suite=clean", *QUICK, f"outputs={outputs}")
     for extra in ((), ("callbacks=averaging",), ("callbacks=averaging", "callbacks.averaging.decay=0.5")):
-        said = door("train", *words, *extra)
-        assert said.code == 0, said.err
+        result = door("train", *words, *extra)
+        assert result.code == 0, result.err
     runs = [load_file(file) for file in sorted(outputs.glob("digits/normal-*/*/checkpoints/final.safetensors"))]
     assert len(runs) == 3
     assert not any(same(one, other) for one, other in zip(runs, [*runs[1:], runs[0]], strict=True))
@@ -146,7 +146,7 @@ def test_an_averaged_run_is_another_run_and_saves_and_evaluates_the_average(door
     assert not last["current_model_state"]["classifier.network.fc.weight"].equal(final["network.fc.weight"])
 
 
-def test_callbacks_that_only_look_on_are_no_part_of_a_run():
+def test_passive_callbacks_are_no_part_of_a_run():
     config = {"callbacks": {"speed": {"_target_": "gauntlet.callbacks.Speed"}}, "seed": 0}
     assert training_part(config) == training_part({"callbacks": None, "seed": 0}) == {"seed": 0}
     averaging = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}

@@ -1,4 +1,4 @@
-"""Networks as people bring them: shared weights, state outside of the state dict, tuples in train mode."""
+"""Unusual networks: shared weights, state outside of the state dict, tuples in train mode."""
 
 from typing import NamedTuple
 
@@ -48,11 +48,11 @@ class ObjectState(Small):
     """Extra state that is a mapping."""
 
     def get_extra_state(self):
-        """Something else than a tensor."""
+        """A value that is no tensor."""
         return {"calls": 3}
 
     def set_extra_state(self, state):
-        """Nothing comes of it."""
+        """Ignore the state."""
 
 
 class Forgetful(Small):
@@ -97,7 +97,7 @@ class Auxiliary(Small):
         self.first, self.second = nn.Linear(128, 10), nn.Linear(128, 10)
 
     def forward(self, images):
-        """`[N, 10]`, in train mode with more of it."""
+        """`[N, 10]`, in train mode with auxiliary logits."""
         stem = self.stem(images)
         logits = self.head(self.b(self.a(stem).relu()).relu())
         if not self.training:
@@ -121,7 +121,7 @@ class Pair(Small):
 
 
 class Nothing(Small):
-    """A loss of its own in train mode, as detectors have it."""
+    """A network that returns a loss in train mode, as detectors do."""
 
     def forward(self, images):
         """`[N, 10]`, in train mode a loss."""

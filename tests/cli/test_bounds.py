@@ -25,20 +25,20 @@ def plans(run):
 
 def test_every_share_has_its_records_and_the_whole_is_the_suite_itself(door, run):
     before = measured(run)
-    said = door("evaluate", f"checkpoint={run}", "bounds=[2,0.5,1]", *SMALL)
-    assert said.code == 0, said.err
+    result = door("evaluate", f"checkpoint={run}", "bounds=[2,0.5,1]", *SMALL)
+    assert result.code == 0, result.err
     assert linf_bounds(run) == {"quick": 0.1, "quick@0.5": 0.05, "quick@2": 0.2}
     after = measured(run)
     assert {file: after[file] for file in before} == before  # what was there is not done again
     assert len(after) == len(before) + 2 * 3 * 2  # two shares, three attacks with a bound, two chunks
     for share, folder in ((0.5, "quick@0.5"), (2, "quick@2")):
-        place = run / read_plan(run, folder).entries["linf"].folder
-        assert read_records(place, Kind.ATTACK)["linf"].max() == pytest.approx(share * 0.1, abs=1e-6)
-    assert "measured anew" not in said.out  # other bounds are what was asked for
+        path = run / read_plan(run, folder).entries["linf"].folder
+        assert read_records(path, Kind.ATTACK)["linf"].max() == pytest.approx(share * 0.1, abs=1e-6)
+    assert "measured anew" not in result.out  # other bounds are what was asked for
 
 
 def test_curves_are_read_and_shown_on_the_terminal_and_in_the_report(door, run):
-    said = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", "attack_suite=quick", *SMALL)
+    result = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", "attack_suite=quick", *SMALL)
     curves = read_curves(run, "quick")
     assert list(curves) == [0.5, 1.0]
     assert curves[1.0].cells == read_run(run, "quick").cells
@@ -47,7 +47,7 @@ def test_curves_are_read_and_shown_on_the_terminal_and_in_the_report(door, run):
     assert bounds[0] == pytest.approx(bounds[1] / 2)
     assert curves[0.5].cells["linf"].value >= curves[1.0].cells["linf"].value
     assert curves[0.5].cells["clean"] == curves[1.0].cells["clean"]
-    table = said.out[said.out.index("at shares of its bounds") :]
+    table = result.out[result.out.index("at shares of its bounds") :]
     assert "× 0.5" in table
     assert "union" in table
     page = (run / "report.md").read_text()
@@ -58,8 +58,8 @@ def test_curves_are_read_and_shown_on_the_terminal_and_in_the_report(door, run):
 
 @pytest.mark.slow
 def test_a_sweep_of_shares_gives_what_a_list_gives(door, run):
-    said = door("evaluate", "-m", f"checkpoint={run}", "bounds=0.5,2", *SMALL)
-    assert said.code == 0, said.err
+    result = door("evaluate", "-m", f"checkpoint={run}", "bounds=0.5,2", *SMALL)
+    assert result.code == 0, result.err
     assert list(read_curves(run, "quick")) == [0.5, 1.0, 2.0]
     before = measured(run)
     assert door("evaluate", f"checkpoint={run}", "bounds=[0.5,2]", *SMALL).code == 0
@@ -86,8 +86,8 @@ def test_survivors_have_curves_of_their_own(door, run):
 def test_accuracy_that_rises_with_the_share_has_a_flag(door, run):
     assert door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", *SMALL).code == 0
     assert read_curves(run, "quick")[1.0].raised == read_run(run, "quick").raised
-    place = run / read_plan(run, "quick").entries["linf"].folder
-    for file in place.glob("*.parquet"):
+    path = run / read_plan(run, "quick").entries["linf"].folder
+    for file in path.glob("*.parquet"):
         pl.read_parquet(file).with_columns(correct=pl.lit(True)).write_parquet(file)
     curves = read_curves(run, "quick")
     assert ("bound", "linf") in {(flag.name, flag.attack) for flag in curves[1.0].raised}
@@ -95,10 +95,10 @@ def test_accuracy_that_rises_with_the_share_has_a_flag(door, run):
 
 
 def test_a_dry_run_has_a_plan_for_every_share(door, run):
-    said = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", "dry_run=true", *SMALL)
-    assert said.code == 0, said.err
-    assert "attack suite quick@0.5 would do" in said.out
-    assert "attack suite quick would do" in said.out
+    result = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1]", "dry_run=true", *SMALL)
+    assert result.code == 0, result.err
+    assert "attack suite quick@0.5 would do" in result.out
+    assert "attack suite quick would do" in result.out
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def test_a_dry_run_has_a_plan_for_every_share(door, run):
         (("bounds=[1,20]",), "L∞ bound 2.0 is not in [0, 1]"),
     ],
 )
-def test_shares_that_cannot_be_are_one_line_before_anything_is_measured(door, run, words, hint):
+def test_invalid_shares_are_refused_in_one_line_before_anything_is_measured(door, run, words, hint):
     before = measured(run)
-    said = door("evaluate", f"checkpoint={run}", "suite=other", *words, *SMALL)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert hint in said.err
+    result = door("evaluate", f"checkpoint={run}", "suite=other", *words, *SMALL)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert hint in result.err
     assert measured(run) == before
 
 
-def test_shares_are_sorted_and_said_once():
+def test_shares_are_sorted_without_repetitions():
     assert shares(None) == [None]
     assert shares(0.5) == [0.5]
     assert shares([2, 1, 0.5, 1.0]) == [0.5, 1.0, 2.0]
@@ -160,21 +160,21 @@ def test_minimum_distances_and_certificates_are_measured_once_for_all_shares(doo
     for key, name in (("attacks.nearest", "Nothing"), ("certificates.half", "Half")):
         suite.append(f"+attack_suite.{key}._target_=both_sides.{name}")
         suite.append(f"+threat_model@attack_suite.{key}.threat_model=l2")
-    said = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1,2]", *suite, *SMALL)
-    assert said.code == 0, said.err
+    result = door("evaluate", f"checkpoint={run}", "bounds=[0.5,1,2]", *suite, *SMALL)
+    assert result.code == 0, result.err
     curves = read_curves(run, "both")
     assert list(curves) == [0.5, 1.0, 2.0]
     for name in ("nearest", "half"):
-        assert len({found.plan.entries[name].folder for found in curves.values()}) == 1
+        assert len({actual.plan.entries[name].folder for actual in curves.values()}) == 1
         assert len(list((run / "records").glob(f"{name}-*"))) == 1
-        lines = [line for line in said.out.splitlines() if line.startswith(f"{name}: chunk")]
+        lines = [line for line in result.out.splitlines() if line.startswith(f"{name}: chunk")]
         assert ["images/s" in line for line in lines] == [True, True, False, False]  # two chunks, then what is there
     assert len(list((run / "records").glob("l2-*"))) == 3  # at the bound itself it is that of quick
-    bounds = [found.plan.entries["half"].bound for found in curves.values()]
+    bounds = [actual.plan.entries["half"].bound for actual in curves.values()]
     assert bounds == pytest.approx([1.0, 2.0, 4.0])
     stated = curves[1.0].records["half"]
     assert len({(stated["radius"] >= bound).sum() for bound in bounds}) == 3
-    for bound, (share, found) in zip(bounds, curves.items(), strict=True):
+    for bound, (share, actual) in zip(bounds, curves.items(), strict=True):
         expected = (stated["correct"] & (stated["radius"] >= bound)).mean()
-        assert found.cells["half"].value == pytest.approx(expected), share
-        assert found.cells["nearest"] == found.cells["clean"], share  # it finds nothing at any distance
+        assert actual.cells["half"].value == pytest.approx(expected), share
+        assert actual.cells["nearest"] == actual.cells["clean"], share  # it finds nothing at any distance

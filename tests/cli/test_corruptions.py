@@ -19,9 +19,9 @@ FEW = (
 @pytest.fixture
 def evaluated(door, run):
     """A small run of digits, under two types of corruption."""
-    said = door("evaluate", f"checkpoint={run}", *FEW)
-    assert said.code == 0, said.err
-    return run, said.out
+    result = door("evaluate", f"checkpoint={run}", *FEW)
+    assert result.code == 0, result.err
+    return run, result.out
 
 
 def test_the_table_has_a_line_per_type(evaluated):
@@ -30,69 +30,69 @@ def test_the_table_has_a_line_per_type(evaluated):
     assert [word for word in KEPT if f"│ {word} " in table] == list(KEPT)
     assert "contrast_1" not in table
     assert "mean of 2" in table
-    said = " ".join(table.split())
-    assert "2 of 15 types of corruption, without gaussian_noise" in said
-    assert "images generated" in said
-    assert "No mCE: set baseline=… for it" in said
+    result = " ".join(table.split())
+    assert "2 of 15 types of corruption, without gaussian_noise" in result
+    assert "images generated" in result
+    assert "No mCE: set baseline=… for it" in result
     text = (run / "report.md").read_text()
     assert "| error % | 1 | 2 | 3 | 4 | 5 | mean |" in text
     assert "| mean of 2 |" in text
 
 
-def test_an_error_counts_whatever_the_answer_to_the_clean_image_was(evaluated):
+def test_an_error_counts_also_for_a_misclassified_clean_image(evaluated):
     run, _ = evaluated
-    found = read_run(run, "corruptions")
-    frame = found.records["contrast_5"]
+    actual = read_run(run, "corruptions")
+    frame = actual.records["contrast_5"]
     expected = (frame["prediction"] == frame["label"]).mean()
-    table = found.plan.results["corruption errors"].table
+    table = actual.plan.results["corruption errors"].table
     row = next(row for row in table.rows if row[0] == "contrast")
     assert row[5] == f"{100 * (1 - expected):.1f}"
-    five = [(found.records[f"contrast_{i}"]["prediction"] == frame["label"]).mean() for i in range(1, 6)]
-    assert found.cells["contrast"].value == pytest.approx(sum(five) / 5)
+    five = [(actual.records[f"contrast_{i}"]["prediction"] == frame["label"]).mean() for i in range(1, 6)]
+    assert actual.cells["contrast"].value == pytest.approx(sum(five) / 5)
 
 
 def test_relative_to_itself_everything_is_100(door, evaluated):
     run, _ = evaluated
-    said = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW)
-    assert said.code == 0, said.err
-    assert "chunk 1 of 1" in said.out
-    assert "images/s" not in said.out  # nothing was measured again
-    found = read_run(run, "corruptions")
-    assert found.cells["mCE"].value == pytest.approx(1)
+    result = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW)
+    assert result.code == 0, result.err
+    assert "chunk 1 of 1" in result.out
+    assert "images/s" not in result.out  # nothing was measured again
+    actual = read_run(run, "corruptions")
+    assert actual.cells["mCE"].value == pytest.approx(1)
     kept = json.loads((run / "suites" / "baseline" / "corruptions.json").read_text())
     assert sorted(kept["corruption errors"]["types"]) == sorted(KEPT)
     assert "| error % | 1 | 2 | 3 | 4 | 5 | mean | CE | relative CE |" in (run / "report.md").read_text()
 
 
-def test_a_baseline_by_name_and_what_is_none(door, evaluated, tmp_path):
+def test_a_baseline_by_name_and_invalid_ones(door, evaluated, tmp_path):
     run, _ = evaluated
-    said = door("evaluate", f"checkpoint={run}", "baseline=alexnet", *FEW)
-    assert said.code == 0, said.err
-    assert "% of AlexNet" in " ".join(said.out.split())
+    result = door("evaluate", f"checkpoint={run}", "baseline=alexnet", *FEW)
+    assert result.code == 0, result.err
+    assert "% of AlexNet" in " ".join(result.out.split())
     for given, why in (
         ("nothing", "expected alexnet, a YAML of errors, a run folder"),
         (str(tmp_path), "has no records: first evaluate it as this is"),
     ):
-        said = door("evaluate", f"checkpoint={run}", f"baseline={given}", *FEW)
-        assert said.code == 2
-        assert why in said.err
-    said = door("evaluate", f"checkpoint={run}", "baseline=alexnet", *FEW[-4:-1])
-    assert said.code == 2
-    assert "baseline=alexnet is for suites of whole corruptions" in said.err
+        result = door("evaluate", f"checkpoint={run}", f"baseline={given}", *FEW)
+        assert result.code == 2
+        assert why in result.err
+    result = door("evaluate", f"checkpoint={run}", "baseline=alexnet", *FEW[-4:-1])
+    assert result.code == 2
+    assert "baseline=alexnet is for suites of whole corruptions" in result.err
     (tmp_path / "errors.yaml").write_text("name: mine\nclean: 5\nerrors: {}\n")
-    said = door("evaluate", f"checkpoint={run}", f"baseline={tmp_path / 'errors.yaml'}", *FEW)
-    assert said.code == 2
-    assert "errors.yaml" in said.err
-    said = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW, "evaluation.examples=7", "suite=fewer")
-    assert said.code == 2
+    result = door("evaluate", f"checkpoint={run}", f"baseline={tmp_path / 'errors.yaml'}", *FEW)
+    assert result.code == 2
+    assert "errors.yaml" in result.err
+    result = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW, "evaluation.examples=7", "suite=fewer")
+    assert result.code == 2
 
 
 def test_a_baseline_of_other_corruptions_is_refused(door, evaluated):
     run, _ = evaluated
     other = ("suite=other", "attack_suite.types.contrast.0.factor=0.7")
-    said = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW, *other)
-    assert said.code == 2
-    assert "was not evaluated under suite other" in said.err
+    result = door("evaluate", f"checkpoint={run}", f"baseline={run}", *FEW, *other)
+    assert result.code == 2
+    assert "was not evaluated under suite other" in result.err
 
 
 def test_every_form_of_the_report_has_types_for_columns(evaluated):
@@ -113,17 +113,17 @@ def test_a_flag_of_one_severity_marks_the_type_and_the_mean(evaluated):
     content = json.loads(file.read_text())
     next(flag for flag in content["flags"] if flag["attack"] == "contrast_4")["value"] = 0.5
     file.write_text(json.dumps(content))
-    found = read_run(run, "corruptions")
-    assert {name for name in found.cells if found.mark(name)} == {"contrast", "corruption mean"}
-    assert [flag.attack for flag in found.flags_by_column if flag.raised] == ["contrast"]
+    actual = read_run(run, "corruptions")
+    assert {name for name in actual.cells if actual.mark(name)} == {"contrast", "corruption mean"}
+    assert [flag.attack for flag in actual.flags_by_column if flag.raised] == ["contrast"]
 
 
 def test_frost_with_photographs(door, run):
     frost = shared_data("frost")
     only = [f"attack_suite.types.{kind}=null" for kind in TYPES if kind != "frost"]
-    said = door(
+    result = door(
         "evaluate", f"checkpoint={run}", "attack_suite=corruptions", *only, f"attack_suite.frost={frost}", *FEW[-4:]
     )
-    assert said.code == 0, said.err
-    assert "│ frost " in said.out
+    assert result.code == 0, result.err
+    assert "│ frost " in result.out
     assert terminal_table(make_paper_tables([read_run(run, "corruptions")], {})[0]).row_count == 1

@@ -1,4 +1,4 @@
-"""Real datasets through the front doors: where they lie is no part of a run, what they are is."""
+"""Real datasets from the command line: a run depends on their content, not on their location."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gauntlet.config.compose import training_part
-from gauntlet.runs.references import _command, place_of
+from gauntlet.runs.references import fit_command, reference_folder
 from tests.conftest import QUICK
 from tests.fixtures import shared_data
 
@@ -17,7 +17,7 @@ FAST = ("defense=normal", "attack_suite=clean", "trainer.max_epochs=1", "dataset
 
 @pytest.fixture
 def mini(tmp_path):
-    """A folder with the real selection of CIFAR-10, to be moved about."""
+    """A folder with the real selection of CIFAR-10 that can be moved."""
     return shutil.copytree(shared_data("cifar10", "mini"), tmp_path / "mini")
 
 
@@ -32,46 +32,46 @@ def no_network(monkeypatch):
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
 
 
-def test_training_goes_on_wherever_the_same_images_lie(door, mini, tmp_path, monkeypatch):
+def test_training_resumes_after_the_same_images_were_moved(door, mini, tmp_path, monkeypatch):
     no_network(monkeypatch)
     words = [*FAST, "dataset=cifar10", f"outputs={tmp_path / 'outputs'}", "dataset.recipe.batch_size=500"]
-    said = door("train", *words, f"dataset.root={mini}")
-    assert said.code == 0, said.err
+    result = door("train", *words, f"dataset.root={mini}")
+    assert result.code == 0, result.err
     folder = run_of(tmp_path / "outputs")
     weights = (folder / "checkpoints" / "final.safetensors").stat().st_mtime_ns
     card = json.loads((folder / "card.json").read_text())
     assert json.loads((folder / "data.json").read_text())["fingerprint"] == card["fingerprint"]
     mini.rename(tmp_path / "moved")
-    said = door("train", *words, f"dataset.root={tmp_path / 'moved'}")
-    assert said.code == 0, said.err
+    result = door("train", *words, f"dataset.root={tmp_path / 'moved'}")
+    assert result.code == 0, result.err
     assert (folder / "checkpoints" / "final.safetensors").stat().st_mtime_ns == weights
     with np.load(tmp_path / "moved" / "labels.npz") as arrays:
         other = dict(arrays)
-    said = door("evaluate", f"checkpoint={folder}", "attack_suite=clean", *QUICK[2:4])
-    assert said.code == 2, "the images are no longer where the run found them"
+    result = door("evaluate", f"checkpoint={folder}", "attack_suite=clean", *QUICK[2:4])
+    assert result.code == 2, "the images were moved"
     moved = f"++dataset.root={tmp_path / 'moved'}"
-    said = door("evaluate", f"checkpoint={folder}", "attack_suite=clean", moved, *QUICK[2:4])
-    assert said.code == 0, said.err
+    result = door("evaluate", f"checkpoint={folder}", "attack_suite=clean", moved, *QUICK[2:4])
+    assert result.code == 0, result.err
     other["train"] = (other["train"] + 1) % 10
     np.savez(tmp_path / "moved" / "labels.npz", **other)
-    said = door("train", *words, f"dataset.root={tmp_path / 'moved'}")
-    assert said.code == 2
-    assert f"holds a run on other data (fingerprint {card['fingerprint'][:12]}…" in said.err
-    assert said.err.count("\n") == 1
+    result = door("train", *words, f"dataset.root={tmp_path / 'moved'}")
+    assert result.code == 2
+    assert f"holds a run on other data (fingerprint {card['fingerprint'][:12]}…" in result.err
+    assert result.err.count("\n") == 1
 
 
-def test_where_the_images_are_not_one_line_says_what_to_put_where(door, tmp_path, monkeypatch):
+def test_missing_images_are_one_line_that_says_what_to_put_where(door, tmp_path, monkeypatch):
     no_network(monkeypatch)
     words = [*FAST, "dataset=cifar10", f"dataset.root={tmp_path / 'none'}", f"outputs={tmp_path / 'out'}"]
-    said = door("train", *words)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert f"dataset.root={tmp_path / 'none'}: there is no such folder" in said.err
+    result = door("train", *words)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert f"dataset.root={tmp_path / 'none'}: there is no such folder" in result.err
     (tmp_path / "none").mkdir()
-    said = door("train", *words)
-    assert said.code == 2
-    assert said.err.startswith("gauntlet: CIFAR-10 is not in ")
-    assert "dataset.root=<folder>" in said.err
-    assert said.err.count("\n") == 1
+    result = door("train", *words)
+    assert result.code == 2
+    assert result.err.startswith("gauntlet: CIFAR-10 is not in ")
+    assert "dataset.root=<folder>" in result.err
+    assert result.err.count("\n") == 1
 
 
 @pytest.fixture
@@ -80,10 +80,10 @@ def tree(tmp_path):
     classes = sorted(shared_data("imagenet", "imagenet100_one_per_class").iterdir())[:3]
     for split in ("train", "test"):
         for wnid in classes:
-            place = tmp_path / "tree" / split / wnid.name
-            place.mkdir(parents=True)
+            path = tmp_path / "tree" / split / wnid.name
+            path.mkdir(parents=True)
             for number in range(4):
-                shutil.copy(next(wnid.iterdir()), place / f"{number}.JPEG")
+                shutil.copy(next(wnid.iterdir()), path / f"{number}.JPEG")
     return tmp_path / "tree"
 
 
@@ -93,7 +93,7 @@ def pictures(tree, tmp_path):
 
 
 def without_reference(monkeypatch, tmp_path):
-    """The configs, with an AlexNet that needs no weights in the place of the one that does."""
+    """The configs, with an AlexNet that needs no weights instead of the pretrained one."""
     from gauntlet.cli import main as doors
     from gauntlet.config.compose import CONF
 
@@ -106,25 +106,27 @@ def without_reference(monkeypatch, tmp_path):
 
 def test_a_folder_of_pictures_trains_and_is_evaluated(door, tree, tmp_path, monkeypatch):
     without_reference(monkeypatch, tmp_path)
-    said = door("train", *pictures(tree, tmp_path))
-    assert said.code == 0, said.err
+    result = door("train", *pictures(tree, tmp_path))
+    assert result.code == 0, result.err
     first = run_of(tmp_path / "outputs", "image_folder")
     assert (first / "pictures" / "clean.png").exists()
-    said = door("train", *pictures(tree, tmp_path), "dataset.workers=0")
-    assert said.code == 0, said.err
+    result = door("train", *pictures(tree, tmp_path), "dataset.workers=0")
+    assert result.code == 0, result.err
     assert run_of(tmp_path / "outputs", "image_folder") == first
-    said = door("evaluate", f"checkpoint={first}", "attack_suite=clean", "evaluation.examples=8", "evaluation.chunk=20")
-    assert said.code == 0, said.err
+    result = door(
+        "evaluate", f"checkpoint={first}", "attack_suite=clean", "evaluation.examples=8", "evaluation.chunk=20"
+    )
+    assert result.code == 0, result.err
 
 
 def test_a_damaged_picture_stops_training_in_one_line(door, tree, tmp_path, monkeypatch):
     without_reference(monkeypatch, tmp_path)
     for file in (tree / "train").rglob("1.JPEG"):
         file.write_bytes(file.read_bytes()[:3000])
-    said = door("train", *pictures(tree, tmp_path))
-    assert said.code == 2, said.err
-    assert "1.JPEG is damaged or cut off" in said.err
-    assert said.err.count("\n") == 1
+    result = door("train", *pictures(tree, tmp_path))
+    assert result.code == 2, result.err
+    assert "1.JPEG is damaged or cut off" in result.err
+    assert result.err.count("\n") == 1
     assert not list((tmp_path / "outputs").glob("*")), "it is refused before the run has begun"
 
 
@@ -138,12 +140,12 @@ def test_grey_pictures_go_through_a_grey_network(door, tmp_path, monkeypatch):
                 Image.fromarray(pixels).save(tmp_path / "grey" / split / name / f"{number}.png")
     words = [*FAST, "dataset=image_folder", f"dataset.root={tmp_path / 'grey'}", "dataset.size=32", "dataset.classes=2"]
     grey = ["dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.25]", "dataset.recipe.batch_size=7"]
-    said = door("train", *words, *grey, f"outputs={tmp_path / 'outputs'}", "evaluation.examples=4")
-    assert said.code == 0, said.err
+    result = door("train", *words, *grey, f"outputs={tmp_path / 'outputs'}", "evaluation.examples=4")
+    assert result.code == 0, result.err
     coloured = "+dataset.augmentation.lighting={_target_: gauntlet.data.PCALighting}"
-    said = door("train", *words, *grey, f"outputs={tmp_path / 'outputs'}", coloured)
-    assert said.code == 2
-    assert "dataset.augmentation: images of 1 channels: lighting is that of 3" in said.err
+    result = door("train", *words, *grey, f"outputs={tmp_path / 'outputs'}", coloured)
+    assert result.code == 2
+    assert "dataset.augmentation: images of 1 channels: lighting is that of 3" in result.err
 
 
 def test_the_part_that_is_compared_leaves_out_where_the_data_lie():
@@ -160,14 +162,14 @@ def test_the_fit_of_a_reference_has_the_same_data_and_augmentation(tmp_path):
     jitter = {"_target_": "gauntlet.data.RandomFlip", "chance": 0.5}
     dataset = {"root": "/the/data", "classes": 10, "augmentation": {"flip": jitter}, "reference_recipe": {"epochs": 1}}
     config = {"names": {"dataset": "cifar10"}, "dataset": dataset, "outputs": str(tmp_path), "allow": []}
-    words = _command(config, "alexnet_cifar", tmp_path / "place")
+    words = fit_command(config, "alexnet_cifar", tmp_path / "fit")
     emptied = words.index("++dataset.augmentation=null")
     assert words.index("++dataset.augmentation.flip.chance=0.5") > emptied
     assert '++dataset.root="/the/data"' in words
     other = config | {"dataset": dataset | {"augmentation": None}}
     moved = config | {"dataset": dataset | {"root": "/elsewhere"}}
-    assert place_of(config, "alexnet_cifar", Printed()) == place_of(moved, "alexnet_cifar", Printed())
-    assert place_of(config, "alexnet_cifar", Printed()) != place_of(other, "alexnet_cifar", Printed())
+    assert reference_folder(config, "alexnet_cifar", Printed()) == reference_folder(moved, "alexnet_cifar", Printed())
+    assert reference_folder(config, "alexnet_cifar", Printed()) != reference_folder(other, "alexnet_cifar", Printed())
 
 
 def test_a_removed_augmentation_stays_out_of_the_fit():

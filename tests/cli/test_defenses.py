@@ -1,4 +1,4 @@
-"""Every named defense trains through the front door."""
+"""Every named defense trains from the command line."""
 
 import polars as pl
 import pytest
@@ -13,8 +13,8 @@ DEFENSES = sorted(file.stem for file in (CONF / "defense").glob("*.yaml"))
 @pytest.mark.parametrize("defense", DEFENSES)
 def test_it_trains_an_epoch_and_is_evaluated(door, outputs, defense):
     small = ("trainer.max_epochs=1", "dataset.recipe.batch_size=65", "attack_suite=clean")
-    said = door("train", f"defense={defense}", *QUICK, *small, f"outputs={outputs}")
-    assert said.code == 0, said.err
+    result = door("train", f"defense={defense}", *QUICK, *small, f"outputs={outputs}")
+    assert result.code == 0, result.err
     (metrics,) = outputs.glob(f"digits/{defense}-*/*/metrics.csv")
     logged = pl.read_csv(metrics)
     assert {"val/accuracy", "lr-SGD"} <= set(logged.columns)

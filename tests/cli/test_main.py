@@ -1,4 +1,4 @@
-"""The front doors: what a user gets, and the one line he gets when it cannot be done."""
+"""The commands: their results, and the one line of an error."""
 
 import errno
 import json
@@ -24,10 +24,10 @@ FOLDER = {"card.json", "config.yaml", "data.json", "metrics.csv", "provenance.js
 
 
 def records(run):
-    """All records of a run by attack, without the one column that may differ."""
+    """All records of a run by attack, without the column `seconds`."""
     identities = sorted((run / "records").glob("*/identity.json"))
     kinds = {file.parent: Kind(json.loads(file.read_text())["kind"]) for file in identities}
-    return {place.name: read_records(place, kind).drop("seconds") for place, kind in kinds.items()}
+    return {location.name: read_records(location, kind).drop("seconds") for location, kind in kinds.items()}
 
 
 def assert_same_records(one, other):
@@ -51,12 +51,12 @@ def test_the_same_command_again_does_nothing_twice(door, run):
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*.parquet")} | {
         file: file.stat().st_mtime_ns for file in (run / "checkpoints").iterdir()
     }
-    said = door(
+    result = door(
         "train", "defense=normal", "trainer.max_epochs=3", f"outputs={run.parents[2]}", *QUICK, f"hydra.run.dir={run}"
     )
-    assert said.code == 0, said.err
+    assert result.code == 0, result.err
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert "union" in said.out
+    assert "union" in result.out
 
 
 def test_restart_keeps_the_old_run_under_another_name(door, run):
@@ -64,17 +64,17 @@ def test_restart_keeps_the_old_run_under_another_name(door, run):
     assert door("train", *words, "restart=true").code == 0
     old = run.with_name(f"{run.name}.old1")
     assert (old / "checkpoints" / "final.safetensors").exists()
-    new, former = (load_file(place / "checkpoints" / "final.safetensors") for place in (run, old))
+    new, former = (load_file(location / "checkpoints" / "final.safetensors") for location in (run, old))
     assert all(torch.equal(new[name], former[name]) for name in former)  # the same config gives the same weights
 
 
-def test_evaluate_gives_the_very_records_of_the_evaluation_after_training(door, run):
+def test_evaluate_gives_the_same_records_as_the_evaluation_after_training(door, run):
     expected = records(run)
     shutil.rmtree(run / "records")
-    said = door(
+    result = door(
         "evaluate", f"checkpoint={run}", "evaluation.examples=40", "evaluation.chunk=20", f"outputs={run.parents[2]}"
     )
-    assert said.code == 0, said.err
+    assert result.code == 0, result.err
     assert_same_records(records(run), expected)
 
 
@@ -83,22 +83,22 @@ def test_evaluate_takes_a_foreign_file_with_its_model_and_dataset(door, run, tmp
     file = tmp_path / "foreign.safetensors"
     shutil.copy(run / "checkpoints" / "final.safetensors", file)
     words = ("dataset=digits", "model=small_resnet", "model.width=4", "evaluation.examples=40", "evaluation.chunk=20")
-    said = door("evaluate", f"checkpoint={file}", f"outputs={run.parents[2]}", *words)
-    assert said.code == 0, said.err
-    (place,) = (run.parents[2] / "evaluate").glob("foreign-*")
-    assert_same_records(records(place), expected)
+    result = door("evaluate", f"checkpoint={file}", f"outputs={run.parents[2]}", *words)
+    assert result.code == 0, result.err
+    (location,) = (run.parents[2] / "evaluate").glob("foreign-*")
+    assert_same_records(records(location), expected)
 
 
 def test_evaluate_takes_the_checkpoint_training_goes_on_from(door, run):
-    said = door(
+    result = door(
         "evaluate",
         f"checkpoint={run}/checkpoints/last.ckpt",
         f"outputs={run.parents[2]}",
         *("attack_suite=clean", "evaluation.examples=40", "evaluation.chunk=20"),
     )
-    assert said.code == 0, said.err
-    (place,) = (run.parents[2] / "evaluate").glob("last-*")
-    (clean,) = records(place).values()
+    assert result.code == 0, result.err
+    (location,) = (run.parents[2] / "evaluate").glob("last-*")
+    (clean,) = records(location).values()
     (expected,) = (frame for name, frame in records(run).items() if name.startswith("clean"))
     assert clean["prediction"].equals(expected["prediction"])
 
@@ -113,13 +113,13 @@ def test_a_second_suite_shares_the_files_of_the_attacks_it_has_in_common(door, r
 
 def test_report_shows_several_runs_as_one_table(door, run, tmp_path):
     shutil.copytree(run, run.with_name("second"))
-    place = tmp_path / "report"
-    said = door("report", f"runs={run.parents[2]}", f"folder={place}")
-    assert said.code == 0, said.err
+    location = tmp_path / "report"
+    result = door("report", f"runs={run.parents[2]}", f"folder={location}")
+    assert result.code == 0, result.err
     for name in ("table.md", "table.csv", "table.tex", "report.html"):
-        assert (place / name).read_text().count("resnet/seed0") >= 2, name
-    assert "unseen mean" in said.out
-    assert str(place / "report.html") in said.out
+        assert (location / name).read_text().count("resnet/seed0") >= 2, name
+    assert "unseen mean" in result.out
+    assert str(location / "report.html") in result.out
     before = set(tmp_path.rglob("*"))
     assert door("report", f"runs={run}", "folder=null").code == 0
     assert set(tmp_path.rglob("*")) == before
@@ -128,23 +128,23 @@ def test_report_shows_several_runs_as_one_table(door, run, tmp_path):
 SMALL = ("evaluation.examples=40", "evaluation.chunk=20")
 
 
-def test_the_library_gives_the_records_of_the_front_door(run):
+def test_the_library_gives_the_records_of_the_command(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
     ready = with_references(config, fitted_before(config, data := build_data(config)))
     classifier = build_classifier(config, data, 0)
     load_weights(classifier, load_file(run / "checkpoints" / "final.safetensors"), "final")
     suite, reference = build_suite(ready, classifier, data), build_reference(ready, data)
-    found = evaluate(classifier, data, suite, Grid(chunk=20, examples=40), reference=reference)
+    actual = evaluate(classifier, data, suite, Grid(chunk=20, examples=40), reference=reference)
     expected = {name.rsplit("-", 1)[0]: frame for name, frame in records(run).items()}
-    assert_same_records({name: frame.drop("seconds") for name, frame in found.items()}, expected)
+    assert_same_records({name: frame.drop("seconds") for name, frame in actual.items()}, expected)
 
 
-def test_clean_accuracy_is_said_before_any_attack_begins(door, run):
+def test_clean_accuracy_is_printed_before_any_attack_begins(door, run):
     shutil.rmtree(run / "records")
-    said = door("evaluate", f"checkpoint={run}", "attack_suite=clean", "suite=again", *SMALL)
-    clean = said.out.index("clean accuracy")
-    assert "% on the first 20; images in [0, 1]" in said.out
-    assert clean < said.out.index("clean: chunk 1 of 2")
+    result = door("evaluate", f"checkpoint={run}", "attack_suite=clean", "suite=again", *SMALL)
+    clean = result.out.index("clean accuracy")
+    assert "% on the first 20; images in [0, 1]" in result.out
+    assert clean < result.out.index("clean: chunk 1 of 2")
 
 
 def test_several_checkpoints_in_one_sweep(door, run, tmp_path, monkeypatch):
@@ -152,53 +152,53 @@ def test_several_checkpoints_in_one_sweep(door, run, tmp_path, monkeypatch):
     second = shutil.copytree(run, run.with_name("second"))
     shutil.rmtree(second / "records")
     missing = run.with_name("third")
-    said = door("evaluate", "-m", f"checkpoint={second},{missing},{run}", "attack_suite=quick", *SMALL)
-    assert said.code == 2
-    hydras, ours = said.err.strip().splitlines()
+    result = door("evaluate", "-m", f"checkpoint={second},{missing},{run}", "attack_suite=quick", *SMALL)
+    assert result.code == 2
+    hydras, ours = result.err.strip().splitlines()
     assert hydras.startswith("Error executing job with overrides")
     assert ours.startswith(f"gauntlet: no checkpoint at {missing}")
-    assert said.out.count("union") >= 2  # the others are evaluated all the same
+    assert result.out.count("union") >= 2  # the others are evaluated all the same
     assert_same_records(records(second), records(run))
     assert not missing.exists()
 
 
 def test_survivors_have_a_union_and_no_columns_of_their_own(door, run):
     full = read_run(run, "quick")
-    said = door("evaluate", f"checkpoint={run}", "mode=survivors", *SMALL)
-    assert said.code == 0, said.err
-    found = read_run(run, "quick-survivors")
-    assert found.survivors == ["linf", "l2"]
-    assert found.complete
-    assert found.cells["linf"] is found.cells["l2"] is found.cells["unseen mean"] is None
-    assert found.cells["union"] == full.cells["union"]
-    assert found.cells["perceptual"] == full.cells["perceptual"]
-    assert "linf, l2 ran on survivors" in " ".join(said.out.split())
+    result = door("evaluate", f"checkpoint={run}", "mode=survivors", *SMALL)
+    assert result.code == 0, result.err
+    actual = read_run(run, "quick-survivors")
+    assert actual.survivors == ["linf", "l2"]
+    assert actual.complete
+    assert actual.cells["linf"] is actual.cells["l2"] is actual.cells["unseen mean"] is None
+    assert actual.cells["union"] == full.cells["union"]
+    assert actual.cells["perceptual"] == full.cells["perceptual"]
+    assert "linf, l2 ran on survivors" in " ".join(result.out.split())
     assert read_run(run, "quick").cells == full.cells
 
 
 def test_a_changed_attack_is_named(door, run):
     words = (f"checkpoint={run}", "suite=other", "attack_suite.attacks.linf.steps=21", *SMALL)
-    said = door("evaluate", *words)
-    assert "linf is measured anew, because it changed: entry.steps: 20 → 21" in said.out
-    assert said.out.count("measured anew") == 1
+    result = door("evaluate", *words)
+    assert "linf is measured anew, because it changed: entry.steps: 20 → 21" in result.out
+    assert result.out.count("measured anew") == 1
 
 
-@pytest.mark.parametrize("place", ["the run's own folder", "a foreign file's"])
-def test_a_dry_run_shows_what_it_would_cost_and_writes_nothing(door, run, tmp_path, place):
+@pytest.mark.parametrize("location", ["the run's own folder", "a foreign file's"])
+def test_a_dry_run_shows_what_it_would_cost_and_writes_nothing(door, run, tmp_path, location):
     file = shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
     foreign = (f"checkpoint={file}", "dataset=digits", "model=small_resnet", "model.width=4", f"outputs={tmp_path}/new")
-    words = foreign if place == "a foreign file's" else (f"checkpoint={run}",)
+    words = foreign if location == "a foreign file's" else (f"checkpoint={run}",)
     before = {thing: thing.stat().st_mtime_ns for thing in tmp_path.rglob("*")}
-    said = door("evaluate", *words, "evaluation.chunk=20", "evaluation.examples=60", "dry_run=true")
-    assert said.code == 0, said.err
+    result = door("evaluate", *words, "evaluation.chunk=20", "evaluation.examples=60", "dry_run=true")
+    assert result.code == 0, result.err
     assert {thing: thing.stat().st_mtime_ns for thing in tmp_path.rglob("*")} == before
-    assert "forwards" in said.out
-    assert "nothing was written" in said.out
-    (linf,) = (line for line in said.out.splitlines() if line.split("│")[1:2] == [" linf       "])
+    assert "forwards" in result.out
+    assert "nothing was written" in result.out
+    (linf,) = (line for line in result.out.splitlines() if line.split("│")[1:2] == [" linf       "])
     assert [part.strip() for part in linf.split("│")[2:6]] == ["0.1", "60", "0", "3"]
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door, run, monkeypatch):
+def test_a_full_disk_is_one_line_and_the_same_command_resumes(door, run, monkeypatch):
     expected, sync, count = records(run), os.fsync, 0
     shutil.rmtree(run / "records")
 
@@ -210,9 +210,9 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door, run, monkeyp
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    said = door("evaluate", f"checkpoint={run}", *SMALL)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
-    assert "No space left on device" in said.err
+    result = door("evaluate", f"checkpoint={run}", *SMALL)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1)
+    assert "No space left on device" in result.err
     monkeypatch.undo()
     assert len(list(run.rglob("*.parquet"))) == 2  # of clean, after its identity; linf had its own and no more
     assert door("evaluate", f"checkpoint={run}", *SMALL).code == 0
@@ -220,15 +220,15 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(door, run, monkeyp
 
 
 @pytest.mark.slow
-def test_two_evaluations_of_one_run_at_once_do_no_harm(run):
+def test_two_simultaneous_evaluations_of_one_run_give_its_records(run):
     expected = records(run)
     shutil.rmtree(run / "records")
     command = [sys.executable, "evaluate.py", f"checkpoint={run}", *SMALL]
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(command, env=own_environment(), **told) for _ in range(2)]
-    said = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert all("union" in out for out, _ in said)
+    messages = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, env=own_environment(), **messages) for _ in range(2)]
+    result = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], result
+    assert all("union" in out for out, _ in result)
     assert_same_records(records(run), expected)
 
 
@@ -248,10 +248,10 @@ REFUSED = {
     ),
     "shape that is not the images'": (("defense=normal", "dataset.shape=[3,28,28]"), "[3, 32, 32]"),
     "a GPU that is not there": (("defense=normal", "trainer=gpu"), "CUDA"),
-    "somebody else's code": (("defense=normal", "model._target_=os.system"), "allow=[os]"),
+    "foreign code": (("defense=normal", "model._target_=os.system"), "allow=[os]"),
     "a library's function": (("defense=normal", "model._target_=torch.hub.load"), "torch.hub.load"),
     "a union of strangers": (("defense=normal", "attack_suite.aggregates.union.members=[fog]"), "fog"),
-    "a bound nobody would use": (("defense=normal", "threat_model.bound=0.1"), "threat_model"),
+    "an unused bound": (("defense=normal", "threat_model.bound=0.1"), "threat_model"),
     "a perceptual bound below nothing": (("defense=pat_self", "threat_model.bound=-1"), "negative"),
     "a perceptual attack on another threat": (("defense=pat", "threat_model=linf"), "NeuralPerceptual"),
     "a seed that is no number": (("defense=normal", "seed=abc"), "integer"),
@@ -329,27 +329,27 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_request_that_cannot_be_met_is_one_line_and_leaves_nothing(door, outputs, case):
+def test_an_invalid_request_is_one_line_and_leaves_no_files(door, outputs, case):
     if case == "a GPU that is not there" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     words, hint = REFUSED[case]
     small = [word for word in QUICK if not (word == "trainer=cpu" and "trainer=gpu" in words)]
     small = [word for word in small if not (word.startswith("model.") and any("model" in w for w in words))]
-    said = door("train", *words, f"outputs={outputs}", *small)
-    assert said.code == 2
-    assert hint in said.err, said.err
-    assert len(said.err.strip().splitlines()) == 1, said.err
-    assert [place.name for place in outputs.iterdir()] == ["references"]
+    result = door("train", *words, f"outputs={outputs}", *small)
+    assert result.code == 2
+    assert hint in result.err, result.err
+    assert len(result.err.strip().splitlines()) == 1, result.err
+    assert [location.name for location in outputs.iterdir()] == ["references"]
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_help_needs_no_defense(door, word):
-    said = door("train", word)
-    assert (said.code, said.err) == (0, "")
-    assert "pat_self" in said.out, "the choices of every group"
-    assert "max_epochs" in said.out, "a whole config"
-    said = door("train", word, "defense=trades_linf")
-    assert "beta" in said.out
+    result = door("train", word)
+    assert (result.code, result.err) == (0, "")
+    assert "pat_self" in result.out, "the choices of every group"
+    assert "max_epochs" in result.out, "a whole config"
+    result = door("train", word, "defense=trades_linf")
+    assert "beta" in result.out
 
 
 EVALUATED = {
@@ -362,15 +362,15 @@ EVALUATED = {
 
 
 @pytest.mark.parametrize("case", EVALUATED)
-def test_an_evaluation_that_cannot_be_is_one_line_and_leaves_nothing(door, run, tmp_path, case):
+def test_an_invalid_evaluation_is_one_line_and_leaves_no_files(door, run, tmp_path, case):
     words, hint = EVALUATED[case]
     file = shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
     foreign = ("dataset=digits", "model=small_resnet", "model.width=4", "dataset.reference=null", "logger=csv")
-    place = tmp_path / "new"
-    said = door("evaluate", f"checkpoint={file}", *foreign, "attack_suite=clean", f"outputs={place}", *words)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert hint in said.err
-    assert not place.exists()
+    location = tmp_path / "new"
+    result = door("evaluate", f"checkpoint={file}", *foreign, "attack_suite=clean", f"outputs={location}", *words)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert hint in result.err
+    assert not location.exists()
 
 
 def test_one_name_of_a_threat_model_is_a_list_of_one(door, run, tmp_path):
@@ -391,38 +391,38 @@ def test_one_name_of_a_threat_model_is_a_list_of_one(door, run, tmp_path):
         (("against=nowhere",), "nowhere has no card.json"),
     ],
 )
-def test_a_report_that_cannot_be_is_one_line(door, run, tmp_path, monkeypatch, words, hint):
+def test_an_invalid_report_is_one_line(door, run, tmp_path, monkeypatch, words, hint):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    said = door("report", *([] if words[0].startswith("runs") else [f"runs={run}"]), *words)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert hint in said.err
+    result = door("report", *([] if words[0].startswith("runs") else [f"runs={run}"]), *words)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert hint in result.err
     assert (tmp_path / "file").read_text() == ""
 
 
-def test_an_output_folder_that_cannot_be_is_one_line(door, tmp_path):
+def test_an_invalid_output_folder_is_one_line(door, tmp_path):
     (tmp_path / "file").write_text("")
-    said = door("train", "defense=normal", f"outputs={tmp_path}/file/outputs", *QUICK)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
-    assert "outputs=" in said.err
+    result = door("train", "defense=normal", f"outputs={tmp_path}/file/outputs", *QUICK)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1)
+    assert "outputs=" in result.err
 
 
 def test_a_folder_of_another_config_is_refused_and_what_differs_is_named(door, run):
     before = (run / "config.yaml").read_text()
-    said = door("train", "defense=normal", "trainer.max_epochs=3", "seed=1", *QUICK, f"hydra.run.dir={run}")
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
-    assert "seed: 0 → 1" in said.err
+    result = door("train", "defense=normal", "trainer.max_epochs=3", "seed=1", *QUICK, f"hydra.run.dir={run}")
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1)
+    assert "seed: 0 → 1" in result.err
     assert (run / "config.yaml").read_text() == before
 
 
-def test_a_damaged_checkpoint_to_go_on_from_is_one_line(door, run):
+def test_a_damaged_checkpoint_to_resume_from_is_one_line(door, run):
     (run / "checkpoints" / "final.safetensors").unlink()
     (run / "checkpoints" / "last.ckpt").write_bytes(b"garbage")
-    said = door(
+    result = door(
         "train", "defense=normal", "trainer.max_epochs=3", *QUICK, f"hydra.run.dir={run}", f"outputs={run.parents[2]}"
     )
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert "last.ckpt is damaged" in said.err
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert "last.ckpt is damaged" in result.err
 
 
 def test_a_run_folder_does_not_allow_itself_code(door, run):
@@ -432,17 +432,17 @@ def test_a_run_folder_does_not_allow_itself_code(door, run):
         "model": {"_target_": "tempfile.mkdtemp", "prefix": "own", "dir": str(run.parent)},
     }
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    said = door("evaluate", f"checkpoint={run}", f"outputs={run.parents[2]}")
-    assert said.code == 2
-    assert "allow=[tempfile]" in said.err
+    result = door("evaluate", f"checkpoint={run}", f"outputs={run.parents[2]}")
+    assert result.code == 2
+    assert "allow=[tempfile]" in result.err
     assert not list(run.parent.glob("own*"))
 
 
-def test_a_changed_suite_does_not_take_the_name_of_the_one_that_is_there(door, run):
+def test_a_changed_suite_does_not_take_the_name_of_an_existing_one(door, run):
     words = (f"checkpoint={run}", f"outputs={run.parents[2]}", "evaluation.chunk=20")
-    said = door("evaluate", *words, "evaluation.examples=20", "attack_suite=quick")
-    assert said.code == 2
-    assert "suite=<name>" in said.err
+    result = door("evaluate", *words, "evaluation.examples=20", "attack_suite=quick")
+    assert result.code == 2
+    assert "suite=<name>" in result.err
     assert door("evaluate", *words, "evaluation.examples=20", "attack_suite=clean", "suite=small").code == 0
     assert "Attack suite small" in (run / "report.md").read_text()
 
@@ -450,9 +450,9 @@ def test_a_changed_suite_does_not_take_the_name_of_the_one_that_is_there(door, r
 def test_numbers_of_other_weights_are_not_shown(door, run):
     plan = json.loads((run / "suites" / "quick.json").read_text())
     (run / "suites" / "quick.json").write_text(json.dumps(plan | {"checkpoint": "other"}))
-    said = door("report", f"runs={run}")
-    assert said.code == 2
-    assert "other weights" in said.err
+    result = door("report", f"runs={run}")
+    assert result.code == 2
+    assert "other weights" in result.err
 
 
 def test_a_refused_start_leaves_the_lock_of_a_live_run_alone(door, outputs):
@@ -461,8 +461,8 @@ def test_a_refused_start_leaves_the_lock_of_a_live_run_alone(door, outputs):
     folder = RunFolder(outputs / "digits" / "live")
     with folder.locked():
         for _ in range(2):
-            said = door("train", "defense=normal", f"outputs={outputs}", *QUICK, f"hydra.run.dir={folder.path}")
-            assert "in use" in said.err
+            result = door("train", "defense=normal", f"outputs={outputs}", *QUICK, f"hydra.run.dir={folder.path}")
+            assert "in use" in result.err
     assert folder.path.exists()
 
 
@@ -470,9 +470,9 @@ def test_a_folder_in_use_is_refused(door, run):
     from gauntlet.runs.folder import RunFolder
 
     with RunFolder(run).locked():
-        said = door("train", "defense=normal", "trainer.max_epochs=3", *QUICK, f"hydra.run.dir={run}")
-    assert said.code == 2
-    assert "in use" in said.err
+        result = door("train", "defense=normal", "trainer.max_epochs=3", *QUICK, f"hydra.run.dir={run}")
+    assert result.code == 2
+    assert "in use" in result.err
 
 
 def wrong_checkpoints(run, tmp_path):
@@ -494,30 +494,30 @@ def wrong_checkpoints(run, tmp_path):
     }
 
 
-def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_nothing(door, run, tmp_path):
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_leaves_no_files(door, run, tmp_path):
     for name, hint in wrong_checkpoints(run, tmp_path).items():
         words = (f"checkpoint={tmp_path / name}", "dataset=digits", "model=small_resnet", "model.width=4")
-        said = door("evaluate", *words, f"outputs={tmp_path / 'new'}")
-        assert said.code == 2, name
-        assert hint in said.err, name
-        assert len(said.err.strip().splitlines()) == 1, said.err
+        result = door("evaluate", *words, f"outputs={tmp_path / 'new'}")
+        assert result.code == 2, name
+        assert hint in result.err, name
+        assert len(result.err.strip().splitlines()) == 1, result.err
         assert not (tmp_path / "new").exists()
 
 
-def test_a_foreign_file_without_its_model_is_asked_for_it(door, run, tmp_path):
+def test_a_foreign_file_without_its_model_is_refused(door, run, tmp_path):
     shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
-    said = door("evaluate", f"checkpoint={tmp_path / 'foreign.safetensors'}", f"outputs={tmp_path / 'new'}")
-    assert said.code == 2
-    assert "dataset=… and model=…" in said.err
+    result = door("evaluate", f"checkpoint={tmp_path / 'foreign.safetensors'}", f"outputs={tmp_path / 'new'}")
+    assert result.code == 2
+    assert "dataset=… and model=…" in result.err
 
 
 @pytest.mark.parametrize(("name", "missing"), [("evaluate", "checkpoint"), ("report", "runs")])
 def test_what_is_missing_is_named(door, tmp_path, monkeypatch, name, missing):
     monkeypatch.chdir(tmp_path)
-    said = door(name)
-    assert (said.code, said.err) == (2, f"gauntlet: {missing}=… is missing: say which\n")
+    result = door(name)
+    assert (result.code, result.err) == (2, f"gauntlet: {missing}=… is missing: say which\n")
 
 
 def test_a_report_of_nothing_says_so(door, tmp_path):
-    said = door("report", f"runs={tmp_path}")
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
+    result = door("report", f"runs={tmp_path}")
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1)

@@ -25,12 +25,12 @@ def outputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(outputs):
-    """Two runs at once on a machine that has no reference network yet; what each said."""
+def messages(outputs):
+    """The output of two simultaneous runs on a machine without a reference network."""
     runs = [train(outputs, "defense=pat_alexnet"), train(outputs, "defense=normal")]
-    told = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
-    return told
+    messages = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], messages
+    return messages
 
 
 def row(outputs, defense):
@@ -38,13 +38,13 @@ def row(outputs, defense):
     return read_run(card.parent, "quick")
 
 
-def test_one_of_two_runs_fits_the_reference_network_and_both_use_it(outputs, told):
-    assert sum("fitting the perceptual network alexnet_cifar" in text for text in told) == 1
+def test_one_of_two_runs_fits_the_reference_network_and_both_use_it(outputs, messages):
+    assert sum("fitting the perceptual network alexnet_cifar" in text for text in messages) == 1
     assert len(list(outputs.glob("references/*/*/card.json"))) == 1
 
 
-def test_perceptual_training_beats_normal_training_clearly(outputs, told):
-    """On the union, and under every attack by itself; plain training falls to all of them."""
+def test_perceptual_training_beats_normal_training_clearly(outputs, messages):
+    """On the union and under every attack; normal training has no robustness."""
     pat, normal = row(outputs, "pat_alexnet"), row(outputs, "normal")
     assert pat.cells["union"].low > normal.cells["union"].high + 0.3
     assert pat.cells["clean"].value > 0.9

@@ -1,4 +1,4 @@
-"""Every model and distance through the front doors: composed, built, run at its size; what cannot be is one line."""
+"""Every model and distance from the command line: composed, built, run at its size; invalid choices are one line."""
 
 import json
 
@@ -65,7 +65,7 @@ REFUSED = {
         ("defense=normal", "model=resnet20", "model.mean=[0.5]", "model.std=[0.5]"),
         "cannot take the dataset's [3, 32, 32] images (but takes [1, 32, 32])",
     ),
-    "a network of somebody else": (
+    "a network of another package": (
         ("defense=normal", "model=custom", "model.network._target_=strangers.Net"),
         "allow=[strangers]",
     ),
@@ -79,13 +79,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_is_one_line(door, outputs, case):
+def test_an_invalid_choice_is_one_line(door, outputs, case):
     words, hint = REFUSED[case]
     small = [word for word in QUICK if not (word.startswith("model.") and any("model=" in w for w in words))]
-    said = door("train", *words, f"outputs={outputs}", *small)
-    assert said.code == 2
-    assert hint in said.err
-    assert len(said.err.strip().splitlines()) == 1, said.err
+    result = door("train", *words, f"outputs={outputs}", *small)
+    assert result.code == 2
+    assert hint in result.err
+    assert len(result.err.strip().splitlines()) == 1, result.err
 
 
 CLEAN = ("attack_suite=clean", "evaluation.examples=20", "evaluation.chunk=20", "evaluation.device=cpu")
@@ -101,12 +101,12 @@ def converted(run):
     return out
 
 
-def test_evaluate_knows_converted_weights_by_their_card(door, run, converted):
+def test_evaluate_takes_the_model_of_converted_weights_from_their_card(door, run, converted):
     outputs = run.parents[2]
-    said = door("evaluate", f"checkpoint={converted}", "dataset=digits", f"outputs={outputs}", *CLEAN)
-    assert said.code == 0, said.err
-    (place,) = (outputs / "evaluate").glob("converted-*")
-    card = json.loads((place / "card.json").read_text())
+    result = door("evaluate", f"checkpoint={converted}", "dataset=digits", f"outputs={outputs}", *CLEAN)
+    assert result.code == 0, result.err
+    (folder,) = (outputs / "evaluate").glob("converted-*")
+    card = json.loads((folder / "card.json").read_text())
     assert (card["model"], card["trained_on"]) == ("small_resnet", ["linf"])
     assert card["checkpoint"] == json.loads(card_of(converted).read_text())["sha256"]
 
@@ -114,23 +114,23 @@ def test_evaluate_knows_converted_weights_by_their_card(door, run, converted):
 def test_a_card_of_other_weights_is_refused(door, run, converted):
     changed = {name: tensor + 1 for name, tensor in load_file(converted).items()}
     save_file(changed, converted)
-    said = door("evaluate", f"checkpoint={converted}", "dataset=digits", f"outputs={run.parents[2]}", *CLEAN)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1)
-    assert "is the card of other weights" in said.err
+    result = door("evaluate", f"checkpoint={converted}", "dataset=digits", f"outputs={run.parents[2]}", *CLEAN)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1)
+    assert "is the card of other weights" in result.err
 
 
 def test_a_card_cannot_name_code(door, run, converted):
     card = json.loads(card_of(converted).read_text())
     card["node"] = {"_target_": "os.mkdir", "path": str(run / "made")}
     card_of(converted).write_text(json.dumps(card))
-    said = door("evaluate", f"checkpoint={converted}", "dataset=digits", f"outputs={run.parents[2]}", *CLEAN)
-    assert said.code == 2
-    assert "allow=[os]" in said.err
+    result = door("evaluate", f"checkpoint={converted}", "dataset=digits", f"outputs={run.parents[2]}", *CLEAN)
+    assert result.code == 2
+    assert "allow=[os]" in result.err
     assert not (run / "made").exists()
 
 
 def test_a_model_that_is_named_wins_over_the_card(door, run, converted):
     words = (f"checkpoint={converted}", "dataset=digits", "model=resnet20", f"outputs={run.parents[2]}", *CLEAN)
-    said = door("evaluate", *words)
-    assert said.code == 2
-    assert "does not fit" in said.err
+    result = door("evaluate", *words)
+    assert result.code == 2
+    assert "does not fit" in result.err

@@ -1,4 +1,4 @@
-"""What cannot be trained or saved is refused before training; everything else is trained, saved and loaded."""
+"""Networks that cannot be trained or saved are refused before training; all others are trained, saved and loaded."""
 
 import pytest
 import torch
@@ -25,9 +25,9 @@ def network(name):
 
 
 @pytest.mark.parametrize("name", ["Tied", "TensorState", "Auxiliary", "OneAuxiliary", "Pair"])
-def test_a_network_with_a_peculiarity_is_trained_saved_and_evaluated(door, outputs, name):
-    said = door("train", *WORDS, network(name), f"outputs={outputs}")
-    assert said.code == 0, said.err
+def test_an_unusual_network_is_trained_saved_and_evaluated(door, outputs, name):
+    result = door("train", *WORDS, network(name), f"outputs={outputs}")
+    assert result.code == 0, result.err
     (run,) = outputs.glob("digits/*/*")
     final = load_file(run / "checkpoints" / "final.safetensors")
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -36,8 +36,8 @@ def test_a_network_with_a_peculiarity_is_trained_saved_and_evaluated(door, outpu
     if name == "Tied":
         assert final["network.a.weight"].equal(final["network.b.weight"])
     words = ("attack_suite=clean", "evaluation.examples=40", "evaluation.chunk=20", "suite=again", "allow=[tests]")
-    said = door("evaluate", f"checkpoint={run}", f"outputs={outputs}", *words)
-    assert said.code == 0, said.err
+    result = door("evaluate", f"checkpoint={run}", f"outputs={outputs}", *words)
+    assert result.code == 0, result.err
 
 
 REFUSED = {
@@ -50,28 +50,28 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_trained_or_saved_is_refused_before_training(door, outputs, name):
-    said = door("train", *WORDS, network(name), f"outputs={outputs}")
-    assert said.code == 2, said.err
-    assert REFUSED[name] in said.err, said.err
-    assert len(said.err.strip().splitlines()) == 1, said.err
-    assert [place.name for place in outputs.iterdir()] == ["references"]
+    result = door("train", *WORDS, network(name), f"outputs={outputs}")
+    assert result.code == 2, result.err
+    assert REFUSED[name] in result.err, result.err
+    assert len(result.err.strip().splitlines()) == 1, result.err
+    assert [folder.name for folder in outputs.iterdir()] == ["references"]
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(433, 3), (1299, 1), (650, 2), (26, 50)])
 def test_a_last_batch_of_one_does_not_end_training_under_batch_norm(door, outputs, batch_size, steps):
-    """1,300 = 3 · 433 + 1: the one is left out, another in every epoch."""
+    """1,300 = 3 · 433 + 1: one example is left out, another one in every epoch."""
     size = f"dataset.recipe.batch_size={batch_size}"
-    said = door("train", *WORDS, network("Normed"), f"outputs={outputs}", size)
-    assert said.code == 0, said.err
+    result = door("train", *WORDS, network("Normed"), f"outputs={outputs}", size)
+    assert result.code == 0, result.err
     (last,) = outputs.glob("digits/*/*/checkpoints/last.ckpt")
     assert torch.load(last, weights_only=True)["global_step"] == steps
 
 
 def test_batches_of_one_are_refused_where_they_cannot_be_trained_on(door, outputs):
-    said = door("train", *WORDS, network("Normed"), f"outputs={outputs}", "dataset.recipe.batch_size=1")
-    assert said.code == 2
-    assert "the model cannot be trained on one image at once (Expected more than 1 value per channel" in said.err
-    assert "set dataset.recipe.batch_size to more" in said.err
+    result = door("train", *WORDS, network("Normed"), f"outputs={outputs}", "dataset.recipe.batch_size=1")
+    assert result.code == 2
+    assert "the model cannot be trained on one image at once (Expected more than 1 value per channel" in result.err
+    assert "set dataset.recipe.batch_size to more" in result.err
 
 
 def test_the_rehearsal_leaves_weights_statistics_and_random_numbers_alone():

@@ -1,4 +1,4 @@
-"""A run folder that cannot be written to can be looked at, dry-run, and evaluated into other outputs."""
+"""A read-only run folder can be shown, dry-run, and evaluated into other outputs."""
 
 import ctypes
 import json
@@ -29,7 +29,7 @@ class Capabilities(ctypes.Structure):
 
 @contextmanager
 def permissions_count():
-    """Root writes where it may not; without CAP_DAC_OVERRIDE it does not."""
+    """Drop CAP_DAC_OVERRIDE, with which root ignores permissions."""
     libc, header, given = ctypes.CDLL(None, use_errno=True), Header(0x20080522, 0), Capabilities()
     assert libc.capget(ctypes.byref(header), ctypes.byref(given)) == 0
     fewer = Capabilities.from_buffer_copy(given)
@@ -43,53 +43,53 @@ def permissions_count():
 
 @pytest.fixture
 def frozen(run):
-    """A finished run folder that nothing can be written to; what is in it."""
+    """A finished read-only run folder, and its files."""
     (run / ".lock").touch()
-    places = [run, *run.rglob("*")]
-    modes = {place: place.stat().st_mode for place in places}
-    for place in places:
-        place.chmod(modes[place] & ~0o222)
+    paths = [run, *run.rglob("*")]
+    modes = {folder: folder.stat().st_mode for folder in paths}
+    for folder in paths:
+        folder.chmod(modes[folder] & ~0o222)
     with permissions_count():
         with pytest.raises(PermissionError):
             (run / "new").touch()
         yield run
-    for place in places:
-        place.chmod(modes[place])
+    for folder in paths:
+        folder.chmod(modes[folder])
 
 
 def test_a_finished_run_is_shown_again(door, frozen):
     words = ("defense=normal", "trainer.max_epochs=3", f"outputs={frozen.parents[2]}", *QUICK)
-    said = door("train", *words, f"hydra.run.dir={frozen}")
-    assert said.code == 0, said.err
-    assert "union" in said.out
-    said = door("evaluate", f"checkpoint={frozen}", *SMALL, "logger=csv")
-    assert said.code == 0, said.err
-    assert "union" in said.out
+    result = door("train", *words, f"hydra.run.dir={frozen}")
+    assert result.code == 0, result.err
+    assert "union" in result.out
+    result = door("evaluate", f"checkpoint={frozen}", *SMALL, "logger=csv")
+    assert result.code == 0, result.err
+    assert "union" in result.out
 
 
 def test_it_is_dry_run(door, frozen):
-    said = door("evaluate", f"checkpoint={frozen}", *SMALL, "dry_run=true", "suite=other")
-    assert said.code == 0, said.err
-    assert "nothing was written" in said.out
+    result = door("evaluate", f"checkpoint={frozen}", *SMALL, "dry_run=true", "suite=other")
+    assert result.code == 0, result.err
+    assert "nothing was written" in result.out
 
 
 def test_it_is_evaluated_into_other_outputs(door, frozen, tmp_path):
-    """With the reference network of the run, which is not fitted anew."""
-    said = door("evaluate", f"checkpoint={frozen}", *SMALL, "logger=csv", f"outputs={tmp_path}/mine")
-    assert said.code == 0, said.err
-    assert "fitting the perceptual network" not in said.out
+    """With the reference network of the run, which is not fitted again."""
+    result = door("evaluate", f"checkpoint={frozen}", *SMALL, "logger=csv", f"outputs={tmp_path}/mine")
+    assert result.code == 0, result.err
+    assert "fitting the perceptual network" not in result.out
     (card,) = (tmp_path / "mine" / "evaluate").glob("*/card.json")
     assert read_json(card) == read_json(frozen / "card.json")
-    assert {place.name for place in (card.parent / "records").iterdir()} == {
-        place.name for place in (frozen / "records").iterdir()
+    assert {folder.name for folder in (card.parent / "records").iterdir()} == {
+        folder.name for folder in (frozen / "records").iterdir()
     }
 
 
-def test_what_is_missing_of_it_is_one_line_that_can_be_followed(door, frozen, tmp_path):
+def test_a_missing_suite_is_one_line_that_can_be_followed(door, frozen, tmp_path):
     words = (f"checkpoint={frozen}", "attack_suite=clean", "suite=other", "evaluation.examples=5", "logger=csv")
-    said = door("evaluate", *words)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert "outputs=<folder>" in said.err
+    result = door("evaluate", *words)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert "outputs=<folder>" in result.err
     assert door("evaluate", *words, f"outputs={tmp_path}/mine").code == 0
 
 

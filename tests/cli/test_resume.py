@@ -1,4 +1,4 @@
-"""Training that is stopped and started again ends in the very weights of an uninterrupted run."""
+"""Training that is stopped and resumed ends with the weights of an uninterrupted run."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import torch
 from lightning import Callback
 from safetensors.torch import load_file
 
-from gauntlet.cli.train import _trainer
+from gauntlet.cli.train import build_trainer
 from tests.conftest import QUICK
 
 WORDS = (
@@ -26,10 +26,10 @@ STEPS = 7  # per epoch: 1,300 examples in batches of 200
 
 
 class PullThePlug(Callback):
-    """Stops the process as a power cut would: no handler of Lightning's or ours sees it."""
+    """Stops the process as a power cut would, without any signal handler."""
 
     class Out(BaseException):
-        """Nothing catches this."""
+        """An exception that nothing catches."""
 
     def __init__(self, after: int, where: str) -> None:
         self.after, self.where = after, where
@@ -49,14 +49,14 @@ class PullThePlug(Callback):
 
 
 def plugged(patched, *callbacks):
-    """Give training callbacks that its config does not know of."""
+    """Give training callbacks that are not in its config."""
 
     def with_callbacks(*given):
-        trainer = _trainer(*given)
+        trainer = build_trainer(*given)
         trainer.callbacks += callbacks
         return trainer
 
-    patched.setattr("gauntlet.cli.train._trainer", with_callbacks)
+    patched.setattr("gauntlet.cli.train.build_trainer", with_callbacks)
 
 
 def final(outputs: Path) -> dict[str, torch.Tensor]:
@@ -69,13 +69,13 @@ def same(one, other):
 
 
 def measured(metrics):
-    """All that is logged but for how fast it went."""
+    """All logged values except the speed."""
     return pl.read_csv(metrics).drop(cs.starts_with("speed/"))
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(fitted, tmp_path_factory):
-    """The weights and the metrics of a run that nobody stopped."""
+    """The weights and the metrics of an uninterrupted run."""
     outputs = tmp_path_factory.mktemp("uninterrupted")
     (outputs / "references").symlink_to(fitted / "references")
     subprocess.run([sys.executable, "train.py", *WORDS, f"outputs={outputs}"], check=True, capture_output=True)
@@ -87,15 +87,15 @@ def uninterrupted(fitted, tmp_path_factory):
     ("after", "where"),
     [(3, "start"), (3, "end"), (STEPS, "end"), (STEPS, "validation"), (STEPS, "start"), (2 * STEPS + 5, "end")],
 )
-def test_going_on_after_a_power_cut_gives_the_same_weights(door, outputs, uninterrupted, after, where, monkeypatch):
+def test_resuming_after_a_power_cut_gives_the_same_weights(door, outputs, uninterrupted, after, where, monkeypatch):
     folder = f"hydra.run.dir={outputs}/digits/a/b"
     with monkeypatch.context() as patched:
         plugged(patched, PullThePlug(after, where))
         with pytest.raises(PullThePlug.Out):
             door("train", *WORDS, f"outputs={outputs}", folder)
     assert not list(outputs.glob("digits/*/*/checkpoints/final.safetensors"))
-    said = door("train", *WORDS, f"outputs={outputs}", folder)
-    assert said.code == 0, said.err
+    result = door("train", *WORDS, f"outputs={outputs}", folder)
+    assert result.code == 0, result.err
     weights, metrics = uninterrupted
     assert same(final(outputs), weights)
     again = measured(outputs / "digits/a/b/metrics.csv")
@@ -113,8 +113,8 @@ def cut(*_):
     raise PullThePlug.Out
 
 
-def test_training_that_a_callback_has_ended_does_not_go_on_after_a_power_cut(door, outputs, monkeypatch):
-    """The last checkpoint is there, the trained weights are not yet."""
+def test_training_that_a_callback_has_ended_is_not_resumed_after_a_power_cut(door, outputs, monkeypatch):
+    """The last checkpoint exists, the trained weights do not yet."""
     with monkeypatch.context() as patched:
         patched.setattr("gauntlet.cli.train.save_weights", cut)
         with pytest.raises(PullThePlug.Out):
@@ -124,20 +124,20 @@ def test_training_that_a_callback_has_ended_does_not_go_on_after_a_power_cut(doo
     kept = torch.load(last, weights_only=True)
     assert kept["global_step"] == STEPS
     assert kept["training_ended"]
-    said = door("train", *STOPPING, f"outputs={outputs}")
-    assert said.code == 0, said.err
-    assert "going on from" in said.out
-    assert "epoch 2/4" not in said.out
-    found = final(outputs)
-    assert all(kept["state_dict"][f"classifier.{name}"].equal(tensor) for name, tensor in found.items())
+    result = door("train", *STOPPING, f"outputs={outputs}")
+    assert result.code == 0, result.err
+    assert "going on from" in result.out
+    assert "epoch 2/4" not in result.out
+    actual = final(outputs)
+    assert all(kept["state_dict"][f"classifier.{name}"].equal(tensor) for name, tensor in actual.items())
 
 
-def test_an_early_stopped_run_is_another_than_the_plain_one(door, outputs):
+def test_an_early_stopped_run_differs_from_the_plain_one(door, outputs):
     """Another folder, another name, other weights; the plain run trains for all of its epochs."""
     assert door("train", *STOPPING, f"outputs={outputs}").code == 0
-    said = door("train", *STOPPING[:-4], f"outputs={outputs}")
-    assert said.code == 0, said.err
-    assert "epoch 4/4" in said.out
+    result = door("train", *STOPPING[:-4], f"outputs={outputs}")
+    assert result.code == 0, result.err
+    assert "epoch 4/4" in result.out
     cards = [json.loads(file.read_text()) for file in outputs.glob("digits/*/*/card.json")]
     assert sorted(card["name"] for card in cards) == [
         "normal+EarlyStopping/small_resnet/seed0",
@@ -149,7 +149,7 @@ def test_an_early_stopped_run_is_another_than_the_plain_one(door, outputs):
 
 
 @pytest.mark.parametrize(("blow", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_killed_process_goes_on_to_the_same_weights(outputs, uninterrupted, blow, code):
+def test_a_killed_process_resumes_to_the_same_weights(outputs, uninterrupted, blow, code):
     command = [sys.executable, "train.py", *WORDS, f"outputs={outputs}"]
     process = subprocess.Popen(
         command,

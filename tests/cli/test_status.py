@@ -1,4 +1,4 @@
-"""A sweep at a glance, from folders alone: what every state looks like, and the command for what is left."""
+"""The status of a sweep, from folders alone: every state, and the command for the remaining jobs."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def done(folder, suite="quick"):
     return folder
 
 
-def test_a_folder_says_what_became_of_its_run(tmp_path):
+def test_a_folder_has_the_state_of_its_run(tmp_path):
     assert status.state_of(tmp_path / "nothing") == "waiting"
     assert status.state_of(begun(tmp_path / "stopped")) == "stopped"
     assert status.state_of(done(tmp_path / "done")) == "done"
@@ -50,7 +50,7 @@ def test_a_folder_says_what_became_of_its_run(tmp_path):
     assert status.state_of(tmp_path / "failed") == "failed"
 
 
-def test_a_chunk_that_somebody_holds_is_work(tmp_path):
+def test_a_locked_chunk_means_running(tmp_path):
     from gauntlet.evaluation import Kind, RecordFolder
 
     done(tmp_path)
@@ -59,7 +59,7 @@ def test_a_chunk_that_somebody_holds_is_work(tmp_path):
     assert status.state_of(tmp_path) == "done"
 
 
-def test_done_is_done_with_the_suite_that_was_asked_for_and_with_these_weights(tmp_path):
+def test_done_means_done_with_the_requested_suite_and_these_weights(tmp_path):
     done(tmp_path)
     assert status.state_of(tmp_path, "quick") == "done"
     assert status.state_of(tmp_path, "strong") == "stopped"
@@ -74,8 +74,8 @@ def test_the_time_left_is_known_once_an_epoch_is_whole(tmp_path):
     assert status.progress_of(begun(tmp_path / "c")) == "no step logged yet"
 
 
-def test_a_look_does_not_refuse_a_run_its_folder(tmp_path):
-    """The look takes the lock for a moment; a start waits that long."""
+def test_status_does_not_refuse_a_run_its_folder(tmp_path):
+    """Status takes the lock for a moment; a start waits that long."""
     import threading
 
     from filelock import FileLock
@@ -88,7 +88,7 @@ def test_a_look_does_not_refuse_a_run_its_folder(tmp_path):
         pass
 
 
-def test_a_failure_is_kept_in_a_run_that_has_begun_and_the_next_start_forgets_it(tmp_path):
+def test_a_failure_is_kept_in_a_run_that_has_begun_and_the_next_start_removes_it(tmp_path):
     def fail(folder, always):
         with pytest.raises(RuntimeError), failures_noted(folder, always):
             raise RuntimeError("first line\nsecond line")
@@ -103,7 +103,7 @@ def test_a_failure_is_kept_in_a_run_that_has_begun_and_the_next_start_forgets_it
             assert status.failure_of(tmp_path / name) is None
 
 
-def test_a_start_that_finds_the_folder_in_use_says_nothing_of_the_run_that_uses_it(tmp_path):
+def test_a_start_in_a_folder_in_use_is_no_failure_of_the_run_that_uses_it(tmp_path):
     folder = RunFolder(begun(tmp_path))
     with folder.locked():
         from gauntlet.errors import InUse
@@ -115,27 +115,27 @@ def test_a_start_that_finds_the_folder_in_use_says_nothing_of_the_run_that_uses_
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Four jobs of a sweep in four states, a run of its own, and things that are no runs."""
-    place = tmp_path / "outputs"
+    """Four jobs of a sweep in four states, a run outside of sweeps, and folders that are no runs."""
+    path = tmp_path / "outputs"
     names = ("done", "failed", "stopped", "waiting")
-    folders = {name: place / "digits" / "normal" / name for name in names}
+    folders = {name: path / "digits" / "normal" / name for name in names}
     done(folders["done"])
     note_failure(begun(folders["failed"]), "NotFiniteError: the training loss is nan")
     begun(folders["stopped"], logged=[(4, 0)])
-    note_failure(begun(place / "digits" / "alone"), "RuntimeError: alone")
-    done(place / "references" / "digits" / "alexnet")
+    note_failure(begun(path / "digits" / "alone"), "RuntimeError: alone")
+    done(path / "references" / "digits" / "alexnet")
     command = ["train.py", "-m", "defense=normal", "seed=glob(*)", "hydra.sweeper.only=all"]
-    Sweep(command, str(Path.cwd()), [Job(folder, "quick") for folder in folders.values()]).save(place)
-    return place
+    Sweep(command, str(Path.cwd()), [Job(folder, "quick") for folder in folders.values()]).save(path)
+    return path
 
 
 def test_numbers_errors_and_what_to_run_again(outputs, capsys):
     status.main([str(outputs)])
-    said = capsys.readouterr().out
-    assert said.startswith("5 runs: 2 failed, 1 stopped, 1 waiting, 1 done\n")
-    assert "digits/normal/failed  NotFiniteError: the training loss is nan" in said
-    assert "digits/normal/stopped  epoch 1 of 4" in said
-    assert said.endswith(
+    result = capsys.readouterr().out
+    assert result.startswith("5 runs: 2 failed, 1 stopped, 1 waiting, 1 done\n")
+    assert "digits/normal/failed  NotFiniteError: the training loss is nan" in result
+    assert "digits/normal/stopped  epoch 1 of 4" in result
+    assert result.endswith(
         "  python train.py -m defense=normal 'seed=glob(*)' hydra.sweeper.only=failed\n"
         "  python train.py defense=normal\n"
     )
@@ -149,16 +149,16 @@ def test_a_folder_of_the_sweep_is_shown_alone_and_a_moved_one_is_found(outputs, 
 
 @pytest.mark.parametrize("made", [True, False])
 def test_no_runs_is_one_line(tmp_path, capsys, made):
-    place = tmp_path / "empty"
+    path = tmp_path / "empty"
     if made:
-        place.mkdir()
+        path.mkdir()
     with pytest.raises(SystemExit) as stop:
-        status.main([str(place)])
+        status.main([str(path)])
     assert stop.value.code == 2
-    assert str(place) in capsys.readouterr().err
+    assert str(path) in capsys.readouterr().err
 
 
-def test_a_look_needs_no_torch(outputs):
+def test_status_needs_no_torch(outputs):
     """A second, where importing torch takes ten on a busy login node."""
     script = (
         f"import sys; from gauntlet import status; status.main([{str(outputs)!r}]); sys.exit('torch' in sys.modules)"
@@ -169,24 +169,24 @@ def test_a_look_needs_no_torch(outputs):
 SMALL = ("defense=normal", "attack_suite=clean", "dataset.reference=null", "trainer.max_epochs=1", *QUICK)
 
 
-def test_a_sweep_goes_on_with_what_failed_and_nothing_else(door, tmp_path):
-    place = tmp_path / "outputs"
-    said = door("train", "-m", *SMALL, "seed=0,1", "optimizer.lr=0.1,-1", f"outputs={place}")
-    assert said.code == 2
-    runs, again = status.survey([place])
+def test_a_sweep_runs_only_failed_jobs_again(door, tmp_path):
+    path = tmp_path / "outputs"
+    result = door("train", "-m", *SMALL, "seed=0,1", "optimizer.lr=0.1,-1", f"outputs={path}")
+    assert result.code == 2
+    runs, again = status.survey([path])
     assert sorted(run.state for run in runs) == ["done", "done", "failed", "failed"]
-    assert {run.said for run in runs} == {"", "UserError: optimizer: Invalid learning rate: -1"}
+    assert {run.detail for run in runs} == {"", "UserError: optimizer: Invalid learning rate: -1"}
     assert again == [status.shell_command([*sys.argv, "hydra.sweeper.only=failed"])]
-    before = {file: file.stat().st_mtime_ns for file in place.glob("*/*/*/checkpoints/*")}
-    said = door("train", *sys.argv[1:], "hydra.sweeper.only=failed")
-    assert "2 of 4 jobs are failed" in said.out
+    before = {file: file.stat().st_mtime_ns for file in path.glob("*/*/*/checkpoints/*")}
+    result = door("train", *sys.argv[1:], "hydra.sweeper.only=failed")
+    assert "2 of 4 jobs are failed" in result.out
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    said = door("train", "-m", *SMALL, "seed=0,1", f"outputs={place}", "hydra.sweeper.only=unfinished")
-    assert (said.code, "0 of 2 jobs are unfinished" in said.out) == (0, False)
+    result = door("train", "-m", *SMALL, "seed=0,1", f"outputs={path}", "hydra.sweeper.only=unfinished")
+    assert (result.code, "0 of 2 jobs are unfinished" in result.out) == (0, False)
 
 
 @pytest.mark.parametrize("words", [("+experiment/cifar10=glob(nothing*)",), ("hydra.sweeper.only=some",)])
 def test_a_sweep_of_nothing_is_one_line(door, tmp_path, words):
-    said = door("train", "-m", *SMALL, *words, f"outputs={tmp_path / 'outputs'}")
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert "glob" in said.err or "unfinished" in said.err
+    result = door("train", "-m", *SMALL, *words, f"outputs={tmp_path / 'outputs'}")
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert "glob" in result.err or "unfinished" in result.err

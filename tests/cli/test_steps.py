@@ -1,9 +1,9 @@
-"""So many processes that no step has an example for each are refused before training begins."""
+"""More processes than a step has examples are refused before training begins."""
 
 import pytest
 import torch
 
-from gauntlet.cli.train import _check_steps
+from gauntlet.cli.train import check_steps
 from gauntlet.data import Examples, ImageData
 from gauntlet.data.module import Splits
 from gauntlet.errors import UserError
@@ -18,8 +18,8 @@ class Few(ImageData):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 50])
-def test_every_process_has_an_example_or_nobody_begins(batch_size):
+def test_more_processes_than_examples_are_refused(batch_size):
     for world in (1, 2, 3):
-        _check_steps(Few(batch_size), world)
+        check_steps(Few(batch_size), world)
     with pytest.raises(UserError, match=r"3 training images for 4 processes: expected at least one for each; use"):
-        _check_steps(Few(batch_size), 4)
+        check_steps(Few(batch_size), 4)

@@ -1,4 +1,4 @@
-"""Two processes under torchrun: the records of one, whatever happens to them, and no disagreement about a restart."""
+"""Two processes under torchrun: the records of one, also after a kill, and one decision about a restart."""
 
 import os
 import shutil
@@ -32,18 +32,18 @@ def start(*words):
 
 
 def finish(process):
-    """What it said; a group that does not end, as one that waits for itself, fails the test."""
+    """Its output; a group that does not end fails the test."""
     try:
-        said, _ = process.communicate(timeout=PATIENCE)
+        result, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail(f"did not end: {process.communicate()[0][-2000:]}")
-    return said
+    return result
 
 
 def records(run):
-    places = sorted(path for path in (run / "records").iterdir() if path.is_dir())
-    return {path.name: read_records(path, Kind.ATTACK).drop("seconds") for path in places}
+    paths = sorted(path for path in (run / "records").iterdir() if path.is_dir())
+    return {path.name: read_records(path, Kind.ATTACK).drop("seconds") for path in paths}
 
 
 def assert_same(one, other):
@@ -56,7 +56,7 @@ def chunks(run):
 
 
 def child_of_rank(agent, rank):
-    """The process id of a rank that torchrun started; None before it is there."""
+    """The process id of a rank that torchrun started; None before it exists."""
     listed = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
     for child in map(int, listed):
         if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
@@ -67,8 +67,8 @@ def child_of_rank(agent, rank):
 @pytest.fixture
 def bare(run):
     """A trained run without an evaluation."""
-    for place in ("records", "suites", "pictures"):
-        shutil.rmtree(run / place)
+    for folder in ("records", "suites", "pictures"):
+        shutil.rmtree(run / folder)
     return run
 
 
@@ -76,24 +76,24 @@ def bare(run):
 def expected(bare, tmp_path):
     """The records of one process."""
     alone = shutil.copytree(bare, tmp_path / "outputs" / "digits" / "normal" / "alone")
-    said = finish(process := start(sys.executable, "evaluate.py", f"checkpoint={alone}", *LONG))
-    assert process.returncode == 0, said
+    result = finish(process := start(sys.executable, "evaluate.py", f"checkpoint={alone}", *LONG))
+    assert process.returncode == 0, result
     return records(alone)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_records_of_one_and_one_report(bare, expected):
-    said = finish(process := start(*TORCHRUN, "evaluate.py", f"checkpoint={bare}", *LONG))
-    assert process.returncode == 0, said
+    result = finish(process := start(*TORCHRUN, "evaluate.py", f"checkpoint={bare}", *LONG))
+    assert process.returncode == 0, result
     assert_same(records(bare), expected)
-    assert said.count("clean accuracy") == said.count("evaluated in") == 1
-    assert said.count("linf: chunk 8 of 8") == 1
+    assert result.count("clean accuracy") == result.count("evaluated in") == 1
+    assert result.count("linf: chunk 8 of 8") == 1
     assert (bare / "report.md").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(bare, expected, rank):
+def test_a_killed_rank_ends_the_group_and_the_same_command_resumes(bare, expected, rank):
     command = (*TORCHRUN, "evaluate.py", f"checkpoint={bare}", *LONG)
     process, deadline = start(*command), time.monotonic() + PATIENCE
     while len(chunks(bare)) < 2:
@@ -105,22 +105,22 @@ def test_a_killed_rank_ends_the_group_and_the_same_command_goes_on(bare, expecte
     assert process.returncode != 0
     done = {file: file.stat().st_mtime_ns for file in chunks(bare)}
     assert 0 < len(done) < 8
-    said = finish(process := start(*command))
-    assert process.returncode == 0, said
+    result = finish(process := start(*command))
+    assert process.returncode == 0, result
     assert {file: file.stat().st_mtime_ns for file in done} == done
     assert_same(records(bare), expected)
 
 
 @pytest.mark.slow
 def test_a_restart_is_one_for_all_ranks(run):
-    """A rank that saw the old weights and went on, while the other trained, would leave both waiting for ever."""
+    """If one rank saw the old weights while the other trained, both would wait for ever."""
     old = load_file(run / "checkpoints" / "final.safetensors")
     pair = ("trainer.devices=2", "trainer.max_epochs=1")
     where = (f"outputs={run.parents[2]}", f"hydra.run.dir={run}")
     command = (*TORCHRUN, "train.py", "defense=normal", *QUICK, *pair, *where, "restart=true")
     for times in (1, 2):
-        said = finish(process := start(*command))
-        assert process.returncode == 0, said
+        result = finish(process := start(*command))
+        assert process.returncode == 0, result
         assert run.with_name(f"{run.name}.old{times}").exists()
     new = load_file(run / "checkpoints" / "final.safetensors")
     assert not all(torch.equal(new[name], old[name]) for name in old)

@@ -1,4 +1,4 @@
-"""What a sweep asks of SLURM, read from the script it submits; and that no job is waited for in vain."""
+"""The options of a sweep for SLURM, read from the submitted script; and ended jobs are noticed."""
 
 import os
 import stat
@@ -15,20 +15,20 @@ SQUEUE = {"7_0": "PENDING", "7_1": "SUSPENDED", "7_2": "FAILED", "8": "COMPLETIN
 
 @pytest.fixture
 def cluster(monkeypatch, tmp_path):
-    """Programs of SLURM's names: jobs are submitted and never heard of again."""
-    place = tmp_path / "bin"
-    place.mkdir()
+    """Programs with SLURM's names: submitted jobs never run."""
+    path = tmp_path / "bin"
+    path.mkdir()
     scripts = {"sbatch": f"cp $1 {tmp_path}/submitted; echo Submitted batch job 7", "srun": "", "squeue": ""}
     for name, does in scripts.items():
-        (place / name).write_text(f"#!/bin/sh\n{does}\n")
-        (place / name).chmod(stat.S_IRWXU)
-    monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
+        (path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (path / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", str(path), prepend=os.pathsep)
     monkeypatch.setattr(submitit.SlurmJob, "_results_timeout_s", 0)
     return tmp_path
 
 
 def flags(script):
-    """What the script asks of sbatch."""
+    """The options of the script for sbatch."""
     words = (line.split()[1] for line in script.read_text().splitlines() if line.startswith("#SBATCH"))
     return dict(word.removeprefix("--").partition("=")[::2] for word in words)
 
@@ -41,16 +41,16 @@ def sweep(door, cluster, *words):
     ("rows", "jobs"), [("pat*", 6), pytest.param("*", 30, marks=pytest.mark.slow)], ids=["two rows", "the table"]
 )
 def test_rows_by_seeds_are_one_array_of_jobs(door, cluster, rows, jobs):
-    """Each job has a folder of its own; all of them died, and that is an answer."""
+    """Each job has its own folder; all of them failed, which is reported."""
     queue = ("account=robust", "partition=gpu", "qos=long", "constraint=a100", "setup=[module load cuda]")
     chosen = [f"hydra.launcher.{word}" for word in queue]
-    said = sweep(
+    result = sweep(
         door, cluster, f"+experiment/cifar10=glob({rows})", "seed=0,1,2", "trainer=gpu", "trainer.devices=4", *chosen
     )
-    assert said.code == 2
-    assert f"gauntlet: {jobs} of {jobs} jobs failed" in said.err
-    assert "without a result (GONE)" in said.err
-    asked = flags(cluster / "submitted")
+    assert result.code == 2
+    assert f"gauntlet: {jobs} of {jobs} jobs failed" in result.err
+    assert "without a result (GONE)" in result.err
+    requested = flags(cluster / "submitted")
     expected = {
         **{
             "array": f"0-{jobs - 1}%{jobs}",
@@ -62,7 +62,7 @@ def test_rows_by_seeds_are_one_array_of_jobs(door, cluster, rows, jobs):
         **{"mem": "32GB", "time": "1440", "signal": "USR2@180", "requeue": "", "open-mode": "append"},
         **{"account": "robust", "partition": "gpu", "qos": "long", "constraint": "a100", "job-name": "gauntlet"},
     }
-    assert {key: asked[key] for key in expected} == expected
+    assert {key: requested[key] for key in expected} == expected
     script = (cluster / "submitted").read_text().splitlines()
     (srun,) = (line for line in script if line.startswith("srun"))
     assert "--kill-on-bad-exit=1" in srun
@@ -78,10 +78,10 @@ def test_rows_by_seeds_are_one_array_of_jobs(door, cluster, rows, jobs):
 def test_a_task_per_device_and_a_gpu_per_task(door, cluster, words, gpus, tasks):
     small = [word for word in QUICK if not word.startswith("trainer=")]
     sweep(door, cluster, "defense=normal", *words, *small, "hydra.launcher.requeue=false")
-    asked = flags(cluster / "submitted")
-    assert (asked.get("gpus-per-node"), asked["ntasks-per-node"]) == (gpus, tasks)
-    assert "no-requeue" in asked
-    assert "requeue" not in asked
+    requested = flags(cluster / "submitted")
+    assert (requested.get("gpus-per-node"), requested["ntasks-per-node"]) == (gpus, tasks)
+    assert "no-requeue" in requested
+    assert "requeue" not in requested
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,21 @@ def test_a_task_per_device_and_a_gpu_per_task(door, cluster, words, gpus, tasks)
         ("+hydra.launcher.nodez=2", "nodez"),
     ],
 )
-def test_what_slurm_could_not_do_is_one_line(door, cluster, word, hint):
-    said = sweep(door, cluster, "defense=normal", *QUICK, word)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert hint in said.err
+def test_an_impossible_slurm_option_is_one_line(door, cluster, word, hint):
+    result = sweep(door, cluster, "defense=normal", *QUICK, word)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert hint in result.err
     assert not (cluster / "submitted").exists()
 
 
 def test_no_slurm_is_one_line(door, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    said = door("train", "-m", "defense=normal", *QUICK, "hydra/launcher=slurm", f"outputs={tmp_path}/outputs")
-    assert said.code == 2
-    assert "srun" in said.err
+    result = door("train", "-m", "defense=normal", *QUICK, "hydra/launcher=slurm", f"outputs={tmp_path}/outputs")
+    assert result.code == 2
+    assert "srun" in result.err
 
 
-def test_the_queue_knows_who_may_still_run(monkeypatch):
+def test_the_queue_knows_which_jobs_may_still_run(monkeypatch):
     watcher = QueueWatcher()
     answer = "\n".join(f"{job}|{state}" for job, state in SQUEUE.items())
     monkeypatch.setattr("subprocess.check_output", lambda *_, **__: answer.encode())
@@ -134,7 +134,7 @@ def test_errors_of_jobs_are_one_line():
     from gauntlet.errors import UserError
 
     killed = ["Job 7 (task: 0) with path x", "has not produced any output (state: OUT_OF_MEMORY)", "---", "a", "b"]
-    assert one_line(UncompletedJobError("\n".join(killed))).endswith("result (OUT_OF_MEMORY); the last it said: b")
+    assert one_line(UncompletedJobError("\n".join(killed))).endswith("result (OUT_OF_MEMORY); its last output: b")
     trace = ["Job (task=0) failed during processing with trace:", "---", "Traceback", "ValueError: no", "", "---"]
     assert one_line(FailedJobError("\n".join([*trace, "You can check full logs", "  - /x"]))) == "ValueError: no"
     assert one_line(UserError("say so")) == "say so"
@@ -152,10 +152,10 @@ def test_errors_of_jobs_are_one_line():
     ],
 )
 def test_gpus_by_the_names_that_cuda_has_for_them(monkeypatch, visible, expected):
-    from hydra_plugins.gauntlet_sweeps.launchers import _gpus
+    from hydra_plugins.gauntlet_sweeps.launchers import visible_gpus
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert _gpus() == expected
+    assert visible_gpus() == expected
 
 
 def test_a_local_job_sees_the_part_of_a_gpu_that_it_was_given(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Who starts processes and how many, read from the environment that really comes with each starter."""
+"""What starts processes and how many, read from the real environment of each starter."""
 
 import os
 
@@ -42,7 +42,7 @@ def test_rank_local_rank_and_world(environment, variables, expected):
     [({}, 4, 1), (TORCHRUN, 2, 2), (SRUN, 2, 1), (SRUN, 1, 2), (BATCH, 1, 1), (SHELL, 2, 1)],
 )
 def test_as_many_as_the_trainer_counts_on(environment, variables, devices, nodes):
-    """Where nobody starts processes, or a shell hides SLURM, Lightning starts them itself."""
+    """Without a starter, or in a shell that hides SLURM, Lightning starts the processes itself."""
     environment(variables)
     check_processes(devices, nodes)
 
@@ -100,7 +100,7 @@ def test_a_local_job_of_one_task_is_alone_inside_an_allocation_of_several(enviro
 
 @pytest.mark.parametrize("variables", [BATCH, SHELL, ZSH, PTY, SALLOC])
 def test_a_process_that_srun_did_not_start_trains_alone(environment, variables):
-    """Lightning itself refuses these with words about a bash script, or waits for ever."""
+    """Lightning itself refuses these with an unrelated message, or waits for ever."""
     from lightning import Trainer
 
     environment(variables)

@@ -27,8 +27,8 @@ WORDS = (
 
 def train(outputs, *words, start=TORCHRUN):
     command = [*start, "train.py", *WORDS, f"outputs={outputs}", *words]
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=own_environment(), **told)
+    messages = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=own_environment(), **messages)
 
 
 def finished(outputs):
@@ -49,26 +49,26 @@ def test_two_processes_of_a_batch_follow_one_of_twice_the_batch(tmp_path):
         train(tmp_path / "two", "dataset.recipe.batch_size=50"),
         train(tmp_path / "one", "dataset.recipe.batch_size=100", start=(sys.executable,)),
     ]
-    told = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
+    messages = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], messages
     two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
     assert all(two[name].allclose(one[name], rtol=0, atol=1e-4) for name in one)
-    assert told[0].count("epoch 2/2") == 1
+    assert messages[0].count("epoch 2/2") == 1
     assert len(list((tmp_path / "two").rglob("*.parquet"))) == 2
 
 
 def at_gate(outputs, rank, process):
     deadline = time.monotonic() + 300
-    while not (found := list(outputs.glob(f"digits/*/*/at_gate.{rank}"))):
+    while not (actual := list(outputs.glob(f"digits/*/*/at_gate.{rank}"))):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(0.2)
-    return int(found[0].read_text())
+    return int(actual[0].read_text())
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM])
-def test_a_dead_rank_ends_the_other_and_the_same_command_goes_on(tmp_path, blow):
+def test_a_dead_rank_ends_the_other_and_the_same_command_resumes(tmp_path, blow):
     """SIGKILL takes one rank: torchrun says which and ends the other. SIGTERM to torchrun: both stop at one step."""
     gate = f"{{_target_: tests.slurm.gate.Gate, step: 15, open: {tmp_path / 'open'}}}"
     words = ("dataset.recipe.batch_size=50", f"+callbacks.gate={gate}", "allow=[tests]")
@@ -80,18 +80,18 @@ def test_a_dead_rank_ends_the_other_and_the_same_command_goes_on(tmp_path, blow)
         run.send_signal(blow)
         time.sleep(1)
     (tmp_path / "open").touch()
-    said, _ = run.communicate(timeout=120)
+    result, _ = run.communicate(timeout=120)
     assert run.returncode
     if blow == signal.SIGKILL:
-        assert re.search(rf"exitcode: -9\) local_rank: 1 \(pid: {second}\)", said), said
+        assert re.search(rf"exitcode: -9\) local_rank: 1 \(pid: {second}\)", result), result
     else:
-        assert said.count("the same command goes on from the last checkpoint") == 2, said
+        assert result.count("the same command goes on from the last checkpoint") == 2, result
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
     again = train(tmp_path, *words)
-    said, _ = again.communicate(timeout=400)
-    assert again.returncode == 0, said
-    assert "going on from" in said
+    result, _ = again.communicate(timeout=400)
+    assert again.returncode == 0, result
+    assert "going on from" in result
     whole = train(tmp_path / "alone", *words)
     whole.communicate(timeout=400)
     one, other = weights(tmp_path), weights(tmp_path / "alone")
@@ -100,9 +100,9 @@ def test_a_dead_rank_ends_the_other_and_the_same_command_goes_on(tmp_path, blow)
 
 def test_another_number_of_devices_is_refused(tmp_path):
     run = train(tmp_path, "trainer.devices=4")
-    said, _ = run.communicate(timeout=300)
+    result, _ = run.communicate(timeout=300)
     assert run.returncode
-    assert "gauntlet: trainer" in said
+    assert "gauntlet: trainer" in result
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
@@ -116,4 +116,6 @@ def test_a_local_sweep_runs_jobs_of_two_ranks_one_after_the_other(tmp_path):
     logs = [file.read_text() for file in tmp_path.glob(".submitit/*/*_1_log.out")]
     assert len(logs) == 2
     assert all("completed successfully" in log for log in logs)
-    assert not any(told in log for log in logs for told in ("epoch", "chunk", "unseen mean"))  # the first rank tells
+    assert not any(
+        messages in log for log in logs for messages in ("epoch", "chunk", "unseen mean")
+    )  # the first rank tells

@@ -1,4 +1,4 @@
-"""A word where a number belongs is refused by its key, before a constructor stumbles over it."""
+"""A value of the wrong type is refused with its key, before the constructor is called."""
 
 import re
 
@@ -36,7 +36,7 @@ SCHEDULE = {"_target_": "gauntlet.defenses.warmup_and_drops", "_partial_": True}
         ([LINF, {**LINF, "bound": "abc"}], r"x\[1\].bound is abc"),
     ],
 )
-def test_what_is_of_another_kind_is_one_line(node, words):
+def test_a_value_of_another_type_is_one_line(node, words):
     with pytest.raises(UserError, match=words):
         check_arguments(node, "x")
 
@@ -53,7 +53,7 @@ def test_what_is_of_another_kind_is_one_line(node, words):
         {"plain": "words", "and": [1, {"more": None}]},
     ],
 )
-def test_what_a_constructor_takes_passes(node):
+def test_a_value_of_the_annotated_type_passes(node):
     check_arguments(node)
 
 
@@ -78,11 +78,11 @@ def test_what_the_refusal_of_an_environment_variable_says_works_when_typed(
     door, outputs, monkeypatch, variable, value, word
 ):
     monkeypatch.setenv(variable, value)
-    said = door("train", "defense=normal", word, f"outputs={outputs}", *QUICK)
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    instead = re.search(r"write '(\S+)'$", said.err.strip())[1]
-    said = door("train", "defense=normal", instead, "--cfg", "job", "--resolve")
-    assert said.code == 0
+    result = door("train", "defense=normal", word, f"outputs={outputs}", *QUICK)
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    instead = re.search(r"write '(\S+)'$", result.err.strip())[1]
+    result = door("train", "defense=normal", instead, "--cfg", "job", "--resolve")
+    assert result.code == 0
     key = word.partition("=")[0]
-    assert str(OmegaConf.select(OmegaConf.create(said.out), key)) == value
-    assert not isinstance(OmegaConf.select(OmegaConf.create(said.out), key), str)
+    assert str(OmegaConf.select(OmegaConf.create(result.out), key)) == value
+    assert not isinstance(OmegaConf.select(OmegaConf.create(result.out), key), str)

@@ -1,4 +1,4 @@
-"""Every option of every choice composes, names things that exist with arguments they have, and builds plain types."""
+"""Every option composes, names existing classes with their arguments, and builds plain types."""
 
 import inspect
 import itertools
@@ -148,7 +148,7 @@ def test_configs_are_found_from_anywhere(tmp_path, monkeypatch):
         "gauntlet.runs.folder.subprocess.run",
     ],
 )
-def test_code_that_is_no_kind_of_thing_is_refused(target):
+def test_a_target_of_another_kind_is_refused(target):
     with pytest.raises(UserError, match="_target_"):
         check_targets({"x": [{"_target_": target}]})
 
@@ -160,7 +160,7 @@ def test_what_gauntlet_only_imports_is_not_its_own():
         )
 
 
-def test_library_classes_of_the_right_kind_are_welcome():
+def test_library_classes_of_the_right_kind_are_allowed():
     check_targets({"a": {"_target_": "torch.nn.Linear"}, "b": {"_target_": "torch.optim.Adam"}})
     check_targets({"_target_": "lightning.Trainer"})
     check_targets({"_target_": "torchvision.models.resnet.ResNet"})
@@ -171,13 +171,13 @@ def test_a_package_of_ones_own_needs_to_be_allowed():
         check_targets({"_target_": "tests.fixtures.Anything"})
 
 
-def test_option_files_say_what_they_are():
+def test_option_files_begin_with_a_comment_or_a_row():
     """Every defense and suite begins with a comment or a row that says what it is."""
     for file in [*Path(CONF / "attack_suite").glob("*.yaml"), *Path(CONF / "experiment").rglob("*.yaml")]:
         assert "# " in file.read_text().splitlines()[0], file
 
 
-def test_a_row_is_called_by_all_that_made_its_weights(composed):
+def test_the_name_of_a_row_has_everything_that_made_its_weights(composed):
     extra = ("+extra@dataset.extra=npz", "dataset.extra.root=1m.npz", "dataset.extra.share=0.7")
     assert regime_of(plain(composed("defense=normal"))) == "normal"
     assert regime_of(plain(composed("defense=normal", *extra))) == "normal+mixed0.7"

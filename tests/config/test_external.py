@@ -85,7 +85,7 @@ def test_an_external_row_is_the_paper_s_network_through_the_paper_s_suite(row):
 
 @pytest.mark.parametrize("row", EXTERNAL)
 def test_converted_weights_run_through_a_suite_under_their_overlay(door, outputs, tmp_path, row):
-    """On digits, where nothing has to be fetched; what the command line says wins over the overlay."""
+    """On digits, where no download is needed; the command line overrides the overlay."""
     model, _, arguments = SMALL[row]
     network = known(row)
     torch.save(theirs(row, network), tmp_path / "theirs.pt")
@@ -103,11 +103,11 @@ def test_converted_weights_run_through_a_suite_under_their_overlay(door, outputs
         "evaluation.chunk=4",
         f"outputs={outputs}",
     )
-    said = door("evaluate", f"+experiment/cifar10_external={row}", f"checkpoint={weights}", *words, *small)
-    assert said.code == 0, said.err
+    result = door("evaluate", f"+experiment/cifar10_external={row}", f"checkpoint={weights}", *words, *small)
+    assert result.code == 0, result.err
     (card,) = outputs.glob("evaluate/ours-*/card.json")
     assert json.loads(card.read_text())["trained_on"] == {"trades": ["linf"], "manifold_regularisation": []}[row]
-    assert "unseen mean" in said.out
+    assert "unseen mean" in result.out
 
 
 def test_the_pre_activation_network_is_the_published_one():

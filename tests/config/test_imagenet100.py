@@ -23,10 +23,10 @@ SHORTENED = ("jpeg", "stadv", "recoloradv", "ppgd", "lpa")  # of the paper's 40 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """One photograph of each class for training, the same ones for the test set."""
-    place = tmp_path_factory.mktemp("ilsvrc")
+    folder = tmp_path_factory.mktemp("ilsvrc")
     for split in ("train", "val"):
-        (place / split).symlink_to(shared_data("imagenet", "imagenet100_one_per_class"), target_is_directory=True)
-    return place
+        (folder / split).symlink_to(shared_data("imagenet", "imagenet100_one_per_class"), target_is_directory=True)
+    return folder
 
 
 def composed(tree, *words):
@@ -43,7 +43,7 @@ def composed(tree, *words):
 
 
 def answers(classifier, images):
-    """What the network says itself: as labels they leave something to attack before anything is learned."""
+    """The network's own predictions: as labels, all examples are correct and attacked before training."""
     with evaluating(classifier), torch.no_grad():
         return classifier(images).argmax(1)
 
@@ -69,7 +69,7 @@ def test_a_row_trains_one_step(tree, tmp_path, row):
 
 
 def test_eight_photographs_go_through_the_suite(tree):
-    """With the network's own answers as labels, so that there is something to attack."""
+    """With the network's own predictions as labels, so that all examples are attacked."""
     steps = [f"attack_suite.attacks.{name}.steps=4" for name in SHORTENED]
     config = composed(tree, "+experiment/imagenet100=normal", *steps)
     data = build_data(config)

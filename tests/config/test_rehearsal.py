@@ -1,4 +1,4 @@
-"""Every attack is tried for a step on one image, so that what cannot work is refused before training begins."""
+"""Every attack is tried for a step on one image, so that invalid ones are refused before training begins."""
 
 from dataclasses import dataclass, field
 
@@ -44,7 +44,7 @@ def test_every_attack_of_every_suite_is_tried_at_little_cost(fitted, suite):
 
 
 @pytest.mark.parametrize("suite", ["perceptual", "strong"])
-def test_before_a_network_is_fitted_all_attacks_look_through_the_same(suite):
+def test_before_a_network_is_fitted_all_attacks_share_one(suite):
     config = without_weights(composed("defense=normal", f"attack_suite={suite}"))
     assert isinstance(instantiate(config["attack_suite"]), AttackSuite)
 
@@ -52,12 +52,12 @@ def test_before_a_network_is_fitted_all_attacks_look_through_the_same(suite):
 @pytest.mark.parametrize("name", DEFENSES)
 def test_every_search_of_every_regime_is_among_those_tried(name):
     made, data, _ = regime(name)
-    told = [name for name, _, _ in made.rehearsals(data.splits.test[0])] if name != "normal" else []
-    assert len(told) == len(getattr(made, "attacks", ())) + isinstance(made, VariationRegularised)
+    messages = [name for name, _, _ in made.rehearsals(data.splits.test[0])] if name != "normal" else []
+    assert len(messages) == len(getattr(made, "attacks", ())) + isinstance(made, VariationRegularised)
 
 
 class Stranger(Attack):
-    """Does not say how long it is."""
+    """An attack of unknown length."""
 
     threat_model, called = Linf(0.1), False
 
@@ -65,7 +65,7 @@ class Stranger(Attack):
         self.called = True
 
 
-def test_a_whole_attack_is_shortened_and_a_stranger_is_not_run():
+def test_a_composed_attack_is_shortened_and_an_unknown_one_is_not_run():
     ball = Linf(0.1)
     whole = WorstCase(
         threat_model=ball,
@@ -83,7 +83,7 @@ def test_a_whole_attack_is_shortened_and_a_stranger_is_not_run():
 
 @dataclass(frozen=True, kw_only=True)
 class Broken(PGD):
-    """Cannot take a step."""
+    """A search that fails at its first step."""
 
     def search(self, state):
         raise ValueError("no step\nand more lines")
@@ -97,7 +97,7 @@ def test_an_attack_that_fails_at_its_first_step_is_refused_in_one_line_whatever_
 
 
 class NoFiles(Transform):
-    """Does not find its images."""
+    """A transform without its images."""
 
     name = "fog"
 
@@ -107,7 +107,7 @@ class NoFiles(Transform):
 
 @dataclass(frozen=True)
 class Sampled(Certificate):
-    """Says how many samples it was asked for."""
+    """Records the number of samples."""
 
     threat_model: L2
     samples: int = field(default=100_000, metadata=COST)
@@ -118,10 +118,10 @@ class Sampled(Certificate):
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"), [(NoFiles(), "^x: no images$"), (Sampled(L2(1.0)), "^x: 1 samples of 1 images$")]
+    ("entry", "result"), [(NoFiles(), "^x: no images$"), (Sampled(L2(1.0)), "^x: 1 samples of 1 images$")]
 )
-def test_transforms_and_certificates_are_tried_at_little_cost_and_refused_in_one_line(entry, said):
-    with pytest.raises(UserError, match=said):
+def test_transforms_and_certificates_are_tried_at_little_cost_and_refused_in_one_line(entry, result):
+    with pytest.raises(UserError, match=result):
         rehearse_entry(entry, tapped().train(), one(), "x")
 
 
@@ -136,7 +136,7 @@ def test_the_search_for_the_variation_is_tried_with_a_pair():
 
 @dataclass(frozen=True, kw_only=True)
 class Counted(PGD):
-    """Gives back what it was given."""
+    """Returns the images unchanged."""
 
     def run(self, classifier, batch, noise):
         assert noise.seeds.equal(batch.ids)
@@ -152,7 +152,7 @@ GOAL, LEAD = "defense.attack.goal", "gauntlet.losses.LogitDifference"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "result"),
     [
         (
             ("defense=at_linf", f"{GOAL}._target_=gauntlet.goals.RankedTargets", f"{GOAL}.loss._target_={LEAD}"),
@@ -164,8 +164,8 @@ GOAL, LEAD = "defense.attack.goal", "gauntlet.losses.LogitDifference"
         ),
     ],
 )
-def test_what_would_fail_at_the_first_step_is_refused_before_training(door, outputs, words, said):
+def test_what_would_fail_at_the_first_step_is_refused_before_training(door, outputs, words, result):
     done = door("train", *words, *QUICK, f"outputs={outputs}")
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
-    assert said in done.err
+    assert result in done.err
     assert not list(outputs.glob("digits/*/*/config.yaml"))

@@ -49,9 +49,9 @@ def test_colour_jitter_is_torchvisions_three_adjustments(order):
         for which in order:
             photo = adjust[which](photo[None], float(factor[which]))[0]
         expected.append(photo)
-    found = jittered(photos, factors, torch.tensor([order] * 4))
-    assert torch.allclose(found, torch.stack(expected), atol=2e-6)
-    assert found[2].allclose(photos[2], atol=1e-6)
+    actual = jittered(photos, factors, torch.tensor([order] * 4))
+    assert torch.allclose(actual, torch.stack(expected), atol=2e-6)
+    assert actual[2].allclose(photos[2], atol=1e-6)
 
 
 def test_colour_jitter_draws_what_torchvision_draws():
@@ -71,7 +71,7 @@ def test_luminance_is_torchvisions():
 @pytest.mark.parametrize("size", [(32, 32), (31, 32), (24, 41)])
 @pytest.mark.parametrize("angle", [-2.0, -0.7, 0.0, 1.3, 2.0, 30.0, 57.0])
 def test_rotation_is_torchvisions_nearest(size, angle):
-    """Up to ties: where a source falls between two pixels, the two may round it to different sides."""
+    """Up to ties: a source between two pixels may be rounded to either."""
     photo = photographs(1, 64)[:, :, : size[0], : size[1]] + 0.01
     expected = tv.rotate(photo, angle, InterpolationMode.NEAREST)
     different = (rotated(photo, torch.tensor([angle])) != expected).any(1).float().mean()
@@ -89,27 +89,27 @@ def test_crops_are_torchvisions_pad_and_crop(size):
     photo = photographs(1, 64)[:, :, : size[0], : size[1]]
     padded = tv.pad(photo, [3])
     windows = {(top, left): tv.crop(padded, top, left, *size) for top, left in itertools.product(range(7), repeat=2)}
-    found = RandomCrop(3)(photo.expand(600, -1, -1, -1), seeds(600))
-    seen = {place for image in found for place, window in windows.items() if window[0].equal(image)}
+    actual = RandomCrop(3)(photo.expand(600, -1, -1, -1), seeds(600))
+    seen = {folder for image in actual for folder, window in windows.items() if window[0].equal(image)}
     assert seen == set(windows)
 
 
 def test_flips_mirror_half_of_the_images():
     photo = photographs(1, 16)
-    found = RandomFlip()(photo.expand(1000, -1, -1, -1), seeds(1000))
-    flipped = torch.tensor([image.equal(tv.horizontal_flip(photo)[0]) for image in found])
+    actual = RandomFlip()(photo.expand(1000, -1, -1, -1), seeds(1000))
+    flipped = torch.tensor([image.equal(tv.horizontal_flip(photo)[0]) for image in actual])
     assert 440 < flipped.sum() < 560
-    assert all(image.equal(photo[0]) for image in found[~flipped])
+    assert all(image.equal(photo[0]) for image in actual[~flipped])
     assert RandomFlip(1.0)(photo, seeds(1)).equal(photo.flip(-1))
 
 
 def test_lighting_shifts_along_the_components_and_stays_in_the_box():
     grey = torch.full((3, 3, 4, 5), 0.5)
-    found = lit(grey, torch.eye(3)) - 0.5
+    actual = lit(grey, torch.eye(3)) - 0.5
     vectors = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
     assert np.allclose(vectors @ vectors.T, np.eye(3), atol=2e-3)
     for component, value in enumerate((0.2175, 0.0188, 0.0045)):
-        assert np.allclose(found[component, :, 2, 3].numpy(), value * vectors[:, component], atol=1e-6)
+        assert np.allclose(actual[component, :, 2, 3].numpy(), value * vectors[:, component], atol=1e-6)
     shift = PCALighting(0.05)(grey[:1].expand(3000, -1, -1, -1), seeds(3000))[:, :, 0, 0] - 0.5
     along = shift.double().numpy() @ vectors[:, 0] / 0.2175
     assert kstest(along, "norm", args=(0, 0.05)).pvalue > 0.01
@@ -118,12 +118,12 @@ def test_lighting_shifts_along_the_components_and_stays_in_the_box():
     assert extreme.amax() == 1
 
 
-def test_outside_of_the_image_it_is_black():
+def test_pixels_outside_of_the_image_are_black():
     image = random_images(1, 3, 4, 5) + 0.1
     rows, columns = torch.tensor([[[-1, 0], [3, 4]]]), torch.tensor([[[0, -1], [4, 4]]])
-    found = pixels_at(image, rows, columns)
-    assert found[0, :, 1, 0].equal(image[0, :, 3, 4])
-    assert found.count_nonzero() == 3
+    actual = pixels_at(image, rows, columns)
+    assert actual[0, :, 1, 0].equal(image[0, :, 3, 4])
+    assert actual.count_nonzero() == 3
 
 
 @settings(deadline=None, max_examples=40)
@@ -139,20 +139,20 @@ def test_images_stay_images_and_no_result_depends_on_batch_mates(operation, coun
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     before = images.clone()
-    found = operation(images, seeds(count, first))
-    assert found.shape == images.shape
-    assert found.dtype == torch.float32
+    actual = operation(images, seeds(count, first))
+    assert actual.shape == images.shape
+    assert actual.dtype == torch.float32
     assert images.equal(before)
-    assert not count or (found.amin() >= 0 and found.amax() <= 1)
+    assert not count or (actual.amin() >= 0 and actual.amax() <= 1)
     for row in range(count):
         alone = operation(before[row : row + 1].contiguous(), seeds(1, first + row))
-        assert alone[0].equal(found[row])
+        assert alone[0].equal(actual[row])
 
 
 @pytest.mark.parametrize("operation", GREY)
 def test_grey_images_are_augmented_too(operation):
-    found = operation(random_images(3, 1, 9, 8), seeds(3))
-    assert found.shape == (3, 1, 9, 8)
+    actual = operation(random_images(3, 1, 9, 8), seeds(3))
+    assert actual.shape == (3, 1, 9, 8)
 
 
 def test_grey_jitter_is_that_of_three_equal_channels():
@@ -177,7 +177,7 @@ def coloured():
 
 
 def test_a_training_batch_is_a_function_of_seed_epoch_and_id(coloured):
-    """Whatever the batch, the place in it and the order: what a resume, ranks and workers need."""
+    """Independent of batch, position and order, as resuming, ranks and workers need."""
     training = TrainingExamples(coloured, ALL, seed=3)
     whole = training.__getitems__(Step(4, list(range(60))))
     parts = [training.__getitems__(Step(4, rows)) for rows in ([7], [59, 7, 0], list(range(20, 40)))]
@@ -190,7 +190,7 @@ def test_a_training_batch_is_a_function_of_seed_epoch_and_id(coloured):
     assert TrainingExamples(elsewhere, ALL, 3).__getitems__(Step(4, list(range(60)))).images.equal(whole.images[order])
 
 
-def test_every_epoch_and_seed_augments_otherwise(coloured):
+def test_every_epoch_and_seed_has_its_own_augmentation(coloured):
     step = Step(0, list(range(60)))
     first = TrainingExamples(coloured, ALL, 0).__getitems__(step).images
     again = TrainingExamples(coloured, ALL, 0).__getitems__(step._replace(epoch=1)).images
@@ -200,7 +200,7 @@ def test_every_epoch_and_seed_augments_otherwise(coloured):
     assert TrainingExamples(coloured, (), 0).__getitems__(step).images.equal(coloured[torch.arange(60)].images)
 
 
-def test_two_of_a_kind_draw_twice(coloured):
+def test_two_steps_of_one_kind_have_their_own_draws(coloured):
     twice = TrainingExamples(coloured, (RandomFlip(), RandomFlip()), 0).__getitems__(Step(0, list(range(60)))).images
     assert not twice.equal(coloured[torch.arange(60)].images)
 
@@ -212,12 +212,12 @@ def test_only_training_is_augmented(monkeypatch):
     assert first.images.equal(data.splits.validation[slice(0, 64)].images)
 
 
-def test_the_centre_crop_is_what_it_says():
-    """A ramp in x: bilinear resizing keeps it a ramp, and the middle of it is left."""
+def test_the_centre_crop_of_a_ramp_is_its_middle():
+    """Bilinear resizing keeps a ramp in x a ramp."""
     ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8), (300, 400))
-    found = np.asarray(CentreCrop(size=150, resize=150)(Image.fromarray(ramp.copy()), seeds(1))).astype(float)
-    assert found.shape == (150, 150)
-    assert np.allclose(found[75], np.linspace(0, 255, 400).reshape(200, 2).mean(1)[25:175], atol=1.5)
+    actual = np.asarray(CentreCrop(size=150, resize=150)(Image.fromarray(ramp.copy()), seeds(1))).astype(float)
+    assert actual.shape == (150, 150)
+    assert np.allclose(actual[75], np.linspace(0, 255, 400).reshape(200, 2).mean(1)[25:175], atol=1.5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 400), (50, 500), (500, 20), (1, 1), (8, 7)])
@@ -251,7 +251,7 @@ def test_resized_crops_are_distributed_as_torchvisions():
         assert ks_2samp(of_theirs, of_ours).pvalue > 0.001
 
 
-def test_a_narrow_picture_gives_its_middle():
+def test_a_narrow_picture_is_cropped_to_its_middle():
     box = RandomResizedCrop(8).box(1000, 10, seeds(1))
     assert box.width == 10
     assert box.height == 13
@@ -268,6 +268,6 @@ def test_a_narrow_picture_gives_its_middle():
         lambda: CentreCrop(size=300, resize=256),
     ],
 )
-def test_views_that_cannot_be_are_refused(wrong):
+def test_invalid_views_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         wrong()

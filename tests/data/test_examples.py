@@ -1,4 +1,4 @@
-"""The order of training is a function of (seed, epoch), goes on where it stopped, and is shared without overlap."""
+"""The order of training is a function of (seed, epoch), can be resumed, and is shared without overlap."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ def flat(steps):
     return [row for step in steps for row in step.rows]
 
 
-def test_an_epoch_shows_every_example_once_in_another_order_each_time():
+def test_an_epoch_has_every_example_once_in_its_own_order():
     first, second = (flat(EpochBatches(103, 10, 0, lambda e=e: e * 11)) for e in (0, 1))
     assert sorted(first) == sorted(second) == list(range(103))
     assert first != second
@@ -52,7 +52,7 @@ def test_processes_share_the_steps_of_one(examples, world):
     ],
 )
 def test_no_step_is_of_one_example_a_process_unless_all_are(examples, batch_size, world, steps):
-    """Batch norm cannot be trained on one. What is left out is another example in every epoch."""
+    """Batch norm cannot be trained on one. Another example is left out in every epoch."""
     for epoch in range(2):
         ranks = [EpochBatches(examples, batch_size, 0, lambda e=epoch: e * steps, r, world) for r in range(world)]
         assert {len(rank) for rank in ranks} == {steps}
@@ -77,7 +77,7 @@ def test_digits_are_split_by_id_and_never_twice():
     assert data.fingerprint != Digits(size=28).fingerprint
 
 
-def test_digits_are_the_scans():
+def test_digits_are_the_scans_of_scikit_learn():
     from sklearn.datasets import load_digits
 
     scans = torch.tensor(load_digits().images)
@@ -87,7 +87,7 @@ def test_digits_are_the_scans():
     assert batch.images[:, 0].equal(batch.images[:, 2])
 
 
-def test_sizes_and_batches_that_cannot_be_are_refused():
+def test_invalid_sizes_and_batches_are_refused():
     with pytest.raises(ValueError, match="at least 8"):
         Digits(size=4)
     with pytest.raises(ValueError, match="batch_size 0"):

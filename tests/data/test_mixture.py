@@ -1,4 +1,4 @@
-"""A second source in every training batch: its share, its order, its ids, and what cannot be mixed."""
+"""A second source in every training batch: its share, its order, its ids, and invalid sources."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def flat(steps):
 
 
 def some(count, seed=1, size=32, channels=3):
-    """Images of a second source, all told apart by their pixels."""
+    """Images of a second source, all with different pixels."""
     pixels = torch.randint(0, 256, (count, channels, size, size), generator=torch.Generator().manual_seed(seed))
     return Examples(pixels.to(torch.uint8), torch.arange(count) % 10, torch.arange(count))
 
@@ -107,7 +107,7 @@ def mixed(batch_size=400, share=0.25, others=None, **options):
     )
 
 
-def test_ids_of_two_sources_never_meet_and_images_are_those_of_their_ids():
+def test_ids_of_two_sources_are_disjoint_and_images_are_those_of_their_ids():
     first, second = Digits().splits.train, some(50)
     joined = Joined(first, second)
     assert len(joined) == 1350
@@ -124,7 +124,7 @@ def test_ids_of_two_sources_never_meet_and_images_are_those_of_their_ids():
     assert joined.digest() != Joined(first, some(50, seed=2)).digest()
 
 
-def test_what_a_batch_shows_does_not_depend_on_its_batch_mates():
+def test_an_example_does_not_depend_on_its_batch():
     data = mixed()
     seen = TrainingExamples(data.training_split, data.augmentation, 3)
     step = next(iter(data.batches(lambda: 0)))
@@ -135,7 +135,7 @@ def test_what_a_batch_shows_does_not_depend_on_its_batch_mates():
 
 
 @pytest.mark.parametrize("stop", [1, 3, 7])
-def test_a_resume_within_an_epoch_shows_the_rest_as_it_would_have_been(tmp_path, stop):
+def test_a_resume_within_an_epoch_gives_the_remaining_batches(tmp_path, stop):
     """1,300 digits, 300 in a batch of 400: five steps an epoch."""
     file = tmp_path / "stopped.ckpt"
     whole, _ = fit(tmp_path, mixed(), 2)
@@ -147,7 +147,7 @@ def test_a_resume_within_an_epoch_shows_the_rest_as_it_would_have_been(tmp_path,
     assert whole.validated[: len(whole.validated) // 2] == Digits().splits.validation.ids.tolist()
 
 
-def test_the_evaluated_dataset_stays_what_it_was_and_training_s_data_are_others():
+def test_a_second_source_changes_the_training_fingerprint_only():
     plain, one, other = Digits(), mixed(), mixed(others=some(90, seed=2))
     assert plain.training_fingerprint == plain.fingerprint == one.fingerprint
     assert len({data.training_fingerprint for data in (plain, one, other)}) == 3
@@ -155,12 +155,12 @@ def test_the_evaluated_dataset_stays_what_it_was_and_training_s_data_are_others(
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan"), 0.0001])
-def test_a_share_that_is_none_is_refused(share):
+def test_an_invalid_share_is_refused(share):
     with pytest.raises(ValueError, match=r"share .*expected"):
         mixed(share=share)
 
 
-def test_other_sizes_and_nothing_are_refused():
+def test_other_sizes_and_empty_sources_are_refused():
     with pytest.raises(ValueError, match=r"images \[3, 8, 8\]: expected the dataset's \[3, 32, 32\]"):
         mixed(others=some(9, size=8))
     with pytest.raises(ValueError, match="no examples"):
@@ -178,18 +178,18 @@ def saved(file, **arrays):
     return file
 
 
-def test_an_array_file_is_what_it_holds(tmp_path):
-    found = ArrayFile(saved(tmp_path / "a.npz", image=IMAGE, label=LABEL.astype(np.int32))).load((3, 6, 5), 4)
-    assert found.shape == (3, 6, 5)
-    assert found.labels.tolist() == LABEL.tolist()
-    batch = found[torch.tensor([4, 0])]
+def test_an_array_file_gives_its_images_and_labels(tmp_path):
+    actual = ArrayFile(saved(tmp_path / "a.npz", image=IMAGE, label=LABEL.astype(np.int32))).load((3, 6, 5), 4)
+    assert actual.shape == (3, 6, 5)
+    assert actual.labels.tolist() == LABEL.tolist()
+    batch = actual[torch.tensor([4, 0])]
     assert batch.images.equal(torch.from_numpy(IMAGE[[4, 0]]).permute(0, 3, 1, 2) / 255)
     assert batch.ids.tolist() == [4, 0]
     packed = tmp_path / "b.npz"
     np.savez_compressed(packed, image=IMAGE, label=LABEL, extra=np.zeros(3))
     again = ArrayFile(packed).load((3, 6, 5), 4)
-    assert again.digest() == found.digest()
-    assert found.digest() == Examples(found.images.contiguous(), found.labels, found.ids).digest()
+    assert again.digest() == actual.digest()
+    assert actual.digest() == Examples(actual.images.contiguous(), actual.labels, actual.ids).digest()
     grey = ArrayFile(saved(tmp_path / "g.npz", image=IMAGE[..., 0], label=LABEL)).load((1, 6, 5), 4)
     assert grey[0].images[0, 0].equal(torch.from_numpy(IMAGE[0, ..., 0]) / 255)
 
@@ -210,13 +210,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_an_array_file_of_something_else_is_refused_in_one_line(tmp_path, words):
+def test_an_array_file_of_other_arrays_is_refused_in_one_line(tmp_path, words):
     with pytest.raises(UserError, match=words) as refused:
         ArrayFile(saved(tmp_path / "a.npz", **BAD[words])).load((3, 6, 5), 4)
     assert "\n" not in str(refused.value)
 
 
-def test_a_file_that_is_none_is_refused_in_one_line(tmp_path):
+def test_a_file_that_is_no_npz_is_refused_in_one_line(tmp_path):
     whole = saved(tmp_path / "a.npz", image=IMAGE, label=LABEL).read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.npz").touch()
@@ -241,7 +241,7 @@ def tree(tmp_path):
     return tmp_path / "tree"
 
 
-def test_a_folder_of_pictures_is_read_as_it_is_needed(tree, tmp_path):
+def test_a_folder_of_pictures_is_read_lazily(tree, tmp_path):
     source = PictureFolder(tree, CentreCrop(32, 32))
     others = source.load((3, 32, 32), 10)
     assert len(others) == 20
@@ -282,14 +282,14 @@ def extra(file, *words):
     return ("+extra@dataset.extra=npz", f"dataset.extra.root={file}", "dataset.extra.share=0.3", *words)
 
 
-def test_a_second_source_is_part_of_what_a_run_is_and_not_of_what_is_evaluated(door, outputs, tmp_path):
+def test_a_second_source_is_part_of_a_run_s_identity_and_not_of_its_evaluation(door, outputs, tmp_path):
     from tests.conftest import QUICK
 
     pixels = some(60).images.permute(0, 2, 3, 1).numpy()
     file = saved(tmp_path / "generated.npz", image=pixels, label=np.arange(60) % 10)
     words = (*SMALL, *QUICK, f"outputs={outputs}")
-    said = door("train", *words, *extra(file))
-    assert said.code == 0, said.err
+    result = door("train", *words, *extra(file))
+    assert result.code == 0, result.err
     (run,) = outputs.glob("digits/normal-*/*")
     card = json.loads((run / "card.json").read_text())
     assert card["fingerprint"] == Digits().fingerprint
@@ -297,16 +297,16 @@ def test_a_second_source_is_part_of_what_a_run_is_and_not_of_what_is_evaluated(d
     weights = (run / "checkpoints" / "final.safetensors").stat().st_mtime_ns
 
     moved = file.rename(tmp_path / "moved.npz")
-    said = door("evaluate", f"checkpoint={run}", "attack_suite=clean", *QUICK[2:4])
-    assert said.code == 0, said.err  # what is evaluated needs no second source
-    said = door("train", *words, *extra(moved))
-    assert said.code == 0, said.err
+    result = door("evaluate", f"checkpoint={run}", "attack_suite=clean", *QUICK[2:4])
+    assert result.code == 0, result.err  # what is evaluated needs no second source
+    result = door("train", *words, *extra(moved))
+    assert result.code == 0, result.err
     assert (run / "checkpoints" / "final.safetensors").stat().st_mtime_ns == weights
 
     saved(moved, image=pixels, label=(np.arange(60) + 1) % 10)
-    said = door("train", *words, *extra(moved))
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "holds a run on other data" in said.err
+    result = door("train", *words, *extra(moved))
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "holds a run on other data" in result.err
 
 
 @pytest.mark.parametrize(
@@ -321,17 +321,17 @@ def test_a_second_source_is_part_of_what_a_run_is_and_not_of_what_is_evaluated(d
         ),
     ],
 )
-def test_what_cannot_be_mixed_is_refused_in_one_line(door, outputs, tmp_path, given, words):
+def test_an_invalid_second_source_is_refused_in_one_line(door, outputs, tmp_path, given, words):
     file = saved(tmp_path / "a.npz", image=np.zeros((30, 32, 32, 3), np.uint8), label=np.zeros(30, np.int64))
-    said = door("train", *SMALL, f"outputs={outputs}", *extra(file), *given)
-    assert (said.code, said.err.count("\n")) == (2, 1), said.err
-    assert re.search(words, said.err), said.err
+    result = door("train", *SMALL, f"outputs={outputs}", *extra(file), *given)
+    assert (result.code, result.err.count("\n")) == (2, 1), result.err
+    assert re.search(words, result.err), result.err
 
 
-def test_a_second_source_without_a_place_is_asked_for(door, outputs):
-    said = door("train", *SMALL, f"outputs={outputs}", "+extra@dataset.extra=npz")
-    assert (said.code, said.err.count("\n")) == (2, 1), said.err
-    assert "dataset.extra.root" in said.err
+def test_a_second_source_without_a_root_is_refused(door, outputs):
+    result = door("train", *SMALL, f"outputs={outputs}", "+extra@dataset.extra=npz")
+    assert (result.code, result.err.count("\n")) == (2, 1), result.err
+    assert "dataset.extra.root" in result.err
 
 
 def test_a_folder_as_a_second_source_has_the_size_of_the_dataset(tree):

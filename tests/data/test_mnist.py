@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from idx files, gzipped or plain, verified by what is in them."""
+"""MNIST and Fashion-MNIST from idx files, gzipped or plain, verified by their content."""
 
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ from tests.fixtures import shared_data
 
 @pytest.fixture
 def digits(monkeypatch, tmp_path):
-    """A folder with 60 training and 20 test images, known to the reader as the official ones."""
+    """A folder with 60 training and 20 test images, with patched official checksums."""
     generator, sums = np.random.default_rng(0), []
     for part, count in (("train", 60), ("t10k", 20)):
         images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
@@ -33,7 +33,7 @@ def digits(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_images_are_framed_and_repeated(digits):
+def test_images_are_padded_and_repeated(digits):
     framed = MNIST(digits).splits.test
     plain = MNIST(digits, channels=1, size=28).splits.test
     assert framed.shape == (3, 32, 32)
@@ -49,10 +49,10 @@ def test_images_are_framed_and_repeated(digits):
     assert MNIST(digits).fingerprint != MNIST(digits, size=28).fingerprint
 
 
-@pytest.mark.parametrize("place", [".", "raw", "MNIST/raw"])
+@pytest.mark.parametrize("path", [".", "raw", "MNIST/raw"])
 @pytest.mark.parametrize("spelling", ["-idx", ".idx"])
-def test_plain_files_and_other_places_are_the_same_set(digits, tmp_path, place, spelling):
-    other = tmp_path / "other" / place
+def test_plain_files_and_other_folders_are_the_same_set(digits, tmp_path, path, spelling):
+    other = tmp_path / "other" / path
     other.mkdir(parents=True)
     for file in digits.glob("*.gz"):
         (other / file.stem.replace("-idx", spelling)).write_bytes(gzip.decompress(file.read_bytes()))
@@ -112,7 +112,7 @@ def swapped(folder):
         (swapped, "it is MNIST's t10k-images-idx3-ubyte; choose dataset.root=<folder of MNIST>, or put"),
     ],
 )
-def test_a_harmed_copy_is_refused_by_name(digits, harm, words):
+def test_a_damaged_copy_is_refused_by_name(digits, harm, words):
     harm(digits)
     with pytest.raises(UserError) as refusal:
         _ = MNIST(digits).splits
@@ -120,7 +120,7 @@ def test_a_harmed_copy_is_refused_by_name(digits, harm, words):
     assert "\n" not in str(refusal.value)
 
 
-def test_where_nothing_is_one_line_says_what_to_put_where(digits, tmp_path):
+def test_an_empty_folder_is_one_line_that_says_what_to_put_where(digits, tmp_path):
     with pytest.raises(UserError, match=r"MNIST is not in .*nowhere and could not be fetched .*dataset.root"):
         _ = MNIST(tmp_path / "nowhere").splits
     (tmp_path / "else").mkdir()
@@ -133,13 +133,13 @@ def test_where_nothing_is_one_line_says_what_to_put_where(digits, tmp_path):
 
 
 @pytest.mark.parametrize(("wrong", "words"), [({"size": 27}, "at least 28"), ({"channels": 2}, "channels 2")])
-def test_shapes_that_cannot_be_are_refused(wrong, words):
+def test_invalid_shapes_are_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         MNIST("anywhere", **wrong)
 
 
 def test_the_published_files_hold_what_we_compare_with():
-    """The sums of the archives are the published ones; ours are those of what is in them."""
+    """The checksums of the archives are the published ones; ours are those of their content."""
     folder = shared_data("mnist")
     names = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     assert [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names] == list(MNIST.archives)

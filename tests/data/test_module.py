@@ -1,4 +1,4 @@
-"""The loaders of every dataset: on the device, augmented, going on where training stopped, the same under two ranks."""
+"""The loaders of every dataset: on the device, augmented, resumed within an epoch, the same under two ranks."""
 
 import json
 import os
@@ -18,7 +18,7 @@ AUGMENTATION = [RandomCrop(3), RandomFlip(), ColourJitter(0.2, 0.2, 0.2)]
 
 
 class Watching(LightningModule):
-    """Trains one number and writes down what it is shown."""
+    """Trains one number and records its batches."""
 
     def __init__(self):
         super().__init__()
@@ -51,10 +51,10 @@ def fit(folder, data, epochs, checkpoint=None, **trainer):
 
 
 class Stop(Callback):
-    """Keeps a checkpoint after a step and stops training as a power cut would."""
+    """Saves a checkpoint after a step and stops training as a power cut would."""
 
     class Out(BaseException):
-        """Nothing catches this."""
+        """An exception that nothing catches."""
 
     def __init__(self, after, file):
         self.after, self.file = after, file
@@ -66,7 +66,7 @@ class Stop(Callback):
 
 
 @pytest.mark.parametrize("stop", [1, 3, 6])
-def test_a_resume_within_an_epoch_shows_the_rest_augmented_as_it_would_have_been(tmp_path, stop):
+def test_a_resume_within_an_epoch_gives_the_remaining_augmented_batches(tmp_path, stop):
     """1,300 digits in batches of 400: four steps an epoch."""
     file = tmp_path / "stopped.ckpt"
     whole, _ = fit(tmp_path, Digits(400, augmentation=AUGMENTATION), 2)
@@ -77,7 +77,7 @@ def test_a_resume_within_an_epoch_shows_the_rest_augmented_as_it_would_have_been
     assert len({total for _, _, total, _ in whole.shown}) == len(whole.shown) == 8
 
 
-def test_validation_is_shown_whole_and_clean(tmp_path):
+def test_validation_is_complete_and_not_augmented(tmp_path):
     data = Digits(50, augmentation=AUGMENTATION)
     watching, _ = fit(tmp_path, data, 1)
     assert watching.validated == data.splits.validation.ids.tolist()
@@ -96,7 +96,7 @@ def test_bytes_are_divided_exactly():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is False")
-def test_on_a_gpu_examples_live_there_and_are_augmented_the_same(tmp_path):
+def test_on_a_gpu_examples_are_kept_there_and_augmented_alike(tmp_path):
     levels = torch.arange(256, dtype=torch.uint8)
     assert unit(levels.cuda()).cpu().equal(unit(levels))
     here, _ = fit(tmp_path, Digits(400, augmentation=AUGMENTATION), 1)
@@ -141,7 +141,7 @@ open(f"{sys.argv[1]}/rank{trainer.global_rank}.json", "w").write(json.dumps([sho
 
 
 @pytest.mark.slow
-def test_two_ranks_are_shown_what_one_is_shown(tmp_path):
+def test_two_ranks_get_the_examples_of_one(tmp_path):
     (tmp_path / "two.py").write_text(TWO_RANKS)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
     subprocess.run([sys.executable, tmp_path / "two.py", tmp_path], check=True, env=environment, timeout=300)

@@ -1,4 +1,4 @@
-"""What a training step does: who is attacked, in which mode, what BatchNorm sees, how the rate goes."""
+"""A training step: which examples are attacked, modes, BatchNorm's images, the learning rate."""
 
 import copy
 from functools import partial
@@ -21,7 +21,7 @@ PAT = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(SelfLPIPS(), 
 
 
 class Watch(Attack):
-    """An attack that only notes how it was called, and returns images it can be told by."""
+    """An attack that records its calls and returns recognisable images."""
 
     threat_model, stays_inside = Linf(0.1), True
 
@@ -49,7 +49,7 @@ def defense(attack, **options):
     return made.train()
 
 
-def test_only_what_is_still_right_is_attacked_in_eval_mode_with_seeds_of_the_examples():
+def test_only_correct_examples_are_attacked_in_eval_mode_with_their_own_seeds():
     watch = Watch()
     made, examples = defense(watch), batch()
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_only_what_is_still_right_is_attacked_in_eval_mode_with_seeds_of_the_exa
 
 
 class Noting(Attack):
-    """Notes the batches it is given, and returns the images as they are."""
+    """Records its batches, and returns the images unchanged."""
 
     threat_model = Linf(0.1)
 
@@ -93,14 +93,14 @@ def test_an_attack_is_given_the_ids_and_codes_of_the_examples_it_attacks():
     assert given.codes.equal(examples.codes[right])
 
 
-def test_all_are_attacked_if_the_regime_says_so():
+def test_attack_wrong_attacks_all_examples():
     watch = Watch()
     made, examples = defense(watch, attack_wrong=True), batch()
     made.training_images(examples, made.right(examples))
     assert len(watch.calls[0][1]) == 32
 
 
-def test_a_batch_with_nothing_right_is_left_alone():
+def test_a_batch_without_correct_examples_is_not_attacked():
     watch = Watch()
     made, examples = defense(watch), batch()
     with torch.no_grad():
@@ -137,7 +137,7 @@ def test_training_attacks_differ_by_epoch_and_seed_and_not_by_batch_mates():
     assert made.example_seeds(some, 0).equal(seeds[5:9])
 
 
-def test_a_bound_of_nothing_is_refused():
+def test_a_bound_of_zero_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         defense(PGD(threat_model=Linf(0.0)))
 

@@ -1,4 +1,4 @@
-"""The loss of networks with auxiliary classifiers is their papers': the main loss, and 0.3 or 0.4 of every other."""
+"""The loss of networks with auxiliary classifiers is as in their papers: main loss, and 0.3 or 0.4 of each other."""
 
 from functools import partial
 from typing import NamedTuple
@@ -49,9 +49,9 @@ def test_the_loss_of_normal_training(kind, weight):
     answer = network.train()(BATCH.images)
     others = [one for one in answer[1:] if one is not None]
     assert len(others) == kind.count
-    found = made(NormalTraining, network).losses(BATCH)
-    assert found.allclose(expected(answer.logits, others, weight))
-    assert not found.allclose(F.cross_entropy(answer.logits, LABELS, reduction="none"))
+    actual = made(NormalTraining, network).losses(BATCH)
+    assert actual.allclose(expected(answer.logits, others, weight))
+    assert not actual.allclose(F.cross_entropy(answer.logits, LABELS, reduction="none"))
 
 
 def test_googlenet_of_torchvision():
@@ -61,13 +61,13 @@ def test_googlenet_of_torchvision():
     whole = classifier(network, [0.5] * 3, [0.5] * 3)
     training = made(NormalTraining, whole)
     torch.manual_seed(5)
-    found = training.losses(BATCH)
+    actual = training.losses(BATCH)
     torch.manual_seed(5)
     answer = whole.train()(BATCH.images)
-    assert found.allclose(expected(answer.logits, (answer.aux_logits1, answer.aux_logits2), 0.3), rtol=1e-4)
+    assert actual.allclose(expected(answer.logits, (answer.aux_logits1, answer.aux_logits2), 0.3), rtol=1e-4)
 
 
-def test_adversarial_regimes_train_auxiliary_classifiers_on_what_the_attack_makes():
+def test_adversarial_regimes_train_auxiliary_classifiers_on_adversarial_images():
     for regime, given, repeats in (
         (AdversarialTraining, (ATTACK, True), 1),
         (AverageAttackTraining, ({"a": ATTACK, "b": ATTACK}, True), 2),
@@ -92,13 +92,13 @@ def test_trades_trains_auxiliary_classifiers_on_the_clean_images():
 
 
 class Other(NamedTuple):
-    """Of another library."""
+    """The output of another library."""
 
     features: Tensor
     logits: Tensor
 
 
-def test_an_answer_is_read_by_its_names_and_a_plain_tuple_by_its_order():
+def test_outputs_are_read_by_name_and_a_plain_tuple_by_its_order():
     logits, other = torch.rand(2, 5), torch.rand(2, 5)
     assert outputs_of(logits).logits is logits
     assert outputs_of(Other(other, logits)).logits is logits
@@ -111,15 +111,15 @@ def test_an_answer_is_read_by_its_names_and_a_plain_tuple_by_its_order():
 
 
 @pytest.mark.parametrize("answer", [None, (), {"loss": torch.ones(())}, torch.ones(2, 3, 4), (torch.ones(3), 2), "x"])
-def test_what_has_no_logits_is_refused(answer):
+def test_outputs_without_logits_are_refused(answer):
     with pytest.raises(UserError, match=r"in train mode, with .* for logits \[N, K\]") as refused:
         outputs_of(answer)
     assert "\n" not in str(refused.value)
 
 
-def test_the_rest_of_a_network_is_as_it_was():
-    """A network without auxiliary classifiers has the plain cross-entropy."""
+def test_a_network_without_auxiliary_classifiers_is_unchanged():
+    """It has the plain cross-entropy."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    found = made(NormalTraining, network).losses(BATCH)
-    assert found.equal(F.cross_entropy(network(BATCH.images), LABELS, reduction="none"))
+    actual = made(NormalTraining, network).losses(BATCH)
+    assert actual.equal(F.cross_entropy(network(BATCH.images), LABELS, reduction="none"))

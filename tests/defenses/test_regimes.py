@@ -1,4 +1,4 @@
-"""One table of all named defenses: half precision, two processes, a stop within an epoch, nothing left to attack."""
+"""All named defenses: half precision, two processes, a stop within an epoch, no example to attack."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ ALL = {"train/loss", "train/clean_accuracy", "val/accuracy", "lr-SGD", "speed/st
 UNDER_ATTACK = ("train/adversarial_accuracy", "train/attack_success", "train/size", "val/adversarial_accuracy")
 
 NAMED = [pytest.param(name, marks=pytest.mark.slow) if name in ("at", "trades", "pat") else name for name in DEFENSES]
-"""What the general forms stand for by default is a named defense, too."""
+"""The general forms are named defenses by default."""
 
 
 def same(one, other):
@@ -36,7 +36,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("name", DEFENSES)
-def test_it_trains_in_half_precision_and_logs_what_matters(tmp_path, name):
+def test_it_trains_in_half_precision_and_logs_its_metrics(tmp_path, name):
     made, data, config = regime(name)
     before = copy.deepcopy(made.classifier.state_dict())
     trainer_of(config, tmp_path, 1, precision="bf16-mixed").fit(made, datamodule=data)
@@ -48,9 +48,9 @@ def test_it_trains_in_half_precision_and_logs_what_matters(tmp_path, name):
     assert set(logged.columns) >= ALL
     assert logged["train/loss"].drop_nulls().len() == STEPS
     for start in UNDER_ATTACK:
-        found = [column for column in logged.columns if column.startswith(start)]
-        assert bool(found) == isinstance(made, AdversarialDefense), start
-        assert all(0 <= value <= 1.001 or start == "train/size" for key in found for value in logged[key].drop_nulls())
+        actual = [column for column in logged.columns if column.startswith(start)]
+        assert bool(actual) == isinstance(made, AdversarialDefense), start
+        assert all(0 <= value <= 1.001 or start == "train/size" for key in actual for value in logged[key].drop_nulls())
     if isinstance(made, AdversarialDefense):
         expected = len(made.attacks)
         assert sum(column.startswith("val/adversarial_accuracy") for column in logged.columns) == expected
@@ -73,7 +73,7 @@ def test_it_keeps_the_contract_of_defenses(name):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_stop_within_an_epoch_changes_nothing(tmp_path, name):
-    """Three of four steps, a stop after the third; the metrics are those of a run that nobody stopped, too."""
+    """Three of four steps, a stop after the third; the metrics are those of an uninterrupted run, too."""
     made, data, config = regime(name)
     config["callbacks"] |= {"resume": config["callbacks"]["resume"] | {"every_seconds": 0}}
     trainer_of(config, tmp_path / "whole", 2).fit(made, datamodule=data)
@@ -87,19 +87,21 @@ def test_a_stop_within_an_epoch_changes_nothing(tmp_path, name):
     trainer.fit(made, datamodule=data, ckpt_path=KeepResumable.file(tmp_path), weights_only=True)
     assert trainer.global_step == 2 * STEPS
     assert same(made.classifier.state_dict(), whole)
-    one, other = (pl.read_csv(place / "metrics.csv").drop("^speed/.*$") for place in (tmp_path, tmp_path / "whole"))
+    one, other = (
+        pl.read_csv(location / "metrics.csv").drop("^speed/.*$") for location in (tmp_path, tmp_path / "whole")
+    )
     assert one.equals(other, null_equal=True)
 
 
 @pytest.mark.parametrize(
     ("name", "count"), [*((name, 8) for name in DEFENSES if name != "normal"), ("at_linf", 1), ("trades_linf", 1)]
 )
-def test_a_batch_in_which_nothing_is_left_to_attack_is_trained_on(tmp_path, name, count):
+def test_a_batch_without_an_example_to_attack_is_trained_on(tmp_path, name, count):
     made, data, config = regime(name)
     some = data.splits.train[slice(0, count)]
     made.trainer = trainer_of(config, tmp_path, 1)
-    told = {}
-    made.log = lambda key, value, **_: told.update({key: float(value)})
+    messages = {}
+    made.log = lambda key, value, **_: messages.update({key: float(value)})
     with torch.no_grad():
         wrong = (made.classifier.eval()(some.images).argmax(1) + 1) % 10
     made.train()
@@ -107,10 +109,10 @@ def test_a_batch_in_which_nothing_is_left_to_attack_is_trained_on(tmp_path, name
     loss.backward()
     assert loss.isfinite()
     assert all(parameter.grad.isfinite().all() for parameter in made.classifier.parameters())
-    assert told["train/clean_accuracy"] == 0
-    assert not any(key.startswith("train/attack_success") for key in told)
+    assert messages["train/clean_accuracy"] == 0
+    assert not any(key.startswith("train/attack_success") for key in messages)
     spared = not made.attack_wrong
-    assert spared == (not any(key.startswith("train/size") for key in told))
+    assert spared == (not any(key.startswith("train/size") for key in messages))
 
 
 TWO_RANKS = """
@@ -121,17 +123,17 @@ from tests.defenses.regimes import regime, trainer_of
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name
     made, data, config = regime(name)
-    told = []
+    attacked = []
     if hasattr(made, "attacks"):
-        def perturbed(attack, batch, chosen, made=made, told=told, kept=made.perturbed):
-            told.append([made.global_step, attack, int(chosen.sum()), batch.ids.tolist()])
+        def perturbed(attack, batch, chosen, made=made, attacked=attacked, kept=made.perturbed):
+            attacked.append([made.global_step, attack, int(chosen.sum()), batch.ids.tolist()])
             return kept(attack, batch, chosen)
         made.perturbed = perturbed
         if not made.attack_wrong:  # one process has nothing to attack while the other has
             made.to_attack = lambda right, made=made: right & (made.global_rank == made.global_step % 2)
     trainer = trainer_of(config, folder, 3, devices=2, strategy="ddp")
     trainer.fit(made, datamodule=data)
-    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(told))
+    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(attacked))
     torch.save(dict(made.classifier.named_parameters()), folder / f"rank{trainer.global_rank}.pt")
 """
 
@@ -170,12 +172,12 @@ def test_two_processes_take_the_same_steps_each_on_its_own_examples(tmp_path, na
     """An attack is the same for both, also where one of them has nothing to attack."""
     on_two_processes(tmp_path, names)
     for name in names:
-        places = [tmp_path / name / f"rank{rank}" for rank in (0, 1)]
-        assert same(*(torch.load(place.with_suffix(".pt"), weights_only=True) for place in places)), name
-        told = [json.loads(place.with_suffix(".json").read_text()) for place in places]
-        assert [entry[:2] for entry in told[0]] == [entry[:2] for entry in told[1]], name
-        for (_, _, first, ids), (_, _, second, others) in zip(*told, strict=True):
+        paths = [tmp_path / name / f"rank{rank}" for rank in (0, 1)]
+        assert same(*(torch.load(location.with_suffix(".pt"), weights_only=True) for location in paths)), name
+        messages = [json.loads(location.with_suffix(".json").read_text()) for location in paths]
+        assert [entry[:2] for entry in messages[0]] == [entry[:2] for entry in messages[1]], name
+        for (_, _, first, ids), (_, _, second, others) in zip(*messages, strict=True):
             assert not set(ids) & set(others)
             assert first + second > 0
     if names == ["at_all_random"]:
-        assert len({attack for _, attack, _, _ in told[0]}) > 1
+        assert len({attack for _, attack, _, _ in messages[0]}) > 1

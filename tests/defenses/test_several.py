@@ -47,7 +47,7 @@ def prepared(regime, step=0, **options):
 
 
 def batch(made, count=24):
-    """Two of three examples carry the label the network gives them: it is right there and wrong elsewhere."""
+    """Two of three examples have the predicted label: they are classified correctly, the third is not."""
     some = Digits().splits.train[slice(0, count)]
     with torch.no_grad():
         predicted = copy.deepcopy(made.classifier).eval()(some.images).argmax(1)
@@ -55,7 +55,7 @@ def batch(made, count=24):
 
 
 def shown(made, examples):
-    """What each attack makes of the examples that are still right, the others clean; by hand."""
+    """The adversarial images of each attack for correct examples, the others clean; by hand."""
     classifier = copy.deepcopy(made.classifier).eval()
     with torch.no_grad():
         right = classifier(examples.images).argmax(1) == examples.labels
@@ -82,7 +82,7 @@ def test_average_is_the_mean_over_every_attack_of_one_forward():
     assert made.training_step(examples, 0).allclose(expected, rtol=1e-5)
 
 
-def test_maximum_is_the_worst_attack_of_each_example():
+def test_maximum_is_the_largest_loss_of_each_example():
     made = prepared(MaximumAttackTraining, attacks=ATTACKS)
     examples = batch(made)
     images = torch.cat(list(shown(made, examples).values()))
@@ -114,8 +114,8 @@ def test_random_draws_one_attack_a_step_the_same_in_every_process():
     assert 8 < drawn.count("linf") < 32
 
 
-def test_every_attack_of_a_step_has_numbers_of_its_own():
-    """The first has the examples' own; none changes with the attacks after it."""
+def test_every_attack_of_a_step_has_its_own_seeds():
+    """The first has the examples' own seeds; none changes with the attacks after it."""
     made = prepared(AverageAttackTraining, attacks={**ATTACKS, "third": ATTACKS["linf"]})
     examples = batch(made)
     seeds = [made.attack_seeds(name, examples, 3) for name in made.attacks]
@@ -128,16 +128,18 @@ def test_every_attack_of_a_step_has_numbers_of_its_own():
     assert not first.equal(third)
 
 
-def test_both_points_of_a_pair_begin_apart_from_each_other_and_from_the_attack():
+def test_both_points_of_a_pair_and_the_attack_have_different_starts():
     made = prepared(VariationRegularised, attack=PAT, search=PAIRS, weight=0.1)
     examples = batch(made)
-    told = []
-    made.attacked = lambda attack, batch, seeds: told.append(seeds) or PAIRS(made.classifier, *batch[:2], seeds=seeds)
+    messages = []
+    made.attacked = lambda attack, batch, seeds: (
+        messages.append(seeds) or PAIRS(made.classifier, *batch[:2], seeds=seeds)
+    )
     made.pairs(examples)
-    assert torch.cat((*told, made.attack_seeds("perceptual", examples, 0))).unique().numel() == 3 * 24
+    assert torch.cat((*messages, made.attack_seeds("perceptual", examples, 0))).unique().numel() == 3 * 24
 
 
-def test_several_attacks_name_all_they_were_trained_on():
+def test_trained_on_names_all_attacks():
     assert prepared(RandomAttackTraining, attacks=ATTACKS).trained_on == ["linf", "l2"]
 
 
@@ -172,7 +174,7 @@ def test_the_loss_is_that_of_adversarial_images_plus_the_weighted_variation():
 
 
 @pytest.mark.parametrize(("search", "weight"), [(PAT, 0.1), (PAIRS, -1.0)])
-def test_what_cannot_regularise_is_refused(search, weight):
+def test_an_invalid_regulariser_is_refused(search, weight):
     with pytest.raises(ValueError, match="expected"):
         prepared(VariationRegularised, attack=PAT, search=search, weight=weight)
     torn = PGD(threat_model=Linf(0.1), goal=TwoPoints(), iterate=Best())
@@ -189,7 +191,7 @@ def test_divergence_is_kullback_leibler():
     assert divergence(p.log() + 3, q.log() - 1).allclose(by_hand, atol=1e-6)
 
 
-def test_trades_is_clean_cross_entropy_plus_the_divergence_its_attack_finds():
+def test_trades_is_clean_cross_entropy_plus_the_divergence_under_attack():
     made = prepared(TRADES, attack=KL, beta=6.0)
     examples = batch(made)
     everyone = torch.ones(24, dtype=torch.bool)
@@ -201,7 +203,7 @@ def test_trades_is_clean_cross_entropy_plus_the_divergence_its_attack_finds():
     )
 
 
-def test_trades_search_drives_predictions_apart_also_where_they_are_wrong():
+def test_trades_search_increases_the_divergence_also_of_misclassified_examples():
     made = prepared(TRADES, attack=KL)
     examples = batch(made)
     classifier = made.classifier.eval()
@@ -215,13 +217,13 @@ def test_trades_search_drives_predictions_apart_also_where_they_are_wrong():
 
 
 @pytest.mark.parametrize(("attack", "beta"), [(ATTACKS["linf"], 6.0), (KL, -1.0)])
-def test_trades_refuses_what_is_none(attack, beta):
+def test_trades_refuses_invalid_arguments(attack, beta):
     with pytest.raises(ValueError, match="expected"):
         prepared(TRADES, attack=attack, beta=beta)
 
 
-def test_the_published_search_begins_a_thousandth_beside_the_image():
-    """Before its first step: N(0, 0.001²) about x, the same for an example wherever it stands."""
+def test_the_published_search_starts_a_thousandth_from_the_image():
+    """Before its first step: N(0, 0.001²) about x, the same for an example at any position in the batch."""
     made = prepared(TRADES, attack=KL)
     examples = batch(made)
     start = NearbyPGD(threat_model=Linf(0.1), steps=0, iterate=Last(), goal=OtherPredictions())
@@ -235,7 +237,7 @@ def test_the_published_search_begins_a_thousandth_beside_the_image():
         NearbyPGD(threat_model=Linf(0.1), spread=0.0)
 
 
-def test_the_published_search_reaches_as_far_apart_as_ours():
+def test_the_published_search_reaches_the_divergence_of_ours():
     made = prepared(TRADES, attack=KL)
     examples = batch(made)
     options = {"threat_model": Linf(0.1), "steps": 10, "step_size": 0.25, "iterate": Last(), "goal": OtherPredictions()}

@@ -28,10 +28,10 @@ class Command(NamedTuple):
 
 
 def blocks(page):
-    """The blocks of a page that say what language they are in; the others are what a terminal shows."""
+    """The blocks of a page with a language; the others are terminal output."""
     fenced = re.compile(r"(?:^`(?P<file>[\w./]+)`\n\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-    found = (Block(*each.group("file", "language", "text")) for each in fenced.finditer(page.read_text()))
-    return [block for block in found if block.language]
+    actual = (Block(*each.group("file", "language", "text")) for each in fenced.finditer(page.read_text()))
+    return [block for block in actual if block.language]
 
 
 def commands(page):
@@ -40,13 +40,13 @@ def commands(page):
 
 
 def commands_of(block, page):
-    """The lines of a shell block, put together where they go on."""
+    """The lines of a shell block, with continued lines joined."""
     lines = block.text.replace("\\\n", " ").splitlines() if block.language == "sh" else []
     return [Command(str(page.relative_to(ROOT)), line) for line in map(_uncommented, lines) if line]
 
 
 def write_files(page, folder):
-    """The files that a page has its reader make."""
+    """The files of a page."""
     for block in blocks(page):
         if block.file:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
@@ -55,10 +55,10 @@ def write_files(page, folder):
 
 def _uncommented(line):
     """As a shell reads it: a word that begins with # ends the line, unless it is quoted."""
-    for found in re.finditer(r"(?:^|\s)#", line):
+    for actual in re.finditer(r"(?:^|\s)#", line):
         try:
-            shlex.split(line[: found.start()])
+            shlex.split(line[: actual.start()])
         except ValueError:  # in the middle of a quotation
             continue
-        return line[: found.start()].strip()
+        return line[: actual.start()].strip()
     return line.strip()

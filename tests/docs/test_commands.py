@@ -1,7 +1,7 @@
-"""Every command of README.md and docs/ does what its page says: composed always, run where that can be done here.
+"""Every command of README.md and docs/ works as on its page: composed always, run where that can be done here.
 
-A command is made small by the words in `SMALL`; what cannot be run here stands in `COMPOSED` with the reason. A command
-that neither a door nor `PROGRAMS` knows, and a placeholder that `STANDS_FOR` does not know, fails.
+A command is made small by the words in `SMALL`; commands that cannot be run here are in `COMPOSED` with the reason. A
+command that is no command of Gauntlet's and not in `PROGRAMS`, and a placeholder that is not in `PLACEHOLDERS`, fails.
 """
 
 import os
@@ -51,7 +51,7 @@ PROGRAMS = {
     "pip install": "never",
     "export PYTHONPATH=$PWD": "never",
 }
-"""What Hydra does not: `run` as it stands, `help` for the options it has, `dry` shows what it would do."""
+"""Commands without Hydra: `run` runs them, `help` reads their options, `dry` shows their plan."""
 
 FEW = ("evaluation.examples=40", "evaluation.chunk=20", "evaluation.probed=2")  # examples as in the finished run
 SMALL = {
@@ -67,8 +67,8 @@ SHORTER = {
 """Sweeps of which fewer jobs show the same."""
 
 RUN = "outputs/digits/finished/seed0"
-STANDS_FOR = {r"<(other )?run>": RUN, r"<(folder|ILSVRC)[^>]*>": "somewhere", "<you>": "somebody"}
-"""What a reader would put there, by pattern; the run is a finished one."""
+PLACEHOLDERS = {r"<(other )?run>": RUN, r"<(folder|ILSVRC)[^>]*>": "somewhere", "<you>": "someone"}
+"""Replacements of placeholders, by pattern; the run is a finished one."""
 
 COMPOSED = {
     "hydra/launcher=slurm": "needs a cluster: tests/slurm runs such sweeps on one",
@@ -88,7 +88,7 @@ COMPOSED = {
     "runs=[outputs/table": "made by it",
     "attack_suite=corruptions_imagenet": "needs images of 224×224",
     "delta.safetensors": "made of one of those files",
-    "attack_suite=strong": "minutes for each example that stands",
+    "attack_suite=strong": "minutes for each example that stays correct",
 }
 """Fragments of commands that are composed and not run, and why."""
 
@@ -99,24 +99,24 @@ STORIES = [page for page in PAGES if commands(page) and page.name not in BY_ANOT
 
 
 def begins(command, known):
-    """The longest of the known beginnings; a command that has none is new to this file."""
-    found = [each for each in known if command.text == each or command.text.startswith(f"{each} ")]
-    return max(found, key=len, default=None)
+    """The longest known beginning of a command; a command without one fails."""
+    actual = [each for each in known if command.text == each or command.text.startswith(f"{each} ")]
+    return max(actual, key=len, default=None)
 
 
 def spoken(command):
     """The command with every placeholder replaced."""
     text = command.text
-    for placeholder, thing in STANDS_FOR.items():
+    for placeholder, thing in PLACEHOLDERS.items():
         text = re.sub(placeholder, thing, text)
-    assert not re.search(r"<[^>]+>|…", text), f"{command}: STANDS_FOR does not know what this placeholder stands for"
+    assert not re.search(r"<[^>]+>|…", text), f"{command}: PLACEHOLDERS does not have this placeholder"
     return text
 
 
 def words_of(command):
-    """What follows the door, as the shell hands it over; runs that `ls` would find stand as they are."""
+    """The words after the program, as the shell passes them; `$(ls …)` stays as it is."""
     text = spoken(command).removeprefix(begins(command, DOORS)).strip()
-    return shlex.split(re.sub(r"\$\(ls -d ([^)]*)\)", lambda found: found[1].strip(), text))
+    return shlex.split(re.sub(r"\$\(ls -d ([^)]*)\)", lambda actual: actual[1].strip(), text))
 
 
 def is_composed_only(command):
@@ -130,11 +130,11 @@ def test_every_command_is_known(command):
     spoken(command)
 
 
-def test_what_is_not_run_is_there_and_what_stands_for_something_is_used():
+def test_all_exceptions_and_placeholders_are_used():
     text = "\n".join(command.text for command in ALL)
     assert not [fragment for fragment in COMPOSED if fragment not in text]
     assert not [sweep for sweep in SHORTER if sweep not in text]
-    assert not [placeholder for placeholder in STANDS_FOR if not re.search(placeholder, text)]
+    assert not [placeholder for placeholder in PLACEHOLDERS if not re.search(placeholder, text)]
     assert not [door for door in (*DOORS, *PROGRAMS) if not re.search(rf"^{re.escape(door)}( |$)", text, re.M)]
 
 
@@ -202,7 +202,7 @@ def compose_job(door, words, command):
         "python evaluate.py checkpoint=…",
     ],
 )
-def test_a_command_that_cannot_be_right_is_noticed(text, tmp_path):
+def test_a_wrong_command_is_noticed(text, tmp_path):
     command = Command("page.md", text)
     with pytest.raises((pytest.fail.Exception, AssertionError, UserError)):  # noqa: PT012
         test_every_command_is_known(command)
@@ -224,8 +224,10 @@ SCRIPTS = [command for command in ALL if command.text.startswith("python scripts
 @pytest.mark.parametrize("command", SCRIPTS, ids=str)
 def test_scripts_have_the_options(command):
     script, *words = shlex.split(spoken(command))[1:]
-    told = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True).stdout
-    assert not [word for word in words if word.startswith("--") and word not in told]
+    messages = subprocess.run(
+        [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert not [word for word in words if word.startswith("--") and word not in messages]
 
 
 @pytest.mark.parametrize(
@@ -248,15 +250,15 @@ def finalize(page, folder, monkeypatch):
 
 
 def run_python(script):
-    place = Path("block.py")
-    place.write_text(script)
+    location = Path("block.py")
+    location.write_text(script)
     with torch.random.fork_rng():
-        runpy.run_path(str(place), run_name="__main__")
+        runpy.run_path(str(location), run_name="__main__")
 
 
 @pytest.fixture
 def reader(trained, tmp_path, monkeypatch):
-    """A reader's folder: a finished run, weights of somebody's network, a reference network that need not be fitted."""
+    """A working folder: a finished run, weights of another project, a fitted reference network."""
     run = tmp_path / RUN
     shutil.copytree(trained, run)
     (tmp_path / "outputs" / "references").symlink_to(trained.parents[2] / "references")
@@ -267,7 +269,7 @@ def reader(trained, tmp_path, monkeypatch):
 
 
 def run_command(command, door):
-    """For real, and small."""
+    """Run the command with small settings."""
     if is_composed_only(command):
         return ""
     if known := begins(command, DOORS):
@@ -275,20 +277,20 @@ def run_command(command, door):
             command = command._replace(text=command.text.replace(all_jobs, some))
         words = [found_by_ls(word) for word in words_of(command)]
         logger = () if DOORS[known] == "report" or any(word.startswith("logger") for word in words) else ("logger=csv",)
-        said = door(DOORS[known], *words, *SMALL[DOORS[known]], *logger)
-        assert said.code == 0, f"{command}\n{said.err}"
-        return said.out
+        result = door(DOORS[known], *words, *SMALL[DOORS[known]], *logger)
+        assert result.code == 0, f"{command}\n{result.err}"
+        return result.out
     if PROGRAMS[begins(command, PROGRAMS)] != "run":
         return ""
     words = [sys.executable, *shlex.split(spoken(command))[1:]]
     paths = {"PYTHONPATH": str(Path(sys.modules["gauntlet"].__file__).parents[1])}
-    told = subprocess.run(words, env=os.environ | paths, capture_output=True, text=True)
-    assert told.returncode == 0, f"{command}\n{told.stderr}"
-    return told.stdout
+    messages = subprocess.run(words, env=os.environ | paths, capture_output=True, text=True)
+    assert messages.returncode == 0, f"{command}\n{messages.stderr}"
+    return messages.stdout
 
 
 def found_by_ls(word):
-    """A word with a pattern, with the one path that it finds."""
+    """A word with a pattern, replaced by the one matching path."""
     key, equals, pattern = word.partition("=")
     if key not in ("checkpoint", "against") or "*" not in pattern:
         return word
@@ -318,8 +320,8 @@ def given(text):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: page.stem)
-def test_a_page_is_gone_through_from_top_to_bottom(page, door, reader, monkeypatch):
-    """What a command needs, a command above it made."""
+def test_a_page_runs_from_top_to_bottom(page, door, reader, monkeypatch):
+    """Commands use the results of commands above them."""
     finalize(page, reader, monkeypatch)
     for block in blocks(page):
         if block.language == "python" and not block.file:

@@ -1,4 +1,4 @@
-"""The guide to corruptions: what it shows is what there is. Its commands: test_commands.py."""
+"""The guide to corruptions matches the code. Its commands: test_commands.py."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "corruptions.md"
 pytestmark = pytest.mark.skipif(not GUIDE.exists(), reason="no docs in this installation")
 
 
-def test_the_table_is_whole():
+def test_the_table_is_complete():
     rows = re.findall(r"^\| (\w+) \|.*\|$", GUIDE.read_text(), re.M)
     assert rows == ["clean", *TYPES]
 

@@ -1,4 +1,4 @@
-"""The page about a certificate of one's own, run as it stands: both sides of the table meet, a wrong one is caught."""
+"""The page about an own certificate, run unchanged: both sides of the table meet, a wrong one is caught."""
 
 import shlex
 
@@ -44,13 +44,13 @@ def test_its_checks_pass_and_the_wrong_certificate_is_refused_by_them(folder, ca
     for block in blocks(GUIDE):
         if block.language == "python" and not block.file:
             run_python(block.text)
-    said = capsys.readouterr().out
-    assert "certified ['0." in said
-    assert "TooLarge: radius" in said
+    result = capsys.readouterr().out
+    assert "certified ['0." in result
+    assert "TooLarge: radius" in result
 
 
 def test_the_gap_is_closed_and_the_wrong_certificate_is_named_with_the_ids(folder, door):
-    said = {}
+    result = {}
     for command in commands(GUIDE):
         program, *words = shlex.split(command.text)
         if not program.startswith("gauntlet-"):
@@ -60,16 +60,16 @@ def test_the_gap_is_closed_and_the_wrong_certificate_is_named_with_the_ids(folde
         words = [f"checkpoint={run}" if word.startswith("checkpoint=") else word for word in words_of(words)]
         done = door(name, *words, *SMALL[name])
         assert done.code == 0, f"{command}\n{done.err}"
-        said[command.text.partition(" suite=")[2].partition(" ")[0] or name] = done.out
+        result[command.text.partition(" suite=")[2].partition(" ")[0] or name] = done.out
     both = read_run(run, "margin")
     _check_closed(both)
-    assert "certified %" in said["train"]
-    assert "SOUNDNESS" not in said["train"] + said["clean_and_margin"]
-    assert "median_distance" in said["clean_and_margin"]
+    assert "certified %" in result["train"]
+    assert "SOUNDNESS" not in result["train"] + result["clean_and_margin"]
+    assert "median_distance" in result["clean_and_margin"]
     page = (folder / "outputs" / "report" / "report.html").read_text()
     assert "accuracy against the bound" in page
     assert "nearest" in page.split("accuracy against the bound", 1)[1]
-    _check_named(read_run(run, "wrong"), both, said["wrong"])
+    _check_named(read_run(run, "wrong"), both, result["wrong"])
 
 
 def words_of(words):
@@ -99,10 +99,10 @@ def _check_closed(run):
     assert columns["average_radius"] == pytest.approx(counted, rel=1e-9)
 
 
-def _check_named(wrong, both, said):
+def _check_named(wrong, both, result):
     """Every example whose radius × 1.5 is beyond its distance, and no other."""
     ids = within_radius(wrong.records["margin"], wrong.records["nearest"], Kind.MINIMUM_DISTANCE, 2.0)
     right = both.records["nearest"].filter(pl.col("distance") > 0)
     assert sorted(ids) == sorted(right["example_id"])
-    assert "SOUNDNESS: margin is contradicted" in said
-    assert f"{sorted(ids)[0]}," in said.partition("SOUNDNESS")[2]
+    assert "SOUNDNESS: margin is contradicted" in result
+    assert f"{sorted(ids)[0]}," in result.partition("SOUNDNESS")[2]

@@ -1,4 +1,4 @@
-"""The guide to a threat model of one's own, run as it stands: files, script and commands, with fewer epochs."""
+"""The guide to an own threat model, run unchanged: files, script and commands, with fewer epochs."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def blocks():
 
 
 def run(command, folder):
-    """Run something of the guide in its folder; the front doors on the path are ours, with `SMALL` behind the words."""
+    """Run a part of the guide in its folder; the commands on the path are ours, with `SMALL` added."""
     doors = folder / ".doors"
     doors.mkdir(exist_ok=True)
     for name, words in SMALL.items():
@@ -45,22 +45,22 @@ def run(command, folder):
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@" {" ".join(words)}\n')
         script.chmod(0o755)
     paths = {"PATH": f"{doors}:{os.environ['PATH']}", "PYTHONPATH": f"{folder}:{SOURCES}"}
-    told = subprocess.run(command, cwd=folder, env=os.environ | paths, capture_output=True, text=True)
-    assert told.returncode == 0, f"{told.stdout}\n{told.stderr}"
-    return told.stdout
+    messages = subprocess.run(command, cwd=folder, env=os.environ | paths, capture_output=True, text=True)
+    assert messages.returncode == 0, f"{messages.stdout}\n{messages.stderr}"
+    return messages.stdout
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, fitted):
     """A user's folder with the files of the guide, and a reference network so that none has to be fitted."""
-    place = tmp_path_factory.mktemp("user")
+    path = tmp_path_factory.mktemp("user")
     for block in blocks():
         if block.file:
-            (place / block.file).parent.mkdir(parents=True, exist_ok=True)
-            (place / block.file).write_text(block.text)
-    (place / "outputs").mkdir()
-    (place / "outputs" / "references").symlink_to(fitted / "references")
-    return place
+            (path / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (path / block.file).write_text(block.text)
+    (path / "outputs").mkdir()
+    (path / "outputs" / "references").symlink_to(fitted / "references")
+    return path
 
 
 def test_the_guide_has_one_file_and_one_yaml_for_the_threat_model():
@@ -72,7 +72,7 @@ def test_the_guide_has_one_file_and_one_yaml_for_the_threat_model():
     assert len([block for block in blocks() if not block.file]) == 3  # the look at its promises; two of commands
 
 
-def test_its_threat_model_keeps_its_promises(folder):
+def test_its_threat_model_passes_the_checks(folder):
     (script,) = [block.text for block in blocks() if block.language == "python" and not block.file]
     assert "largest size" in run([sys.executable, "-c", script], folder)
 
@@ -81,8 +81,8 @@ def test_its_threat_model_keeps_its_promises(folder):
 def test_its_commands_train_against_it_measure_it_and_put_it_in_one_table(folder):
     """Own files only: nothing under Gauntlet's conf knows the name."""
     commands = [block.text for block in blocks() if block.language == "sh"]
-    said = run(["bash", "-euo", "pipefail", "-c", "\n".join(commands)], folder)
-    assert re.search(r"run +┃ +union", said), said
+    result = run(["bash", "-euo", "pipefail", "-c", "\n".join(commands)], folder)
+    assert re.search(r"run +┃ +union", result), result
     runs = {
         defense: read_run(next((folder / "outputs" / "digits").glob(f"{defense}-*/*")), "shadow")
         for defense in ("at", "normal", "at_linf")

@@ -1,4 +1,4 @@
-"""What the pages say beside their commands: links that lead somewhere, flags and thresholds as in the code."""
+"""The pages beside their commands: working links, flags and thresholds as in the code."""
 
 import re
 from pathlib import Path
@@ -22,15 +22,15 @@ def anchors(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_its_links_lead_somewhere(page):
+def test_its_links_exist(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
             continue
         file, _, anchor = target.partition("#")
-        place = (page.parent / file).resolve() if file else page
-        assert place.exists(), target
-        assert not anchor or anchor in anchors(place), target
+        folder = (page.parent / file).resolve() if file else page
+        assert folder.exists(), target
+        assert not anchor or anchor in anchors(folder), target
 
 
 def test_every_page_is_in_the_index():

@@ -23,8 +23,10 @@ ROOT = Path(__file__).parents[2]
 def makefile_rows(*words):
     if shutil.which("make") is None or not (ROOT / "Makefile").exists():
         pytest.skip("make, or the Makefile, is not here")
-    said = subprocess.run(["make", "-n", "table", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    train, report = said.split(" train.py ")[1].split(" report.py ")
+    result = subprocess.run(
+        ["make", "-n", "table", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    train, report = result.split(" train.py ")[1].split(" report.py ")
     trained = re.search(r" defense=(\S+)", train)[1].split(",")
     shown = re.search(r"runs=\[(\S+)\]", report)[1].split(",")
     return trained, shown
@@ -56,8 +58,8 @@ def test_the_columns_are_the_paper_s(table):
 def test_two_rows_end_in_the_paper_s_layout(door, outputs, tmp_path):
     small = ("dataset.recipe.epochs=1", "dataset.recipe.batch_size=130", "evaluation.examples=20")
     words = ("+experiment/miniature=digits", "defense=at_linf,pat_self", f"outputs={outputs}", *QUICK, *small)
-    said = door("train", "-m", *words)
-    assert said.code == 0, said.err
+    result = door("train", "-m", *words)
+    assert result.code == 0, result.err
     runs = ",".join(str(outputs / "digits" / f"{row}-small_resnet") for row in ("pat_self", "at_linf"))
     assert door("report", f"runs=[{runs}]", "suite=miniature", f"folder={tmp_path}").code == 0
     title, _, head, _, *lines = (tmp_path / "table.md").read_text().splitlines()

@@ -36,18 +36,18 @@ def earlier(run):
 
 
 def test_a_report_says_in_one_line_what_to_do(door, earlier):
-    said = door("report", f"runs={earlier}", "folder=null")
-    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
-    assert "was evaluated by another version of Gauntlet, whose records cannot be read" in said.err
-    words = said.err.strip().partition(": run evaluate.py ")[2].split()
+    result = door("report", f"runs={earlier}", "folder=null")
+    assert (result.code, len(result.err.strip().splitlines())) == (2, 1), result.err
+    assert "was evaluated by another version of Gauntlet, whose records cannot be read" in result.err
+    words = result.err.strip().partition(": run evaluate.py ")[2].split()
     assert door("evaluate", *words, *SMALL).code == 0  # what it says to type works
     assert door("report", f"runs={earlier}", "folder=null").code == 0
 
 
 def test_an_evaluation_says_once_that_they_are_measured_anew_and_measures_them(door, earlier, trained):
-    said = door("evaluate", f"checkpoint={earlier}", "attack_suite=quick", *SMALL)
-    assert said.code == 0, said.err
-    assert said.out.count(CANNOT) == 1
+    result = door("evaluate", f"checkpoint={earlier}", "attack_suite=quick", *SMALL)
+    assert result.code == 0, result.err
+    assert result.out.count(CANNOT) == 1
     assert read_card(earlier) == read_card(trained)
     assert_same_records(records(earlier), records(trained))
     assert read_run(earlier, "quick").cells == read_run(trained, "quick").cells

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees while the grid runs."""
+"""The progress display on a terminal while the grid runs."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from gauntlet.runs.progress import Display
 
 
 class Terminal(io.StringIO):
-    """Somebody is looking."""
+    """A terminal."""
 
     def isatty(self):
         return True

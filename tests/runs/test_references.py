@@ -1,4 +1,4 @@
-"""The fit of a reference network finds what its run found: also configs that only the user has."""
+"""The fit of a reference network uses the same configs and modules as its run, also the user's own."""
 
 import os
 import subprocess
@@ -9,13 +9,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from gauntlet.config.compose import CONF, plain, register_resolvers
-from gauntlet.runs.references import _command, _environment
+from gauntlet.runs.references import fit_command, fit_environment
 from tests.conftest import QUICK
 
 
 @pytest.fixture
 def own(tmp_path):
-    """A folder of configs with a dataset that Gauntlet does not know."""
+    """A folder of configs with a dataset of the user's own."""
     (tmp_path / "own conf" / "dataset").mkdir(parents=True)
     (tmp_path / "own conf" / "dataset" / "mine.yaml").write_text("defaults: [digits]\nreference_recipe: {epochs: 1}\n")
     return tmp_path / "own conf"
@@ -27,11 +27,11 @@ def test_the_command_of_the_fit_composes_where_the_run_did(own, tmp_path):
         words = ["dataset=mine", "defense=pat_alexnet", f'hydra.searchpath=["file://{own}"]']
         config = compose("train", words, return_hydra_config=True)
         HydraConfig.instance().set_config(config)
-        words = _command(plain(config), "alexnet_cifar", tmp_path / "place")[4:]
+        words = fit_command(plain(config), "alexnet_cifar", tmp_path / "fit")[4:]
         fit = compose("train", words, return_hydra_config=True)
     assert fit.hydra.runtime.choices.dataset == "mine"
     assert fit.hydra.runtime.choices["experiment/reference"] == "alexnet_cifar"
-    assert fit.hydra.run.dir == str(tmp_path / "place")
+    assert fit.hydra.run.dir == str(tmp_path / "fit")
     assert fit.dataset.reference_recipe.epochs == 1
 
 
@@ -43,23 +43,25 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_the_fit_gets_every_path_as_it_is(tmp_path, name):
+def test_the_fit_gets_every_path_unchanged(tmp_path, name):
     """Through the operating system, to another process, and through Hydra's grammar."""
     register_resolvers()
-    place, data = tmp_path / name / "place", tmp_path / name / "data"
+    folder, data = tmp_path / name / "fit", tmp_path / name / "data"
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = plain(compose("train", ["dataset=cifar10", "defense=normal"]))
         config["outputs"], config["dataset"]["root"] = str(tmp_path / name), str(data)
         config["dataset"]["classes_of_mine"] = [{"of": name, "weights": [1, 2.5e-7, None, True]}, name]
         script = "import sys; print([ascii(word) for word in sys.argv[1:]])"
-        words = _command(config, "alexnet_cifar", place)[4:]
-        said = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True).stdout
-        assert said == f"{[ascii(word) for word in words]}\n"
+        words = fit_command(config, "alexnet_cifar", folder)[4:]
+        result = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True
+        ).stdout
+        assert result == f"{[ascii(word) for word in words]}\n"
         fit = compose("train", words, return_hydra_config=True)
-        found = plain(fit)
-    assert fit.hydra.run.dir == str(place)
-    assert (found["outputs"], found["dataset"]["root"]) == (str(tmp_path / name), str(data))
-    assert found["dataset"]["classes_of_mine"] == config["dataset"]["classes_of_mine"]
+        actual = plain(fit)
+    assert fit.hydra.run.dir == str(folder)
+    assert (actual["outputs"], actual["dataset"]["root"]) == (str(tmp_path / name), str(data))
+    assert actual["dataset"]["classes_of_mine"] == config["dataset"]["classes_of_mine"]
 
 
 def test_the_fit_sees_the_environment_of_the_command_and_no_process_group(monkeypatch):
@@ -68,7 +70,7 @@ def test_the_fit_sees_the_environment_of_the_command_and_no_process_group(monkey
     services = {"WANDB_SERVICE": "3-41234", "HYDRA_FULL_ERROR": "1"}
     for variable, value in (mine | group | services).items():
         monkeypatch.setenv(variable, value)
-    seen = _environment()
+    seen = fit_environment()
     assert mine.items() <= seen.items()
     assert seen.keys().isdisjoint(group.keys() | services.keys())
     assert seen.keys() <= os.environ.keys() | {"PYTHONPATH"}
@@ -81,9 +83,9 @@ def test_the_fit_finds_the_modules_that_the_command_finds_and_no_others(monkeypa
     (tmp_path / "here" / "elsewhere.py").write_text("")
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.syspath_prepend("../there")
-    command = _command({"names": {"dataset": "digits"}, "dataset": {}, "allow": [], "outputs": "o"}, "x", tmp_path)
+    command = fit_command({"names": {"dataset": "digits"}, "dataset": {}, "allow": [], "outputs": "o"}, "x", tmp_path)
     script = "import own_network, importlib.util as u; print(u.find_spec('elsewhere'))"
-    done = subprocess.run([*command[:2], "-c", script], env=_environment(), capture_output=True, text=True)
+    done = subprocess.run([*command[:2], "-c", script], env=fit_environment(), capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
@@ -92,6 +94,6 @@ def test_a_dataset_of_one_s_own_has_a_perceptual_network(door, own, tmp_path):
     small = ("trainer.max_epochs=1", "dataset.recipe.batch_size=130", "attack_suite=clean")
     outputs = tmp_path / "outputs"
     words = ("--config-dir", str(own), "dataset=mine", "defense=pat_alexnet", *QUICK, *small, f"outputs={outputs}")
-    said = door("train", *words)
-    assert said.code == 0, said.err
+    result = door("train", *words)
+    assert result.code == 0, result.err
     assert len(list(outputs.glob("references/mine-*/*/card.json"))) == 1

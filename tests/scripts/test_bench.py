@@ -66,28 +66,28 @@ def same_start(monkeypatch):
 
 
 @pytest.mark.parametrize("bounded", ["self", "external"])
-def test_the_naive_fast_lpa_goes_where_the_librarys_goes(bounded, same_start):
+def test_the_naive_fast_lpa_gives_the_librarys_images(bounded, same_start):
     bench_model = tiny(torch.float64)
     images, labels, seeds = bench_model.images, bench_model.labels, torch.arange(COUNT)
-    eyes = bench_model.plain if bounded == "self" else bench_model.distance.network
+    feature_network = bench_model.plain if bounded == "self" else bench_model.distance.network
     distance = SelfLPIPS() if bounded == "self" else bench_model.distance
     attack = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(distance, 0.3), steps=6, iterate=Last())
     ours = attack(bench_model.plain, images, labels, seeds=seeds).images
     same_start(seeds)
-    theirs = Naive(bench_model.plain, eyes).fast_lpa(images, labels, 0.3, 6)
+    theirs = Naive(bench_model.plain, feature_network).fast_lpa(images, labels, 0.3, 6)
     assert (ours - images).abs().amax() > 0.01
     assert theirs.allclose(ours, rtol=0, atol=1e-5)
 
 
-class OnTheWay(Naive):
-    """LPA before its way back."""
+class Unprojected(Naive):
+    """LPA without its projection."""
 
     def projected(self, images, others, clean, bound):
         return others
 
 
 @pytest.mark.parametrize("bound", [0.1, 0.3])
-def test_the_naive_lpa_climbs_and_stops_where_the_librarys_does(bound, same_start):
+def test_the_naive_lpa_gives_the_librarys_images(bound, same_start):
     bench_model = tiny(torch.float64)
     images, labels, seeds = bench_model.images, bench_model.labels, torch.arange(COUNT)
     threat = NeuralPerceptual(bench_model.distance, bound)
@@ -96,11 +96,11 @@ def test_the_naive_lpa_climbs_and_stops_where_the_librarys_does(bound, same_star
     )
     ours = attack(bench_model.plain, images, labels, seeds=seeds).images
     same_start(seeds)
-    theirs = OnTheWay(bench_model.plain, bench_model.distance.network).lpa(images, labels, bound, 3, 4)
+    theirs = Unprojected(bench_model.plain, bench_model.distance.network).lpa(images, labels, bound, 3, 4)
     assert theirs.allclose(ours, rtol=0, atol=1e-4)
 
 
-def test_the_naive_way_back_ends_inside():
+def test_the_naive_projection_ends_inside():
     bench_model = tiny(torch.float64)
     others = random_images(COUNT, 3, 8, 8, seed=5, dtype=torch.float64)
     naive = Naive(bench_model.plain, bench_model.distance.network)
@@ -110,7 +110,7 @@ def test_the_naive_way_back_ends_inside():
 
 
 @pytest.mark.parametrize("threat", [StAdv(0.1), ReColorAdv(0.1)])
-def test_the_naive_adam_goes_where_the_librarys_goes(threat):
+def test_the_naive_adam_gives_the_librarys_images(threat):
     bench_model = tiny(torch.float64)
     attack = PGD(threat_model=threat, iterate=Last(), step=Adam(), steps=6, step_size=0.2)
     ours = attack(bench_model.plain, bench_model.images, bench_model.labels, seeds=torch.arange(COUNT)).images
@@ -122,26 +122,26 @@ def test_the_naive_adam_goes_where_the_librarys_goes(threat):
 def test_the_naive_ppgd_stays_in_the_ball_and_lowers_the_margin():
     bench_model = tiny(torch.float64)
     naive = Naive(bench_model.plain, bench_model.distance.network)
-    found = naive.ppgd(bench_model.images, bench_model.labels, 0.3, 5)
-    assert (bench_model.distance(bench_model.images, found) <= 0.3 * (1 + 1e-6)).all()
+    actual = naive.ppgd(bench_model.images, bench_model.labels, 0.3, 5)
+    assert (bench_model.distance(bench_model.images, actual) <= 0.3 * (1 + 1e-6)).all()
     with torch.no_grad():
         before, after = (
-            bench_model.plain(x).gather(1, bench_model.labels[:, None]) for x in (bench_model.images, found)
+            bench_model.plain(x).gather(1, bench_model.labels[:, None]) for x in (bench_model.images, actual)
         )
     assert (after < before).all()
 
 
-def test_the_naive_autoattack_leaves_nobody_out_but_of_square(setting):
+def test_the_naive_autoattack_runs_all_examples_except_in_square(setting):
     pytest.importorskip("pyautoattack")
     bench_model, batches = tiny(), []
     bench_model.plain.register_forward_pre_hook(lambda _network, given: batches.append(len(given[0])))
-    package = evaluating._package(bench_model.plain, "Linf", 0.1, setting)
+    package = evaluating.autoattack_package(bench_model.plain, "Linf", 0.1, setting)
     package.square.n_queries = 0
-    found = naive_autoattack(package, bench_model.images, bench_model.labels)
-    assert len(found) == 1 + 3 + 3 + 1
+    actual = naive_autoattack(package, bench_model.images, bench_model.labels)
+    assert len(actual) == 1 + 3 + 3 + 1
     assert set(batches) == {COUNT}
     assert len(batches) > 100 + 3 * 100 + 3 * 2 * 100
-    assert all((images - bench_model.images).abs().max() <= 0.1 + 1e-6 for images in found)
+    assert all((images - bench_model.images).abs().max() <= 0.1 + 1e-6 for images in actual)
 
 
 def test_sides_take_turns_and_ratios_are_by_turn():
@@ -168,21 +168,21 @@ def test_sides_of_long_jobs_run_by_slices_and_one_at_a_time(tmp_path, monkeypatc
     monkeypatch.setattr(sides, "_SLICE", 0.1)
     written = tmp_path / "written"
 
-    def at_work(name):
+    def write_slowly(name):
         for _ in range(800):
             with written.open("a") as file:
                 file.write(name)
             sum(range(50_000))
         return {"first": 0.25, "second": 0.5}[name]
 
-    both = [Side(name, lambda name=name: at_work(name), lambda found: found) for name in ("first", "second")]
+    both = [Side(name, lambda name=name: write_slowly(name), lambda actual: actual) for name in ("first", "second")]
     timed = take_slices(both, 2, CPU)
-    told = written.read_text()
+    messages = written.read_text()
     assert [len(side.seconds) for side in timed] == [2, 2]
     assert all(seconds > 0 for side in timed for seconds in side.seconds)
     assert [side.strength for side in timed] == [0.25, 0.5]
-    assert told.count("first") == told.count("second") == 1600
-    assert 4 < told.count("firstsecond") < 200  # both at once would give 800 by chance, 1600 in step
+    assert messages.count("first") == messages.count("second") == 1600
+    assert 4 < messages.count("firstsecond") < 200  # both at once would give 800 by chance, 1600 in step
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -205,7 +205,7 @@ def test_stopping_early_is_never_weaker_than_the_published_attack(setting):
         assert stopped.strength <= published.strength
         assert abs(published.strength - naive.strength) <= 1 / COUNT
     assert [side.seconds for side in rows[6].sides] == [
-        [sum(row.sides[place].seconds[0] for row in rows[:6])] for place in range(3)
+        [sum(row.sides[folder].seconds[0] for row in rows[:6])] for folder in range(3)
     ]
 
 
@@ -250,11 +250,11 @@ def test_growth_is_measured_and_drawn(setting, tmp_path):
 
 @pytest.mark.slow
 def test_without_data_the_networks_are_trained_on_digits():
-    found = bench_models(None, CPU)
-    for bench_model in found.values():
+    actual = bench_models(None, CPU)
+    for bench_model in actual.values():
         assert bench_model.robust(bench_model.images) > 0.9
-    bound = found["robust"].half_robust_bound(50)
-    assert bound > found["normal"].half_robust_bound(50)
+    bound = actual["robust"].half_robust_bound(50)
+    assert bound > actual["normal"].half_robust_bound(50)
 
 
 @pytest.mark.parametrize("name", ["paper", "paper_stopped"])

@@ -1,4 +1,4 @@
-"""The configuration reference says what conf/ says, and every key of conf/ says what it means."""
+"""The configuration reference matches conf/, and every key of conf/ has a meaning."""
 
 import shutil
 from pathlib import Path
@@ -11,21 +11,21 @@ reference = pytest.importorskip("scripts.configuration_reference", reason="no sc
 @pytest.fixture
 def conf(tmp_path, monkeypatch):
     """A copy of conf/ to write into."""
-    place = Path(shutil.copytree(reference.CONF, tmp_path / "conf"))
+    folder = Path(shutil.copytree(reference.CONF, tmp_path / "conf"))
     monkeypatch.setattr(reference, "ROOT", tmp_path)
-    monkeypatch.setattr(reference, "CONF", place)
-    return place
+    monkeypatch.setattr(reference, "CONF", folder)
+    return folder
 
 
 def test_the_page_is_what_the_script_writes():
     assert reference.PAGE.read_text() == reference.page(), "stale: run python scripts/configuration_reference.py"
 
 
-def test_every_file_and_every_key_says_what_it_is():
+def test_every_file_and_every_key_has_a_meaning():
     assert reference.unexplained() == []
 
 
-def test_every_option_has_a_place_on_the_page():
+def test_every_option_is_on_the_page():
     text = reference.page()
     for file in reference.CONF.rglob("*.yaml"):
         group = str(file.parent.relative_to(reference.CONF))
@@ -42,7 +42,7 @@ def test_a_new_option_is_on_the_page_and_has_to_be_explained(conf):
     option.write_text(
         "# A network <of> mine.\n" + option.read_text().replace("foo: 3", "# of foos | and\n# more\nfoo: 3")
     )
-    reference._read.cache_clear()
+    reference.read_option.cache_clear()
     assert reference.unexplained() == []
     text = reference.page()
     assert "### model=mine\n\nA network &lt;of> mine.\n" in text
@@ -52,14 +52,16 @@ def test_a_new_option_is_on_the_page_and_has_to_be_explained(conf):
     assert "added with `+`: `width` (`16`)" in text
 
 
-def test_what_an_option_leaves_unsaid_is_as_in_the_one_chosen_by_default(conf):
+def test_a_key_without_a_comment_has_the_meaning_in_the_default_option(conf):
     (conf / "dataset" / "mine.yaml").write_text("# My images.\nshape: [1, 2, 3]\nclasses: 7 # seven\n")
-    keys = {key.path: key.meaning for key in reference._keys(reference._read(conf / "dataset" / "mine.yaml"))}
+    keys = {
+        key.path: key.meaning for key in reference.option_keys(reference.read_option(conf / "dataset" / "mine.yaml"))
+    }
     assert keys == {"shape": "channels, height, width of every image; checked against the first", "classes": "seven"}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "result"),
     [
         ("a: b # c", [("a", "b", "c")]),
         ("a: 'b # c' # d", [("a", "'b # c'", "d")]),
@@ -71,11 +73,11 @@ def test_what_an_option_leaves_unsaid_is_as_in_the_one_chosen_by_default(conf):
         ("a: # d\n  - {_target_: x.Y, b: 1}\n  - {_target_: x.Y, b: 2}", [("a", "[Y(b=1), Y(b=2)]", "d")]),
     ],
 )
-def test_comments_find_their_keys(tmp_path, monkeypatch, text, said):
+def test_comments_belong_to_their_keys(tmp_path, monkeypatch, text, result):
     monkeypatch.setattr(reference, "CONF", tmp_path)
     (tmp_path / "train.yaml").write_text("defaults: []")
     file = tmp_path / "group" / "option.yaml"
     file.parent.mkdir()
     file.write_text(text)
-    keys = reference._keys(reference._read(file))
-    assert [(key.path, key.value, key.meaning) for key in keys] == said
+    keys = reference.option_keys(reference.read_option(file))
+    assert [(key.path, key.value, key.meaning) for key in keys] == result

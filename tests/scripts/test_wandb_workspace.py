@@ -24,16 +24,16 @@ SMALL = ("trainer=cpu", "trainer.max_epochs=1", "dataset.recipe.batch_size=130",
 @pytest.fixture
 def workspace():
     pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is an extra")
-    return script.build("somebody", "gauntlet", "quick", script.attacks_of("quick"), script.aggregates_of("quick"))
+    return script.build("someone", "gauntlet", "quick", script.attacks_of("quick"), script.aggregates_of("quick"))
 
 
 def keys_of(workspace):
     """Everything that its panels plot: summary, curves, pictures."""
     panels = [panel["config"] for section in sections(workspace) for panel in section["panels"]]
     metrics = [metric for config in panels for metric in config.get("metrics", [])]
-    told = {metric.removeprefix("summary_metrics.") for metric in metrics if metric.startswith("summary_metrics.")}
+    messages = {metric.removeprefix("summary_metrics.") for metric in metrics if metric.startswith("summary_metrics.")}
     media = {key for config in panels for key in config.get("mediaKeys", [])}
-    return told, {metric for metric in metrics if not metric.startswith("summary_metrics.")}, media
+    return messages, {metric for metric in metrics if not metric.startswith("summary_metrics.")}, media
 
 
 def sections(workspace):
@@ -64,7 +64,7 @@ def test_where_the_package_is_missing_one_line_says_so(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(SystemExit, match="pip install wandb-workspaces"):
-        script.build("somebody", "gauntlet", "quick", ["clean"], [])
+        script.build("someone", "gauntlet", "quick", ["clean"], [])
 
 
 def test_runs_are_grouped_by_sweep_and_by_type(workspace):
@@ -73,12 +73,12 @@ def test_runs_are_grouped_by_sweep_and_by_type(workspace):
 
 
 def test_its_bars_are_cells_and_its_curves_are_metrics_of_a_run(workspace, door, outputs):
-    said = door("train", "defense=at_linf", "logger=csv", f"outputs={outputs}", *SMALL)
-    assert said.code == 0, said.err
+    result = door("train", "defense=at_linf", "logger=csv", f"outputs={outputs}", *SMALL)
+    assert result.code == 0, result.err
     (folder,) = outputs.glob("digits/*/*")
-    told, curves, _ = keys_of(workspace)
+    messages, curves, _ = keys_of(workspace)
     cells = summary(read_run(folder, "quick"))
-    assert told == {key for key in cells if not key.endswith(("_low", "_high"))}  # no column is left out either
+    assert messages == {key for key in cells if not key.endswith(("_low", "_high"))}  # no column is left out either
     with (folder / "metrics.csv").open(newline="") as stream:
         logged = set(csv.DictReader(stream).fieldnames)
     assert curves
@@ -97,13 +97,13 @@ def test_every_key_is_in_an_offline_run(workspace, fitted, tmp_path):
     words = [sys.executable, "-c", code, "defense=at_linf", f"outputs={outputs}", *SMALL]
     done = subprocess.run(words, env=hidden, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    (place,) = outputs.glob("digits/*/*/wandb/offline-run-*")
-    inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(place)]
+    (path,) = outputs.glob("digits/*/*/wandb/offline-run-*")
+    inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
     records = subprocess.run(inspect, capture_output=True, text=True, env=hidden, check=True).stdout.splitlines()
     history = [record["history"]["item"] for record in map(json.loads, records) if "history" in record]
     logged = {key.removesuffix("._type") for item in history for key in item}
     summarised = subprocess.run([*inspect, "--summary"], capture_output=True, text=True, env=hidden, check=True).stdout
-    told, curves, media = keys_of(workspace)
-    assert told <= json.loads(summarised)["summary"].keys()
+    messages, curves, media = keys_of(workspace)
+    assert messages <= json.loads(summarised)["summary"].keys()
     assert curves | media | {script.STEP} <= logged
     assert media == {"quick/examples", "pictures/training"}

@@ -12,7 +12,7 @@ from tests.conftest import own_environment
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 _PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # where Debian puts daemons
-_CPUS = 4  # said to be there, whatever is: jobs of the tests mostly wait
+_CPUS = 4  # reported whatever the machine has: jobs of the tests mostly wait
 
 _CONF = """
 ClusterName=gauntlet
@@ -54,7 +54,7 @@ def missing():
 
 
 class Cluster:
-    """Up on entering, down on leaving; nothing is left running."""
+    """Start on entering, stop on leaving."""
 
     def __init__(self, home):
         self.home = Path(home)
@@ -89,7 +89,7 @@ class Cluster:
             daemon.wait(20)
 
     def ask(self, *command):
-        """What a command of SLURM's prints."""
+        """The output of a command of SLURM."""
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60).stdout.strip()
 
     def clear(self):

@@ -1,4 +1,4 @@
-"""A callback that holds training at a step until it is let through, so that a kill comes midway and not by luck."""
+"""A callback that stops training at a step until it is released, so that a kill always comes at the same step."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from lightning import Callback
 
 
 class Gate(Callback):
-    """Stands before a step; `at_gate.<rank>` in the run folder names the process there, `open` lets everybody pass.
+    """Waits before a step; `at_gate.<rank>` in the run folder has the waiting process, `open` lets all continue.
 
     Args:
         step: before which one.

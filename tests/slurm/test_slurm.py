@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 WANDB_HEADER = 7  # bytes of its file that say what it is
-STEP = 9  # where the gate stands, in the second of three epochs of 7 steps
+STEP = 9  # step of the gate, in the second of three epochs of 7 steps
 WORDS = (
     *("defense=normal", "dataset.recipe.batch_size=200", "trainer.max_epochs=3", "model.width=4", "trainer=cpu"),
     *("attack_suite=clean", "dataset.reference=null", "evaluation.examples=40", "evaluation.chunk=20"),
@@ -55,17 +55,19 @@ def command(outputs, *words):
 
 
 def begin(slurm, outputs, *words):
-    """A sweep whose jobs all stand at the gate, and their ids in order."""
+    """A sweep whose jobs all wait at the gate, and their ids in order."""
     outputs.mkdir()
     seeds = next(word for word in words if word.startswith("seed=")).removeprefix("seed=").split(",")
     ranks = 2 if "trainer.devices=2" in words else 1
-    with (outputs / "said").open("w") as said:
+    with (outputs / "output.txt").open("w") as result:
         full = command(outputs, *SLURM, *words)
-        sweep = subprocess.Popen(full, cwd=ROOT, env=slurm.env, stdout=said, stderr=subprocess.STDOUT)
+        sweep = subprocess.Popen(full, cwd=ROOT, env=slurm.env, stdout=result, stderr=subprocess.STDOUT)
     slurm.sweeps.append(sweep)
     at_gate = [f"digits/*/seed{seed}-*/at_gate.{rank}" for seed in seeds for rank in range(ranks)]
-    until(lambda: sweep.poll() is not None or all(list(outputs.glob(each)) for each in at_gate), lambda: told(outputs))
-    assert sweep.poll() is None, told(outputs)
+    until(
+        lambda: sweep.poll() is not None or all(list(outputs.glob(each)) for each in at_gate), lambda: messages(outputs)
+    )
+    assert sweep.poll() is None, messages(outputs)
     jobs = sorted(slurm.jobs(), key=lambda job: int(job.split("_")[1]))
     return sweep, jobs
 
@@ -77,15 +79,15 @@ def until(condition, otherwise, seconds=420):
         time.sleep(0.2)
 
 
-def told(outputs):
+def messages(outputs):
     """What the sweep and its jobs printed."""
-    files = [outputs / "said", *outputs.glob(".submitit/*/*_log.out")]
+    files = [outputs / "output.txt", *outputs.glob(".submitit/*/*_log.out")]
     return "\n".join(f"== {file.name}\n{file.read_text()}" for file in files)
 
 
 def folder(outputs, seed):
-    (found,) = outputs.glob(f"digits/*/seed{seed}-*")
-    return found
+    (actual,) = outputs.glob(f"digits/*/seed{seed}-*")
+    return actual
 
 
 def status(outputs, slurm):
@@ -99,23 +101,21 @@ def weights(run):
 
 def wandb_runs(run, env):
     """Id and group of every offline W&B run in a run folder, but of those killed before W&B wrote a first record."""
-    found = []
-    for place in run.glob("wandb/offline-run-*"):
-        (file,) = place.glob("run-*.wandb")
+    actual = []
+    for path in run.glob("wandb/offline-run-*"):
+        (file,) = path.glob("run-*.wandb")
         if file.stat().st_size <= WANDB_HEADER:
             continue
-        read = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(place)]
+        read = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
         lines = subprocess.run(read, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
         (record,) = (entry["run"] for entry in map(json.loads, lines) if entry["type"] == "run")
-        found.append((record["run_id"], record["run_group"]))
-    return found
+        actual.append((record["run_id"], record["run_group"]))
+    return actual
 
 
 def assert_a_wandb_run_per_job(outputs, seeds, env):
     """A job that was killed has two offline folders, both of one run: `wandb sync` puts them together."""
-    names = [
-        {place.name.split("-")[-1] for place in folder(outputs, seed).glob("wandb/offline-run-*")} for seed in seeds
-    ]
+    names = [{path.name.split("-")[-1] for path in folder(outputs, seed).glob("wandb/offline-run-*")} for seed in seeds]
     runs = [set(wandb_runs(folder(outputs, seed), env)) for seed in seeds]
     assert [len(each) for each in runs] == [len(each) for each in names] == [1] * len(runs), (runs, names)
     assert len(set.union(*runs)) == len(seeds)
@@ -124,7 +124,7 @@ def assert_a_wandb_run_per_job(outputs, seeds, env):
 
 
 def test_a_sweep_survives_a_notice_and_a_kill(slurm, tmp_path):
-    """Seed 0 is told that its time is over and queues again; seed 1 is killed without a word; seed 2 is left alone."""
+    """Seed 0 gets the signal of its time limit and is requeued; seed 1 is killed; seed 2 is left alone."""
     outputs = tmp_path / "outputs"
     sweep, (first, *_) = begin(slurm, outputs, "seed=0,1,2")
     slurm.ask("scancel", "--signal=USR2", first)
@@ -132,10 +132,10 @@ def test_a_sweep_survives_a_notice_and_a_kill(slurm, tmp_path):
     time.sleep(2)
     (outputs / "open").touch()
     slurm.start_again(first)
-    assert sweep.wait(420) == 2, told(outputs)  # and no hang, although nobody can ask sacct
-    said = (outputs / "said").read_text()
-    assert "1 of 3 jobs failed, seed=1 with: it ended without a result (FAILED)" in said, told(outputs)
-    assert "going on from" in told(outputs)
+    assert sweep.wait(420) == 2, messages(outputs)  # and no hang, although there is no sacct
+    result = (outputs / "output.txt").read_text()
+    assert "1 of 3 jobs failed, seed=1 with: it ended without a result (FAILED)" in result, messages(outputs)
+    assert "going on from" in messages(outputs)
 
     glance = status(outputs, slurm)
     assert glance.startswith("3 runs: 1 failed, 2 done")
@@ -145,7 +145,7 @@ def test_a_sweep_survives_a_notice_and_a_kill(slurm, tmp_path):
     assert again.endswith("hydra.sweeper.only=failed")
     words = shlex.split(again.split("&&")[-1])
     rerun = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=slurm.env, capture_output=True, text=True)
-    assert rerun.returncode == 0, rerun.stdout + rerun.stderr + told(outputs)
+    assert rerun.returncode == 0, rerun.stdout + rerun.stderr + messages(outputs)
     assert "1 of 3 jobs are failed" in rerun.stdout
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
@@ -174,8 +174,8 @@ def test_jobs_of_two_ranks_are_requeued_and_finish(slurm, tmp_path):
     (outputs / "open").touch()
     slurm.start_again(first)
     slurm.start_again(second)
-    assert sweep.wait(600) == 0, told(outputs)
-    assert told(outputs).count("going on from") == 4  # ranks
+    assert sweep.wait(600) == 0, messages(outputs)
+    assert messages(outputs).count("going on from") == 4  # ranks
     assert status(outputs, slurm).startswith("2 runs: 2 done")
     assert_a_wandb_run_per_job(outputs, range(2), slurm.env)
 

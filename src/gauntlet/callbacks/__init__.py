@@ -1,4 +1,4 @@
-"""Lightning callbacks: going on after a stop, averaging weights, showing how far and how fast training goes."""
+"""Lightning callbacks: resuming, averaging of weights, pictures, progress and speed."""
 
 from gauntlet.callbacks.averaging import ExponentialAveraging
 from gauntlet.callbacks.pictures import TrainingPictures

@@ -1,4 +1,4 @@
-"""What the training attack does to held-out images, drawn as training goes on."""
+"""Pictures of the training attacks on held-out images, drawn during training."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gauntlet.scopes import evaluating
 
 
 class TrainingPictures(Callback):
-    """Writes `pictures/training-<epoch>.png`, clean, adversarial, magnified difference; W&B gets the same.
+    """Writes `pictures/training-<epoch>.png`: clean, adversarial, magnified difference; also sent to W&B.
 
     Args:
-        every_epochs: how often; the last epoch is always drawn.
-        count: how many images, the first of the validation split.
+        every_epochs: interval; the last epoch is always drawn.
+        count: number of images, the first of the validation split.
     """
 
     def __init__(self, every_epochs: int = 10, count: int = 8) -> None:
@@ -31,7 +31,7 @@ class TrainingPictures(Callback):
         self.every_epochs, self.count = every_epochs, count
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, if there is an attack to draw."""
+        """Draw the picture if it is due and the defense has attacks."""
         epoch = trainer.current_epoch + 1
         due = epoch % self.every_epochs == 0 or epoch == trainer.max_epochs
         if not (due and trainer.is_global_zero and isinstance(pl_module, AdversarialDefense)):
@@ -47,8 +47,9 @@ class TrainingPictures(Callback):
         batch = validation[slice(0, self.count)].to(defense.device)
         rows = [("clean", batch.images.cpu(), _captions(defense, batch, batch.images))]
         for name, attack in defense.attacks.items():
-            found = defense.attacked(attack, batch, defense.attack_seeds(name, batch, MONITOR)).images
-            rows += attacked_rows(name, batch.images.cpu(), found.cpu(), _captions(defense, batch, found))
+            adversarial = defense.attacked(attack, batch, defense.attack_seeds(name, batch, MONITOR)).images
+            captions = _captions(defense, batch, adversarial)
+            rows += attacked_rows(name, batch.images.cpu(), adversarial.cpu(), captions)
         return sheet(rows)
 
 

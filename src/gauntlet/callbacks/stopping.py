@@ -1,4 +1,4 @@
-"""Signals that ask training to stop are obeyed between two steps, when there is something to go on from."""
+"""Handle stop signals between two training steps, after a checkpoint was saved."""
 
 from __future__ import annotations
 
@@ -12,61 +12,67 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class StopSignals:
-    """SIGTERM, and the signal by which submitit's jobs learn that their time is nearly over.
+    """SIGTERM, and the signal with which submitit announces the end of a job's time.
 
-    Lightning answers SIGTERM with a collective inside the handler, which hangs when two ranks are at different places;
-    submitit answers its own at once, in the middle of a step. Here a signal is a wish that the training loop asks for.
+    Lightning's handler of SIGTERM runs a collective, which hangs when two ranks are in different parts of the code;
+    submitit's handler acts at once, in the middle of a step. Here a handler only stores the signal, and the training
+    loop acts on it between two steps.
 
     Args:
-        patience: seconds after which submitit's answer is no longer put off, whatever the loop is doing.
+        patience: seconds after which submitit's handler is called in any case.
     """
 
     def __init__(self, patience: int = 60) -> None:
         self.patience = patience
-        self.asked: signal.Signals | None = None
-        self.ever = False
-        self._answers: dict[signal.Signals, Any] = {}
+        self.requested: signal.Signals | None = None
+        self.received = False
+        self._handlers: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
 
     def listen(self) -> None:
-        """From now on. Without submitit its signal is nobody's."""
+        """Install the handlers; that of submitit's signal only inside its jobs."""
         if threading.current_thread() is not threading.main_thread():
             return
-        mine = [signal.SIGTERM, *([_submitits()] if "SUBMITIT_EXECUTOR" in os.environ else [])]
-        self._answers = {each: signal.getsignal(each) for each in mine}
+        numbers = [signal.SIGTERM]
+        if "SUBMITIT_EXECUTOR" in os.environ:
+            numbers.append(_submitit_signal())
+        self._handlers = {number: signal.getsignal(number) for number in numbers}
         self._process = os.getpid()
-        for each in mine:
-            signal.signal(each, self._note)
+        for number in numbers:
+            signal.signal(number, self._store)
 
-    def forget(self) -> None:
-        """Hand the signals back to whoever had them, and one that nobody has obeyed yet with them."""
-        if self._answers:
+    def restore(self) -> None:
+        """Restore the former handlers, and raise a stored signal again for them."""
+        if self._handlers:
             signal.alarm(0)
-        for each, answer in self._answers.items():
-            signal.signal(each, answer)
-        self._answers, asked, self.asked = {}, self.asked, None
-        if asked is not None:
-            signal.raise_signal(asked)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        requested = self.requested
+        self._handlers, self.requested = {}, None
+        if requested is not None:
+            signal.raise_signal(requested)
 
-    def obey(self, asked: signal.Signals, leads: bool) -> None:
-        """Stop as was asked; does not return. submitit's answer is the first rank's: it queues the job again."""
-        answer, self.asked = self._answers.get(asked), None
-        self.forget()
-        if asked == signal.SIGTERM:
+    def obey(self, requested: signal.Signals, is_first: bool) -> None:
+        """Stop as requested; does not return. Only the first rank calls submitit's handler, which requeues the job."""
+        handler = self._handlers.get(requested)
+        self.requested = None
+        self.restore()
+        if requested == signal.SIGTERM:
             raise SIGTERMException
-        if leads and callable(answer):
-            answer(asked, None)
+        if is_first and callable(handler):
+            handler(requested, None)
         raise SystemExit(0)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker that reads images was forked with the handler
+    def _store(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked worker of the data loader inherits the handler
             return
-        self.asked, self.ever = signal.Signals(number), True
-        answer = self._answers[self.asked]
-        if self.asked != signal.SIGTERM:
-            signal.signal(signal.SIGALRM, lambda *_: answer(number, None))
+        self.requested = signal.Signals(number)
+        self.received = True
+        handler = self._handlers[self.requested]
+        if self.requested != signal.SIGTERM:
+            signal.signal(signal.SIGALRM, lambda *_: handler(number, None))
             signal.alarm(self.patience)
 
 
-def _submitits() -> signal.Signals:
+def _submitit_signal() -> signal.Signals:
     return signal.Signals[f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"]

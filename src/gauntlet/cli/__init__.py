@@ -1,1 +1,1 @@
-"""The front doors: train, evaluate, report, status."""
+"""The commands: train, evaluate, report, status."""

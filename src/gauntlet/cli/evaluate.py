@@ -1,4 +1,4 @@
-"""`evaluate.py`: any checkpoint through any attack suite, with the very records of training's own evaluation."""
+"""`evaluate.py`: run any attack suite on any checkpoint, with the same records as the evaluation after training."""
 
 from __future__ import annotations
 
@@ -48,76 +48,86 @@ from gauntlet.threat_names import check_names
 
 
 def evaluate(config: DictConfig) -> None:
-    """Find out what the checkpoint is, then do what is missing of the suite, at every share of the bounds."""
+    """Load the checkpoint, then measure what is missing of the suite at every share of the bounds."""
     checkpoint = Path(config.checkpoint).absolute()
     home = run_of(checkpoint)
-    _take_over(config, RunFolder(home) if home else None)
-    whole = plain(config)
-    whole["outputs"] = str(Path(whole["outputs"] or "outputs").absolute())
-    check_plain_words(whole)
-    check_targets(whole, whole["allow"])
+    _complete_from_run(config, RunFolder(home) if home else None)
+    resolved = plain(config)
+    resolved["outputs"] = str(Path(resolved["outputs"] or "outputs").absolute())
+    check_plain_words(resolved)
+    check_targets(resolved, resolved["allow"])
     weights = RunFolder(checkpoint).weights if checkpoint.is_dir() else checkpoint
     if checkpoint.is_dir() and not weights.exists():
         raise UserError(f"{checkpoint} holds no trained weights yet: run its train.py command again to finish it")
     tensors = read_weights(weights)
-    check_root(whole)
-    data = build_data(whole)
-    classifier = build_classifier(whole, data, 0)
+    check_root(resolved)
+    data = build_data(resolved)
+    classifier = build_classifier(resolved, data, 0)
     load_weights(classifier, tensors, weights)
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    device = device_of(whole["evaluation"]["device"])
-    here = ranks()
-    grid = build_grid(whole["evaluation"], here.rank, here.world)
-    calibrated = build_calibrated(whole["evaluation"])
-    known = (fitted_before if whole["dry_run"] else fitted)(whole, data, outputs_of(home))
+    device = device_of(resolved["evaluation"]["device"])
+    process = ranks()
+    grid = build_grid(resolved["evaluation"], process.rank, process.world)
+    calibrated = build_calibrated(resolved["evaluation"])
+    known = (fitted_before if resolved["dry_run"] else fitted)(resolved, data, outputs_of(home))
     suites = {
         share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
-        for share in shares(whole["bounds"])
+        for share in shares(resolved["bounds"])
     }
-    whole["trained_on"] = _trained_on(whole, suites.values())
-    reference = build_reference(_ready(whole, known), data)
+    resolved["trained_on"] = _trained_on(resolved, suites.values())
+    reference = build_reference(_ready(resolved, known), data)
     sha = digest_of(weights)
     model_under_test = ModelUnderTest(
         classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated, task=data.task
     )
-    if whole["dry_run"]:
-        _forecast(model_under_test, suites, whole["suite"], grid, folder)
-        for network in () if grid.rank else references(whole).keys() - known.keys():
-            epochs = whole["dataset"]["reference_recipe"]["epochs"]
-            print(f"{network} would be fitted first, once, in {epochs} epochs, which is not counted here", flush=True)
+    if resolved["dry_run"]:
+        _forecast(model_under_test, suites, resolved["suite"], grid, folder)
+        if not grid.rank:
+            _print_missing_references(resolved, known)
         return
     if home != folder.path:
         _check_data(folder, data.fingerprint)
         if not grid.rank:
-            _card(whole, checkpoint, home, sha, data).write(folder.path)
-    suites = {share: with_baseline(suite, whole, grid, model_under_test, folder) for share, suite in suites.items()}
-    runs = [run_suite(model_under_test, suite, whole["suite"], grid, folder, share) for share, suite in suites.items()]
-    if whole["bounds"] is not None:
-        show_curves(whole["suite"], grid, folder)
+            _card(resolved, checkpoint, home, sha, data).write(folder.path)
+    suites = {share: with_baseline(suite, resolved, grid, model_under_test, folder) for share, suite in suites.items()}
+    runs = [
+        run_suite(model_under_test, suite, resolved["suite"], grid, folder, share) for share, suite in suites.items()
+    ]
+    if resolved["bounds"] is not None:
+        show_curves(resolved["suite"], grid, folder)
     if not grid.rank:
         with wandb_finished():
-            loggers = _loggers(whole, folder, sha)
+            loggers = _loggers(resolved, folder, sha)
             for run in filter(None, runs):
                 send_evaluation(loggers, run)
 
 
-def _trained_on(whole: Mapping[str, Any], suites: Iterable[AttackSuite]) -> list[str] | None:
-    """The names of threat models that were given, if any; who brings classes of his own may name those.
+def _print_missing_references(resolved: Mapping[str, Any], known: Mapping[str, Path]) -> None:
+    for network in references(resolved).keys() - known.keys():
+        epochs = resolved["dataset"]["reference_recipe"]["epochs"]
+        print(f"{network} would be fitted first, once, in {epochs} epochs, which is not counted here", flush=True)
+
+
+def _trained_on(resolved: Mapping[str, Any], suites: Iterable[AttackSuite]) -> list[str] | None:
+    """Return the given names of threat models, or None; with `allow`, names of the user's own classes pass, too.
 
     Raises:
-        UserError: nothing is called that.
+        UserError: no threat model has that name.
     """
-    if (given := whole["trained_on"]) is None:
+    given = resolved["trained_on"]
+    if given is None:
         return None
     names = [str(name) for name in (given if isinstance(given, list) else [given])]
-    if not whole["allow"]:
-        own = {attack.threat_model.name for suite in suites for attack in suite.entries.values()}
+    if not resolved["allow"]:
+        own: set[str] = set()
+        for suite in suites:
+            own |= {entry.threat_model.name for entry in suite.entries.values()}
         check_names(names, "trained_on", own)
     return names
 
 
 def _ready(config: dict[str, Any], known: Mapping[str, Path]) -> dict[str, Any]:
-    """The config with the weights of its references; one still to be fitted costs as much before as after."""
+    """Return the config with the weights of its references; a missing one is replaced by an unfitted network."""
     ready: dict[str, Any] = without_weights(with_references(config, known))
     return ready
 
@@ -129,25 +139,25 @@ def _forecast(
     grid: Grid,
     folder: RunFolder,
 ) -> None:
-    """What it would cost, told by one process."""
+    """Show the cost of every suite, in one process."""
     if grid.rank:
         return
     for share, suite in suites.items():
         forecast(model_under_test, suite, at_share(name, share), grid, folder)
 
 
-def _loggers(whole: dict[str, Any], folder: RunFolder, sha: str) -> list[Logger]:
-    """Of an evaluation, which is a run of its own on a dashboard: by these weights and this suite."""
-    names, suite = whole["names"], whole["suite"]
+def _loggers(resolved: dict[str, Any], folder: RunFolder, sha: str) -> list[Logger]:
+    """Build the loggers of an evaluation. On a dashboard it is a run of its own, identified by weights and suite."""
+    names, suite = resolved["names"], resolved["suite"]
     name = f"{read_card(folder.path).name.replace('/', '-')}-{suite}"
     identity = {"name": name, "group": names["dataset"], "run_id": digest([sha, suite])[:16], "job_type": "evaluate"}
-    return build_loggers(whole, folder.path, identity)
+    return build_loggers(resolved, folder.path, identity)
 
 
-def _take_over(config: DictConfig, run: RunFolder | None) -> None:
-    """Dataset and model come from the run the checkpoint lies in, unless the model is named, or from its card."""
+def _complete_from_run(config: DictConfig, run: RunFolder | None) -> None:
+    """Take dataset and model from the checkpoint's run folder or card; a model given by the user is kept."""
     if run is None:
-        _take_card(config)
+        _complete_from_card(config)
         missing = [choice for choice in ("dataset", "model") if config[choice] is None]
         if missing and Path(config.checkpoint).is_file():
             needed = " and ".join(f"{choice}=…" for choice in missing)
@@ -156,23 +166,26 @@ def _take_over(config: DictConfig, run: RunFolder | None) -> None:
             raise UserError(f"no checkpoint at {config.checkpoint}: give a run folder or a weights file")
         return
     known = run.config()
-    here = {} if config.dataset is None else {key: config.dataset.get(key) for key in WAYS_TO_DATA}
+    location = {} if config.dataset is None else {key: config.dataset.get(key) for key in WAYS_TO_DATA}
     if config.dataset is not None and not config.dataset.keys() <= set(WAYS_TO_DATA):
         given = config.names.dataset
         what = "a part of the dataset" if given is None else f"dataset={given}"
         raise UserError(f"{what} was given, but {run.path} brings its own dataset: leave it out")
     with open_dict(config):
-        known["dataset"] |= {key: value for key, value in here.items() if value is not None}
+        known["dataset"] |= {key: value for key, value in location.items() if value is not None}
         config.dataset, config.names.dataset = known["dataset"], known["names"]["dataset"]
         config.outputs = config.outputs or known["outputs"]
         if config.model is None:
             config.model, config.names.model = known["model"], known["names"]["model"]
 
 
-def _take_card(config: DictConfig) -> None:
-    """The model of converted weights and what it was trained on, from the card beside them."""
+def _complete_from_card(config: DictConfig) -> None:
+    """Take the model of converted weights and its `trained_on` from the card beside them."""
     weights = Path(config.checkpoint)
-    if config.model is not None or not weights.is_file() or not (file := card_of(weights)).is_file():
+    if config.model is not None or not weights.is_file():
+        return
+    file = card_of(weights)
+    if not file.is_file():
         return
     card = read_json(file)
     if not isinstance(card, dict) or not {"sha256", "model", "node", "trained_on"} <= card.keys():
@@ -185,7 +198,7 @@ def _take_card(config: DictConfig) -> None:
 
 
 def _check_data(folder: RunFolder, fingerprint: str) -> None:
-    """Refuse to put records of other images beside those that are there."""
+    """Refuse a folder that holds records on other images."""
     file = folder.path / "card.json"
     if file.exists() and (known := read_json(file)["fingerprint"]) != fingerprint:
         raise UserError(
@@ -194,17 +207,18 @@ def _check_data(folder: RunFolder, fingerprint: str) -> None:
         )
 
 
-def _card(whole: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, data: ImageData) -> Card:
+def _card(resolved: dict[str, Any], checkpoint: Path, home: Path | None, sha: str, data: ImageData) -> Card:
     known = read_card(home) if home and (home / "card.json").exists() else None
-    trained_on = whole["trained_on"]
+    trained_on = resolved["trained_on"]
     if trained_on is None and known:
         trained_on = known.trained_on
-    if known and known.checkpoint == sha and known.model == whole["names"]["model"]:  # that run, evaluated elsewhere
+    # the run's own weights and model, evaluated in another folder
+    if known and known.checkpoint == sha and known.model == resolved["names"]["model"]:
         return replace(known, trained_on=trained_on)
     return Card(
         name=checkpoint.name,
-        dataset=whole["names"]["dataset"],
-        model=whole["names"]["model"],
+        dataset=resolved["names"]["dataset"],
+        model=resolved["names"]["model"],
         defense=None,
         seed=None,
         trained_on=trained_on,

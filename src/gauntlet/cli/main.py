@@ -1,6 +1,6 @@
-"""The front doors: compose a config, do the job, and say in one line what cannot be done.
+"""Entry points of the commands: compose a config, run the job, report user errors in one line.
 
-Exit codes: 0 done; 2 the request cannot be done as asked; 1 anything else, with its traceback.
+Exit codes: 0 success; 2 an error in the request; 1 anything else, with its traceback.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gauntlet.config.command_line import expand_home, prepared
 from gauntlet.config.compose import CONF, register_resolvers
 from gauntlet.errors import UserError
-from gauntlet.runs.failures import ASKED_FOR_TRACES, failures_noted
+from gauntlet.runs.failures import TRACES_REQUESTED, failures_noted
 from gauntlet.terminal import steady_output
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -40,7 +40,7 @@ def train() -> None:
 
         train(composed)
 
-    _through("train", job)
+    _run_command("train", job)
 
 
 def evaluate() -> None:
@@ -51,7 +51,7 @@ def evaluate() -> None:
 
         evaluate(composed)
 
-    _through("evaluate", job)
+    _run_command("evaluate", job)
 
 
 def report() -> None:
@@ -62,16 +62,16 @@ def report() -> None:
 
         report(composed)
 
-    _through("report", job)
+    _run_command("report", job)
 
 
-def _through(config: str, job: Callable[[DictConfig], None]) -> None:
+def _run_command(config: str, job: Callable[[DictConfig], None]) -> None:
     with steady_output():
         _compose_and_run(config, job)
 
 
 def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     _quiet()
     register_resolvers()
     refused: list[Exception] = []
@@ -79,16 +79,18 @@ def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
 
     def task(composed: DictConfig) -> None:
         _quiet()  # the task may run in a process of its own
-        _stay_where_the_command_was_given()
+        _restore_working_directory()
         expand_home(composed)
-        folder, sweeping = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().mode is RunMode.MULTIRUN
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        sweeping = HydraConfig.get().mode is RunMode.MULTIRUN
         folders[folder] = Path(composed.get("outputs") or "outputs").absolute()
+        read_only = config == "report" or composed.get("dry_run")
+        noted = nullcontext() if read_only else failures_noted(folder, always=sweeping and config == "train")
         try:
-            noted = failures_noted(folder, always=sweeping and config == "train")
-            with steady_output(), nullcontext() if config == "report" or composed.get("dry_run") else noted:
+            with steady_output(), noted:
                 job(composed)
         except (UserError, OmegaConfBaseException, OSError) as error:
-            if sweeping:  # a launcher has to learn that the job failed
+            if sweeping:  # the launcher needs the error to count the job as failed
                 raise
             refused.append(error)
 
@@ -96,8 +98,8 @@ def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
         sys.argv[1:] = prepared(sys.argv[1:])
         _check_words(sys.argv)
         _name_sweep(sys.argv)
-        if config == "train" and _asks_for_help(sys.argv):
-            sys.argv.append("defense=normal")  # Hydra shows a whole config, and there is none without a defense
+        if config == "train" and _is_help_requested(sys.argv):
+            sys.argv.append("defense=normal")  # the help shows a complete config, which needs a defense
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
         for error in refused:
             raise error
@@ -107,7 +109,7 @@ def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
         print("gauntlet: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if ASKED_FOR_TRACES:
+        if TRACES_REQUESTED:
             raise
         for folder, outputs in folders.items():
             _remove_if_empty(folder, outputs)
@@ -120,26 +122,26 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
         *(".*does not have many workers.*", ".*treespec, LeafSpec.*", ".*Checkpoint directory.*exists.*"),
-        ".*`srun` command is available.*",  # whoever looks at a machine that submits jobs has not forgotten srun
+        ".*`srun` command is available.*",  # commands on the login node are meant to run without srun
+        ".*smaller than the logging interval.*",  # the first step is logged in any case
+        ".*ended before the epoch ended.*",  # `EpochBatches` resumes within an epoch
     ):
         warnings.filterwarnings("ignore", message)
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # the first step is logged all the same
-    warnings.filterwarnings("ignore", ".*ended before the epoch ended.*")  # our sampler goes on where it stopped
 
 
-def _stay_where_the_command_was_given() -> None:
-    """Relative paths mean this place, in every process; run folders are named, and nothing is written beside them."""
+def _restore_working_directory() -> None:
+    """Undo `hydra.job.chdir`: relative paths refer to the directory of the command, in every process."""
     if HydraConfig.get().job.chdir:
         os.chdir(HydraConfig.get().runtime.cwd)
         print("hydra.job.chdir=true: relative paths still mean where the command was given", flush=True)
 
 
-def _asks_for_help(words: Sequence[str]) -> bool:
+def _is_help_requested(words: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(words)) and not any(word.startswith("defense=") for word in words)
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """What Hydra would take in a way nobody means, or break on."""
+    """Refuse words that Hydra would misread or fail on with an unclear message."""
     if "outputs=" in words:  # the run folder would be made in the root of the file system
         raise UserError("outputs= is empty: say where run folders go with outputs=<folder>, or leave it out")
     for word in words:
@@ -153,47 +155,48 @@ def _check_words(words: Sequence[str]) -> None:
 
 
 def _name_sweep(words: Sequence[str]) -> None:
-    """Put the jobs of a sweep into one W&B group, the same for the same command, unless `WANDB_RUN_GROUP` says which.
+    """Set `WANDB_RUN_GROUP` for a sweep unless it is set: one group for all jobs, the same for the same command.
 
-    The jobs find it in their environment, on whatever machine they run. How they get there (`hydra/launcher=…`) and
-    which of them are run again (`hydra.sweeper.only=failed`) is no part of the name.
+    The jobs inherit it with their environment. The launcher (`hydra/launcher=…`) and the choice of jobs
+    (`hydra.sweeper.only=failed`) do not change the name.
     """
     if {"-m", "--multirun"} & set(words):
-        said = sorted(word for word in words[1:] if not word.lstrip("+~").startswith(("hydra.", "hydra/")))
-        name = hashlib.sha256(" ".join(said).encode()).hexdigest()[:8]
+        named = sorted(word for word in words[1:] if not word.lstrip("+~").startswith(("hydra.", "hydra/")))
+        name = hashlib.sha256(" ".join(named).encode()).hexdigest()[:8]
         os.environ.setdefault("WANDB_RUN_GROUP", f"sweep-{name}")
 
 
 def _remove_if_empty(folder: Path, outputs: Path) -> None:
-    """Hydra makes the run folder before anything is checked: take it back, up to `outputs`, where it stayed empty."""
+    """Remove a run folder that stayed empty, and its empty parents up to `outputs`: Hydra makes it before any check."""
     if not folder.is_dir() or any(file.name != ".lock" for file in folder.iterdir()):
         return
-    with suppress(OSError, Timeout):  # a lock that somebody holds is his folder, and rmdir stops at what is not empty
+    with suppress(OSError, Timeout):  # another process holds the lock, or a parent is not empty
         with FileLock(folder / ".lock", timeout=0):
             (folder / ".lock").unlink()
-        for place in (folder, *folder.parents):
-            if place == folder or place.is_relative_to(outputs):
-                place.rmdir()
+        for path in (folder, *folder.parents):
+            if path == folder or path.is_relative_to(outputs):
+                path.rmdir()
 
 
 def _one_line(error: BaseException) -> str:
-    """The message without Hydra's and OmegaConf's line breaks and stack of keys."""
+    """Return the message without the line breaks and the stack of keys of Hydra and OmegaConf."""
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}; choose a place you can read and write (outputs=<folder>)"
-    if found := re.search(r"Missing mandatory value: (\w+)", str(error)):
-        whole = re.search(rf"full_key: (\S+\.{found[1]})\b", str(error)) or found  # not the key that asked for it
-        return f"{whole[1]}=… is missing: say which"
-    if found := re.search(r"dataset\.train_bounds\.(\w+)' not found", str(error)):
+        return f"{error.filename}: {error.strerror}; choose a folder you can read and write (outputs=<folder>)"
+    if missing := re.search(r"Missing mandatory value: (\w+)", str(error)):
+        full_key = re.search(rf"full_key: (\S+\.{missing[1]})\b", str(error))  # not the key that refers to it
+        return f"{(full_key or missing)[1]}=… is missing: say which"
+    if missing_bound := re.search(r"dataset\.train_bounds\.(\w+)' not found", str(error)):
+        name = missing_bound[1]
         return (
-            f"distance={found[1]} has no bound in dataset.train_bounds: choose one that has (ssim and linf measure, but"
-            f" bound no perceptual training), or give yours with +dataset.train_bounds.{found[1]}=…"
+            f"distance={name} has no bound in dataset.train_bounds: choose one that has (ssim and linf measure, but"
+            f" bound no perceptual training), or give yours with +dataset.train_bounds.{name}=…"
         )
     if isinstance(error, OverrideParseException):
         value = error.override.partition("=")[2] or "value"
         return f"{error.override} is no key=value: put what has spaces or signs in quotes of its own, 'key=\"{value}\"'"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
-    return said if said else type(error).__name__
+    text = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
+    return text or type(error).__name__
 
 
 if __name__ == "__main__":

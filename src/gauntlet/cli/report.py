@@ -32,9 +32,11 @@ from gauntlet.terminal import show
 def report(config: DictConfig) -> None:
     """Print the tables, and write them into the report folder in every form."""
     given = list(config.runs) if OmegaConf.is_list(config.runs) else [config.runs]
-    if not given or not all(str(place) for place in given):
+    if not given or not all(str(path) for path in given):
         raise UserError(f"runs={config.runs}: expected a run folder, a folder of several, or a list of them")
-    folders = dict.fromkeys(folder for place in given for folder in _runs_in(Path(str(place))))
+    folders: dict[Path, None] = {}
+    for path in given:
+        folders |= dict.fromkeys(_runs_in(Path(str(path))))
     runs = _read(folders, config.suite)
     pairs = [] if config.against is None else compare_all(runs, read_run(Path(config.against), config.suite))
     sheets = make_paper_tables(runs, _published(runs))
@@ -49,7 +51,11 @@ def report(config: DictConfig) -> None:
 
 
 def _read(folders: Iterable[Path], suite: str) -> list[Run]:
-    """The runs that can be shown; the others are named, and only where none is left it is an error."""
+    """Read the runs; print those that cannot be read.
+
+    Raises:
+        UserError: no run can be read.
+    """
     runs, missing = [], []
     for folder in folders:
         try:
@@ -64,7 +70,7 @@ def _read(folders: Iterable[Path], suite: str) -> list[Run]:
 
 
 def _write(folder: Path, sheets: Sequence[PaperTable], pairs: Sequence[Comparison]) -> None:
-    """The same tables in every form, beside each other."""
+    """Write the tables in every format into one folder."""
     tables = [*(markdown(sheet) for sheet in sheets), comparisons_markdown(pairs)]
     write_atomically(folder / "table.md", "\n".join(tables).rstrip("\n") + "\n")
     write_atomically(folder / "table.tex", "\n".join(latex(sheet) for sheet in sheets))
@@ -74,16 +80,16 @@ def _write(folder: Path, sheets: Sequence[PaperTable], pairs: Sequence[Compariso
 
 
 def _published(runs: Sequence[Run]) -> dict[str, PublishedTable]:
-    """By dataset, where somebody published numbers."""
+    """Return the published tables of the runs' datasets, where there are some."""
     files = {run.card.dataset: CONF / "published" / f"{run.card.dataset}.yaml" for run in runs}
     return {name: read_published(file) for name, file in files.items() if file.exists()}
 
 
-def _runs_in(place: Path) -> list[Path]:
-    """The run folder itself, or every one below a folder of several; references do not count."""
-    if (place / "card.json").exists():
-        return [place]
-    found = sorted(file.parent for file in place.rglob("card.json") if "references" not in file.parts)
-    if not found:
-        raise UserError(f"no finished run in {place}: give run folders, or a folder that holds some")
-    return found
+def _runs_in(path: Path) -> list[Path]:
+    """Return a run folder itself, or all run folders below a folder; references are left out."""
+    if (path / "card.json").exists():
+        return [path]
+    runs = sorted(file.parent for file in path.rglob("card.json") if "references" not in file.parts)
+    if not runs:
+        raise UserError(f"no finished run in {path}: give run folders, or a folder that holds some")
+    return runs

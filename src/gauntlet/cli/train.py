@@ -56,47 +56,48 @@ from gauntlet.terminal import encodable
 
 
 def train(config: DictConfig) -> None:
-    """Check everything, train or go on training, evaluate what is missing."""
-    whole = plain(config)
-    whole["outputs"] = str(Path(whole["outputs"]).absolute())
-    check_plain_words(whole)
-    check_named_row(whole)
-    check_targets(whole, whole["allow"])
+    """Check everything, train or resume training, evaluate what is missing."""
+    resolved = plain(config)
+    resolved["outputs"] = str(Path(resolved["outputs"]).absolute())
+    check_plain_words(resolved)
+    check_named_row(resolved)
+    check_targets(resolved, resolved["allow"])
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    if not whole["restart"]:
-        folder.check(whole)
-    check_root(whole)
-    data = build_training_data(whole, build_data(whole))
-    if not whole["restart"]:
+    if not resolved["restart"]:
+        folder.check(resolved)
+    check_root(resolved)
+    data = build_training_data(resolved, build_data(resolved))
+    if not resolved["restart"]:
         folder.check_data(data.training_fingerprint)
-    classifier = build_classifier(whole, data, whole["seed"])
-    with folder.locked() if _leads() else contextlib.nullcontext(), wandb_finished():
-        trainer = _trainer(whole, folder, digest_of(config))
-        _check_steps(data, trainer.world_size)
-        rehearse_training(whole, classifier, data, trainer.world_size)
-        bare = without_weights(whole)  # whatever can be refused is refused before anything is fitted
-        build_defense(bare, classifier, data)
-        build_suite(bare, classifier, data)
-        grid = build_grid(whole["evaluation"], trainer.global_rank, trainer.world_size)
-        device = device_of(whole["evaluation"]["device"])
-        calibrated = build_calibrated(whole["evaluation"])
-        whole_with_weights = with_references(whole, fitted(whole, data))
-        defense = build_defense(whole_with_weights, classifier, data)
-        suite = build_suite(whole_with_weights, classifier, data)
-        reference = build_reference(whole_with_weights, data)
-        if _leads():
-            if whole["restart"]:
+    classifier = build_classifier(resolved, data, resolved["seed"])
+    with folder.locked() if _is_rank_zero() else contextlib.nullcontext(), wandb_finished():
+        trainer = build_trainer(resolved, folder, digest_of(config))
+        check_steps(data, trainer.world_size)
+        rehearse_training(resolved, classifier, data, trainer.world_size)
+        # everything is checked with unfitted references before the real ones are fitted
+        unfitted = without_weights(resolved)
+        build_defense(unfitted, classifier, data)
+        build_suite(unfitted, classifier, data)
+        grid = build_grid(resolved["evaluation"], trainer.global_rank, trainer.world_size)
+        device = device_of(resolved["evaluation"]["device"])
+        calibrated = build_calibrated(resolved["evaluation"])
+        with_weights = with_references(resolved, fitted(resolved, data))
+        defense = build_defense(with_weights, classifier, data)
+        suite = build_suite(with_weights, classifier, data)
+        reference = build_reference(with_weights, data)
+        if _is_rank_zero():
+            if resolved["restart"]:
                 folder.move_aside()
-            folder.begin(whole, data.training_fingerprint)
+            folder.begin(resolved, data.training_fingerprint)
         last = KeepResumable.file(folder.path)
-        if whole["restart"]:  # other ranks may still see what the first one is moving aside
+        if resolved["restart"]:  # other ranks may still see the checkpoint that the first one moves aside
             _fit(trainer, defense, data, folder, None)
         elif not folder.weights.exists():
             _fit(trainer, defense, data, folder, last if last.exists() else None)
         load_weights(classifier, read_weights(folder.weights), folder.weights)
         checkpoint = file_digest(folder.weights)
-        if _leads():
-            _card(whole, defense, checkpoint, data).write(folder.path)
+        if _is_rank_zero():
+            _card(resolved, defense, checkpoint, data).write(folder.path)
         model_under_test = ModelUnderTest(
             classifier.to(device),
             checkpoint,
@@ -106,54 +107,64 @@ def train(config: DictConfig) -> None:
             calibrated,
             task=data.task,
         )
-        suite = with_baseline(suite, whole, grid, model_under_test, folder)
-        run = run_suite(model_under_test, suite, whole["suite"], grid, folder)
+        suite = with_baseline(suite, resolved, grid, model_under_test, folder)
+        run = run_suite(model_under_test, suite, resolved["suite"], grid, folder)
         if run is not None:
             send_evaluation(trainer.loggers, run)
 
 
-def _leads() -> bool:
-    """Whether this is the process of rank 0, also before there is a trainer."""
+def _is_rank_zero() -> bool:
+    """Return whether this process has rank 0, also before the trainer is built."""
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
-def _trainer(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:
-    settle_processes(whole["trainer"].get("devices"), whole["trainer"].get("num_nodes", 1))
-    nodes = {name: node for name, node in (whole["callbacks"] or {}).items() if node is not None}
+def build_trainer(resolved: Mapping[str, Any], folder: RunFolder, digest: str) -> Trainer:
+    """Build the trainer with its callbacks and loggers.
+
+    Args:
+        resolved: the config.
+        folder: run folder.
+        digest: of the config; the run's id on a dashboard.
+
+    Raises:
+        UserError: an argument or a callback would make the result depend on more than the config.
+    """
+    settle_processes(resolved["trainer"].get("devices"), resolved["trainer"].get("num_nodes", 1))
+    nodes = {name: node for name, node in (resolved["callbacks"] or {}).items() if node is not None}
     callbacks = {name: instantiate(node, f"callbacks.{name}") for name, node in nodes.items()}
     _check_callbacks(callbacks)
-    if taken := sorted({"callbacks", "logger", "default_root_dir"} & whole["trainer"].keys()):
+    if taken := sorted({"callbacks", "logger", "default_root_dir"} & resolved["trainer"].keys()):
         raise UserError(f"trainer.{taken[0]}: callbacks are callbacks.<name>=…, loggers logger=…, folders outputs=…")
     trainer = instantiate(
-        whole["trainer"],
+        resolved["trainer"],
         "trainer",
         callbacks=list(callbacks.values()),
-        logger=_loggers(whole, folder, digest),
+        logger=_loggers(resolved, folder, digest),
         default_root_dir=folder.path,
     )
     assert isinstance(trainer, Trainer)
-    _check_trainer(whole["trainer"], trainer)
+    _check_trainer(resolved["trainer"], trainer)
     return trainer
 
 
 _REFUSED: dict[type, str] = {
     GradientAccumulationScheduler: "a step is a batch: change dataset.recipe.batch_size instead",
     StochasticWeightAveraging: "it has a schedule of its own: callbacks=averaging averages weights along training",
-    Timer: "where training ends may not depend on the machine: change dataset.recipe.epochs instead",
+    Timer: "the end of training may not depend on the machine: change dataset.recipe.epochs instead",
     BatchSizeFinder: "training is a function of its config: say dataset.recipe.batch_size=… instead",
     LearningRateFinder: "training is a function of its config: say optimizer.lr=… instead",
 }
-"""Callbacks whose runs would not come out the same wherever they are stopped, and what to do instead."""
+"""Callbacks whose result would depend on where a run is stopped, and what to do instead."""
 
 
 def _check_callbacks(callbacks: Mapping[str, Any]) -> None:
-    """Refuse what is no callback, and what would break the order of examples or the schedule."""
+    """Refuse objects that are no callbacks, and callbacks that break the order of examples or the schedule."""
     for name, callback in callbacks.items():
         if not isinstance(callback, Callback):
             raise UserError(f"callbacks.{name} is a {type(callback).__name__}: expected a Lightning callback")
-        for kind, way in _REFUSED.items():
+        for kind, instead in _REFUSED.items():
             if isinstance(callback, kind):
-                raise UserError(f"callbacks.{name} is {type(callback).__name__}: {way}")
+                raise UserError(f"callbacks.{name} is {type(callback).__name__}: {instead}")
 
 
 _ORDER = {
@@ -165,12 +176,12 @@ _ORDER = {
     "fast_dev_run": False,
     "use_distributed_sampler": False,
 }
-"""Arguments of the trainer, and the value that leaves training whole."""
+"""Arguments of the trainer, and the values with which an epoch is every batch once."""
 
 
 def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
-    """Refuse what would silently break the order of examples, the schedule, or a sweep."""
-    broken = [key for key, whole in _ORDER.items() if node.get(key, whole) != whole]
+    """Refuse arguments that silently break the order of examples, the schedule, or a sweep."""
+    broken = [key for key, required in _ORDER.items() if node.get(key, required) != required]
     if broken or (trainer.max_epochs or 0) < 1:
         raise UserError(
             f"trainer.{(broken or ['max_epochs'])[0]}: training is whole epochs, at least one, a step a batch:"
@@ -188,8 +199,8 @@ def _check_trainer(node: Mapping[str, Any], trainer: Trainer) -> None:
         )
 
 
-def _check_steps(data: ImageData, world: int) -> None:
-    """Refuse so many processes that no step has an example for each."""
+def check_steps(data: ImageData, world: int) -> None:
+    """Refuse more processes than a step has examples."""
     if not len(data.batches(lambda: 0, 0, world)):
         raise UserError(
             f"{len(data.splits.train)} training images for {world} processes: expected at least one for each;"
@@ -197,32 +208,32 @@ def _check_steps(data: ImageData, world: int) -> None:
         )
 
 
-def _loggers(whole: Mapping[str, Any], folder: RunFolder, digest: str) -> list[Logger]:
-    """The CSV file always; others know the run by the digest of its config."""
-    names = whole["names"]
-    title = f"{regime_of(whole)}-{names['model']}-seed{whole['seed']}"
+def _loggers(resolved: Mapping[str, Any], folder: RunFolder, digest: str) -> list[Logger]:
+    """Build the loggers: always the CSV file; others identify the run by the digest of its config."""
+    names = resolved["names"]
+    title = f"{regime_of(resolved)}-{names['model']}-seed{resolved['seed']}"
     identity = {"name": title, "group": names["dataset"], "run_id": digest[:16]}
-    return [MetricsCSV(folder.path), *build_loggers(whole, folder.path, identity)]
+    return [MetricsCSV(folder.path), *build_loggers(resolved, folder.path, identity)]
 
 
 def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder, resume: Path | None) -> None:
-    """Train from a checkpoint, or from the start; the trained weights appear only when all is done."""
+    """Train from a checkpoint or from the start, then save the trained weights."""
     last = KeepResumable.file(folder.path)
     last.parent.mkdir(parents=True, exist_ok=True)
-    for scrap in last.parent.glob(f".{last.name}.*"):
-        scrap.unlink(missing_ok=True)
+    for temporary in last.parent.glob(f".{last.name}.*"):  # of a process killed while it saved
+        temporary.unlink(missing_ok=True)
     if resume:
         _check_whole(resume)
         print(f"going on from {os.path.relpath(resume)}", flush=True)
     try:
         trainer.fit(defense, datamodule=data, ckpt_path=resume, weights_only=True)
-    except SystemExit as stop:  # Lightning's way to end after a signal, whose own exit codes are 0 and 1
+    except SystemExit as stop:  # Lightning ends so after a signal, with exit codes 0 and 1
         interrupted = isinstance(stop.__context__, KeyboardInterrupt)
         if not interrupted and not isinstance(stop, SIGTERMException):
-            raise  # a job that queues again: the exit code is its launcher's
+            raise  # a job that queues itself again: the launcher reads the exit code
         _stop(signal.SIGINT if interrupted else signal.SIGTERM)
     except Exception:
-        if any(isinstance(each, KeepResumable) and each.told_to_stop for each in trainer.callbacks):  # type: ignore[attr-defined]
+        if _was_stopped(trainer):
             _stop(signal.SIGTERM)
         raise
     if trainer.is_global_zero:
@@ -230,14 +241,19 @@ def _fit(trainer: Trainer, defense: Defense, data: ImageData, folder: RunFolder,
     trainer.strategy.barrier()
 
 
-def _stop(why: signal.Signals) -> NoReturn:
+def _was_stopped(trainer: Trainer) -> bool:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(callback, KeepResumable) and callback.stop_requested for callback in callbacks)
+
+
+def _stop(number: signal.Signals) -> NoReturn:
     print("training was stopped; the same command goes on from the last checkpoint", flush=True)
-    sys.exit(128 + why)
+    sys.exit(128 + number)
 
 
 def _check_whole(checkpoint: Path) -> None:
-    """Refuse a damaged checkpoint in one line. Its tensors are mapped and not read: Lightning reads them."""
-    mapped = encodable(str(checkpoint), "utf-8") == str(checkpoint)  # torch maps no file whose name is not UTF-8
+    """Refuse a damaged checkpoint in one line. Its tensors are mapped only; Lightning reads them later."""
+    mapped = encodable(str(checkpoint), "utf-8") == str(checkpoint)  # torch cannot map a file with another name
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle raises anything
@@ -245,14 +261,14 @@ def _check_whole(checkpoint: Path) -> None:
         raise UserError(f"{checkpoint} is damaged ({reason}): remove it to train from the start") from None
 
 
-def _card(whole: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> Card:
-    names = whole["names"]
+def _card(resolved: Mapping[str, Any], defense: Defense, checkpoint: str, data: ImageData) -> Card:
+    names = resolved["names"]
     return Card(
-        name=f"{regime_of(whole)}/{names['model']}/seed{whole['seed']}",
+        name=f"{regime_of(resolved)}/{names['model']}/seed{resolved['seed']}",
         dataset=names["dataset"],
         model=names["model"],
         defense=names["defense"],
-        seed=whole["seed"],
+        seed=resolved["seed"],
         trained_on=defense.trained_on,
         checkpoint=checkpoint,
         fingerprint=data.fingerprint,

@@ -1,1 +1,1 @@
-"""Which of several processes this is, job queues, and sweeps."""
+"""Process ranks, job queues and sweeps."""

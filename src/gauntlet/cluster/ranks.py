@@ -1,4 +1,4 @@
-"""Which of several processes this one is. None is ever started here: SLURM, torchrun and a sweep's launcher do that."""
+"""Rank and number of the processes, which SLURM, torchrun or a sweep's launcher have started."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ RANKS = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "NODE_RANK"),
     *("MASTER_ADDR", "MASTER_PORT", *_SLURM),
 )
-"""Variables that make a process one of a group: torchrun's, Lightning's, and those of SLURM that count tasks."""
+"""Variables that describe a process group: torchrun's, Lightning's, and those of SLURM that count tasks."""
 _SHELLS = ("interactive", "salloc", "sh", "bash", "dash", "zsh", "fish", "ksh", "csh", "tcsh")
 _INTERACTIVE_STEP = "4294967290"  # SLURM_INTERACTIVE_STEP in slurm.h: the shell of salloc
 
 
 class Ranks(NamedTuple):
-    """This process among those that were started together."""
+    """Rank of this process in its group."""
 
     rank: int
     local: int
-    """On its machine."""
+    """Rank on its machine."""
     world: int
     starter: str
-    """What started them, as a message says it."""
+    """What started the group, for messages."""
 
 
 def ranks() -> Ranks:
-    """From the variables of torchrun, or of the launcher of a local sweep, which sets the same; else of srun."""
+    """Read the variables of torchrun (set by the local launcher, too), else those of srun."""
     if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return Ranks(_number("RANK"), _number("LOCAL_RANK"), _number("WORLD_SIZE"), "torchrun --nproc-per-node")
     if _started_by_srun():
@@ -43,38 +43,41 @@ def ranks() -> Ranks:
 
 
 def check_processes(devices: int, nodes: int) -> None:
-    """Refuse another number of processes than the trainer counts on.
+    """Refuse a number of processes that differs from the trainer's.
 
-    Lightning takes its share of the data from the trainer and its processes from the environment: with fewer of these
-    it trains on a part of the data, or waits for ever, and says nothing.
+    Lightning takes its share of the data from the trainer and its processes from the environment. With too few
+    processes it trains on a part of the data or waits for ever, without an error.
 
     Raises:
-        UserError: both numbers, and how to make them equal.
+        UserError: with both numbers, and how to make them equal.
     """
-    here, wanted = ranks(), devices * nodes
+    here = ranks()
+    wanted = devices * nodes
     if not here.starter or here.world == wanted or _interactive():
         return
     if here.starter == "SLURM_NTASKS":
         started = f"SLURM_NTASKS is {os.environ['SLURM_NTASKS']}"
         if "SLURM_STEP_ID" not in os.environ:
             started += ", of which only this process was started"
-        way = f"srun --nodes={nodes} --ntasks-per-node={devices} python train.py …"
+        command = f"srun --nodes={nodes} --ntasks-per-node={devices} python train.py …"
     else:
-        started, way = f"{here.world} processes were started", f"torchrun --nproc-per-node={devices} train.py …"
+        started = f"{here.world} processes were started"
+        command = f"torchrun --nproc-per-node={devices} train.py …"
     raise UserError(
         f"trainer.devices × nodes is {devices} × {nodes} = {wanted}, but {started}:"
-        f" use {way}, or set trainer.devices to the processes per node"
+        f" use {command}, or set trainer.devices to the processes per node"
     )
 
 
 def settle_processes(devices: Any, nodes: Any) -> None:
-    """Check the processes before there is a trainer, and let Lightning see those of SLURM that were really started.
+    """Check the processes before the trainer is built, and correct the variables that Lightning reads from SLURM.
 
-    Lightning takes every process in an allocation for one of its tasks, and refuses tasks that srun did not count per
-    node. Where this process was started without srun, SLURM's count is forgotten; one that is complete is completed.
+    Lightning takes every process in an allocation for one of its tasks, and refuses tasks without a count per node.
+    So SLURM's variables are removed where this process was started without srun, and the count per node is added
+    where srun did not set it.
 
     Args:
-        devices: of the trainer; what is no integer (`auto`) is checked later.
+        devices: of the trainer; a value that is no integer (`auto`) is checked later.
         nodes: of the trainer.
 
     Raises:
@@ -99,14 +102,14 @@ def settle_processes(devices: Any, nodes: Any) -> None:
 
 
 def restarted() -> bool:
-    """Whether SLURM has started this job before: its former self may not be quite dead."""
+    """Return whether SLURM has restarted this job; its first process may not have ended yet."""
     return _number("SLURM_RESTART_COUNT") > 0
 
 
 def take_ranks_of_local_job() -> None:
-    """Say in torchrun's words what submitit says in its own: the tasks of a local job are ranks.
+    """Set torchrun's variables from submitit's: the tasks of a local job are ranks.
 
-    An allocation of SLURM that the sweep was started in counts other tasks: they are forgotten.
+    Variables of a SLURM allocation around the sweep count other tasks and are removed.
     """
     if os.environ.get("SUBMITIT_EXECUTOR") != "local":
         return
@@ -116,10 +119,10 @@ def take_ranks_of_local_job() -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     rank, tasks = os.environ["SUBMITIT_LOCAL_GLOBALID"], os.environ["SUBMITIT_LOCAL_NTASKS"]
-    port = 15000 + _number("SUBMITIT_LOCAL_JOB_ID") % 15000  # all tasks know the job, and no other job has its number
+    port = 15000 + _number("SUBMITIT_LOCAL_JOB_ID") % 15000  # the same for all tasks of a job, another for every job
     os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=tasks)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    rank_zero_only.rank = int(rank)  # type: ignore[attr-defined]  # Lightning looked before there was anything to see
+    rank_zero_only.rank = int(rank)  # type: ignore[attr-defined]  # Lightning read it at import, before it was set
 
 
 def _number(variable: str) -> int:
@@ -136,6 +139,6 @@ def _started_by_srun() -> bool:
 
 
 def _interactive() -> bool:
-    """A shell inside SLURM: the tasks of its allocation are for a later srun."""
+    """Return whether this is a shell inside SLURM, whose allocation's tasks are for a later srun."""
     shell = os.environ.get("SLURM_JOB_NAME") in _SHELLS or "SLURM_PTY_PORT" in os.environ
     return shell or os.environ.get("SLURM_STEP_ID") == _INTERACTIVE_STEP

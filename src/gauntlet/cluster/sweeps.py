@@ -1,4 +1,4 @@
-"""What a sweep was asked to do: written down when it starts, so that runs which have no folder yet are known too."""
+"""Notes of sweeps, written when they start, so that runs without a folder are known too."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Job(NamedTuple):
 
     folder: Path
     suite: str
-    """The attack suite it ends with, as its table is called."""
+    """Name of the table of its attack suite."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A command that was given with `-m`.
+    """A command with `-m`.
 
     Args:
         command: its words, the program first.
-        directory: where it was given.
+        directory: working directory of the command.
         jobs: in order.
     """
 
@@ -41,45 +41,42 @@ class Sweep:
     directory: str
     jobs: Sequence[Job]
 
-    def save(self, place: Path) -> None:
-        """Write it below an output folder, with paths that stay right when the folder is moved."""
-        jobs = [[os.path.relpath(job.folder, place), job.suite] for job in self.jobs]
+    def save(self, outputs: Path) -> None:
+        """Write the note below an output folder, with paths relative to it, so that the folder can be moved."""
+        jobs = [[os.path.relpath(job.folder, outputs), job.suite] for job in self.jobs]
         content = {"command": list(self.command), "directory": self.directory, "jobs": jobs}
-        file = place / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
+        file = outputs / FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
         write_atomically(file, json.dumps(content, indent=1) + "\n")
 
     def again(self, only: str) -> str:
-        """The command for those jobs alone that `failed`, or are `unfinished`."""
+        """Return the command for only those jobs that `failed` or are `unfinished`."""
         words = [word for word in self.command[1:] if not word.startswith("hydra.sweeper.only=")]
         return shell_command([self.command[0], *words, f"hydra.sweeper.only={only}"], self.directory)
 
 
 def shell_command(words: Sequence[str], directory: str | None = None) -> str:
-    """Words as a line for a shell."""
+    """Join words into a line for a shell, with a `cd` if the directory is another one."""
     start = ["python", words[0]] if words[0].endswith(".py") else [words[0]]
-    there = "" if directory in (None, str(Path.cwd())) else f"cd {shlex.quote(str(directory))} && "
-    return there + shlex.join([*start, *words[1:]])
+    change = "" if directory in (None, str(Path.cwd())) else f"cd {shlex.quote(str(directory))} && "
+    return change + shlex.join([*start, *words[1:]])
 
 
-def sweeps_of(place: Path) -> list[Sweep]:
-    """Those noted in an output folder, the oldest first."""
-    notes = [read_json(file) for file in sorted((place / FOLDER).glob("*.json"))]
-    return [
-        Sweep(
-            note["command"],
-            note["directory"],
-            [Job(Path(os.path.normpath(place / folder)), suite) for folder, suite in note["jobs"]],
-        )
-        for note in notes
-    ]
+def sweeps_of(outputs: Path) -> list[Sweep]:
+    """Read the sweeps noted in an output folder, oldest first."""
+    sweeps = []
+    for file in sorted((outputs / FOLDER).glob("*.json")):
+        note = read_json(file)
+        jobs = [Job(Path(os.path.normpath(outputs / folder)), suite) for folder, suite in note["jobs"]]
+        sweeps.append(Sweep(note["command"], note["directory"], jobs))
+    return sweeps
 
 
 def job_of(loader: Any, master: DictConfig, overrides: Sequence[str], number: int) -> Job:
-    """What a job of a sweep will be.
+    """Compose a job of a sweep.
 
     Args:
-        loader: of configs, Hydra's.
-        master: the sweep's own config.
+        loader: Hydra's config loader.
+        master: config of the sweep.
         overrides: of the job.
         number: of the job in the sweep.
     """
@@ -88,9 +85,9 @@ def job_of(loader: Any, master: DictConfig, overrides: Sequence[str], number: in
         config = loader.load_sweep_config(master, list(overrides))
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
-        HydraConfig.instance().set_config(config)  # names of choices are looked up there
-        places = [str(OmegaConf.select(config, f"hydra.sweep.{key}")) for key in ("dir", "subdir")]
+        HydraConfig.instance().set_config(config)  # interpolations read the names of choices from it
+        parts = [str(OmegaConf.select(config, f"hydra.sweep.{key}")) for key in ("dir", "subdir")]
         survivors = "-survivors" if config.hydra.runtime.choices.get("mode") == "survivors" else ""
-        return Job(Path(*places).absolute(), f"{config.suite}{survivors}")
+        return Job(Path(*parts).absolute(), f"{config.suite}{survivors}")
     finally:
         HydraConfig.instance().cfg = before

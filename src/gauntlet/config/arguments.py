@@ -1,4 +1,4 @@
-"""Values of a config against what constructors say they take: a word where a number belongs is refused by its key."""
+"""Check the values of a config against the annotations of the constructors that take them."""
 
 from __future__ import annotations
 
@@ -27,54 +27,60 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
 
 
 def check_arguments(node: Any, path: str = "") -> None:
-    """Refuse a number, a word or a list where a constructor's annotation says another of these.
+    """Refuse a number, a word or a list where the constructor's annotation names another of these.
 
     Args:
-        node: plain dicts and lists with `_target_`s that were checked.
-        path: of the node, for messages.
+        node: plain dicts and lists; their `_target_`s were checked before.
+        path: key of the node, for messages.
 
     Raises:
-        UserError: naming the key, what came, and what was expected.
+        UserError: with the key, the given value and the expected type.
     """
     if isinstance(node, Mapping):
         hints = _hints(str(node["_target_"])) if "_target_" in node else {}
         for key, value in node.items():
-            place = f"{path}.{key}".lstrip(".")
-            if key in hints and not _fits(value, hints[key]):
-                raise UserError(f"{place} is {value}: expected {_said(hints[key])}{_instead(value, hints[key])}")
-            check_arguments(value, place)
+            key_path = f"{path}.{key}".lstrip(".")
+            hint = hints.get(key)
+            if key in hints and not _matches(value, hint):
+                raise UserError(f"{key_path} is {value}: expected {_describe(hint)}{_decoding_hint(value, hint)}")
+            check_arguments(value, key_path)
     elif isinstance(node, list):
         for index, value in enumerate(node):
             check_arguments(value, f"{path}[{index}]")
 
 
 def _hints(target: str) -> Mapping[str, Any]:
-    thing = hydra.utils.get_object(target)
+    """Return the annotations of a target's arguments; none where they cannot be evaluated."""
+    constructor = hydra.utils.get_object(target)
     try:
-        if is_dataclass(thing):  # whose inherited fields are annotated in the words of another file
-            return typing.get_type_hints(thing)
-        parameters = inspect.signature(thing, eval_str=True).parameters
-    except (AttributeError, NameError, SyntaxError, TypeError, ValueError):  # of names that only type checkers import
+        # annotations of inherited fields use names of the module that defines the base class
+        if is_dataclass(constructor):
+            return typing.get_type_hints(constructor)
+        parameters = inspect.signature(constructor, eval_str=True).parameters
+    except (AttributeError, NameError, SyntaxError, TypeError, ValueError):  # names imported under TYPE_CHECKING
         return {}
     return {name: parameter.annotation for name, parameter in parameters.items()}
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value is one that an annotation names. Of objects, and what makes them, nothing is known here."""
+def _matches(value: Any, hint: Any) -> bool:
+    """Return whether a plain value has the annotated type. Nodes and objects of any class pass."""
     if isinstance(value, Mapping):
         return True
     if hint in _KINDS:
         return isinstance(value, _KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
     if _is_union(hint):
-        return any(_fits(value, one) for one in typing.get_args(hint))
-    if typing.get_origin(hint) is Sequence and (each := typing.get_args(hint)):
-        return isinstance(value, list) and all(_fits(one, each[0]) for one in value)
+        return any(_matches(value, one) for one in typing.get_args(hint))
+    element = typing.get_args(hint)
+    if typing.get_origin(hint) is Sequence and element:
+        return isinstance(value, list) and all(_matches(one, element[0]) for one in value)
     return hint is not Tensor
 
 
-def _instead(value: Any, hint: Any) -> str:
-    """What to write for text that reads as the right thing."""
-    return decoding(value) if isinstance(value, str) and _fits(_decoded(value), hint) else ""
+def _decoding_hint(value: Any, hint: Any) -> str:
+    """Return what to write instead of text that would decode to the right type."""
+    if isinstance(value, str) and _matches(_decoded(value), hint):
+        return decoding(value)
+    return ""
 
 
 def _decoded(text: str) -> Any:
@@ -84,15 +90,15 @@ def _decoded(text: str) -> Any:
         return text
 
 
-def _said(hint: Any) -> str:
+def _describe(hint: Any) -> str:
     if hint in _KINDS:
         return _KINDS[hint][1]
     if _is_union(hint):
-        return " or ".join(_said(one) for one in typing.get_args(hint))
+        return " or ".join(_describe(one) for one in typing.get_args(hint))
     if typing.get_origin(hint) is not Sequence:
         return f"a {getattr(hint, '__name__', hint)}"
-    (each,) = typing.get_args(hint)
-    return f"a list, each of it {_said(each)}"
+    (element,) = typing.get_args(hint)
+    return f"a list, each of it {_describe(element)}"
 
 
 def _is_union(hint: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`bounds=[0.25,0.5,1,2]`: the same suite at shares of the dataset's bounds, for curves."""
+"""`bounds=[0.25,0.5,1,2]`: one suite at several shares of the dataset's bounds, for curves."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from gauntlet.errors import UserError
 
 
 def shares(given: Any) -> list[float | None]:
-    """The shares asked for, from the smallest; one that is None where nobody asked.
+    """Return the requested shares in ascending order, without repetitions; `[None]` for None.
 
     Raises:
-        UserError: something else than numbers from 0 on.
+        UserError: a share is no finite number ≥ 0.
     """
     if given is None:
         return [None]
-    several = given if isinstance(given, list) else [given]
-    numbers = [float(one) for one in several if isinstance(one, int | float) and not isinstance(one, bool)]
-    if not numbers or len(numbers) < len(several) or not all(0 <= number < float("inf") for number in numbers):
+    values = given if isinstance(given, list) else [given]
+    if not values or not all(_is_share(value) for value in values):
         raise UserError(f"bounds={given}: expected shares of the dataset's bounds, such as bounds=[0.25,0.5,1,2]")
-    return [*sorted(set(numbers))]
+    return [*sorted({float(value) for value in values})]
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def at_bounds(config: DictConfig, share: float | None) -> dict[str, Any]:
-    """The resolved config with every bound of its dataset multiplied; as it is for None.
+    """Return the resolved config with every bound of its dataset multiplied by `share`; unchanged for None.
 
     Raises:
         UserError: the dataset has no bounds.
     """
     if share is None:
         return plain(config)
-    known = OmegaConf.to_container(config, resolve=False)
-    other = OmegaConf.create(known)
-    assert isinstance(other, DictConfig)
-    if not (bounds := config.dataset.get("bounds")):
+    bounds = config.dataset.get("bounds")
+    if not bounds:
         raise UserError("bounds=… are shares of the dataset's bounds, and this dataset has none: give it bounds")
+    scaled = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
+    assert isinstance(scaled, DictConfig)
     for name, bound in dict(bounds).items():
-        other.dataset.bounds[name] = share * float(bound)
-    return plain(other)
+        scaled.dataset.bounds[name] = share * float(bound)
+    return plain(scaled)

@@ -1,4 +1,4 @@
-"""The objects of a run from its resolved config, each tried on one example before anything expensive begins."""
+"""Build the objects of a run from its resolved config; try each on one example before anything expensive begins."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ from gauntlet.scopes import evaluating
 
 
 def build_data(config: Mapping[str, Any]) -> ImageData:
-    """The dataset. `dataset.root` and `dataset.workers` say how to come by it and are no part of what it is."""
+    """Build the dataset. `dataset.root` and `dataset.workers` are where and how it is read, not part of its identity.
+
+    Raises:
+        UserError: shape or classes of the config differ from those of the images, or the augmentation fails.
+    """
     dataset = config["dataset"]
-    given = {"batch_size": (dataset.get("recipe") or {}).get("batch_size", 1), "seed": config.get("seed", 0)}
+    recipe = dataset.get("recipe") or {}
+    given = {"batch_size": recipe.get("batch_size", 1), "seed": config.get("seed", 0)}
     given |= {key: dataset[key] for key in WAYS_TO_DATA if dataset.get(key) is not None}
     module = dict(dataset["module"])
-    if augmentation := dataset.get("augmentation"):  # as nodes: Hydra turns dataclass objects given to it into dicts
+    # passed as nodes, because Hydra turns dataclass objects given to it into dicts
+    if augmentation := dataset.get("augmentation"):
         module["augmentation"] = [node for node in augmentation.values() if node is not None]
     classes = dataset["classes"]
     if not isinstance(classes, int) or classes < 2:
@@ -52,7 +58,7 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
 
 
 def build_training_data(config: Mapping[str, Any], data: ImageData) -> ImageData:
-    """The dataset, with the second source of `dataset.extra` in its training batches if there is one."""
+    """Return the dataset with the second source of `dataset.extra`, if there is one, in its training batches."""
     extra = config["dataset"].get("extra")
     if extra is None:
         return data
@@ -72,7 +78,7 @@ def build_training_data(config: Mapping[str, Any], data: ImageData) -> ImageData
 
 
 def _rehearse_augmentation(data: ImageData, row: int) -> None:
-    """One training image through the augmentation, or a refusal in one line."""
+    """Augment one training image; raise `UserError` in one line if that fails."""
     try:
         TrainingExamples(data.training_split, data.augmentation, data.seed).__getitems__(Step(0, [row]))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -80,7 +86,7 @@ def _rehearse_augmentation(data: ImageData, row: int) -> None:
 
 
 def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> nn.Module:
-    """The classifier, its first weights a function of the seed alone."""
+    """Build the classifier. Its initial weights depend on the seed only."""
     torch.manual_seed(seed)
     classifier = instantiate(config["model"], "model")
     if not isinstance(classifier, nn.Module):
@@ -92,15 +98,15 @@ def build_classifier(config: Mapping[str, Any], data: ImageData, seed: int) -> n
 
 
 def rehearse_training(config: Mapping[str, Any], classifier: nn.Module, data: ImageData, world: int) -> None:
-    """Train a second classifier for a step, then let it take the weights of the one that will be trained.
+    """Train a second classifier for one step, then load the weights of the first into it.
 
-    That one is left as it is, and so are the random numbers.
+    The first classifier and the global random state stay unchanged.
 
     Args:
         config: resolved.
-        classifier: as `build_classifier` made it.
-        data: as it will be trained on.
-        world: how many processes will share every step.
+        classifier: from `build_classifier`.
+        data: the training data.
+        world: number of processes that share a step.
 
     Raises:
         UserError: the classifier cannot be trained, or what is trained could not be saved.
@@ -115,7 +121,7 @@ def rehearse_training(config: Mapping[str, Any], classifier: nn.Module, data: Im
 
 
 def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> Defense:
-    """The training regime."""
+    """Build the training regime, and run one example through each of its attacks."""
     node = {key: value for key, value in config["defense"].items() if key != "row"}
     defense = instantiate(node, "defense", classifier=classifier, seed=config["seed"])
     assert isinstance(defense, Defense)
@@ -131,18 +137,18 @@ def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageD
 
 
 def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> AttackSuite:
-    """The attack suite."""
+    """Build the attack suite, and run one example through each of its entries."""
     suite = instantiate(config["attack_suite"], "attack_suite")
     assert isinstance(suite, AttackSuite)
     check_task(suite, data.task)
     for name, entry in suite.entries.items():
-        place = "certificates" if name in suite.certificates else "attacks"
-        rehearse_entry(entry, classifier, data.splits.test[0], f"attack_suite.{place}.{name}", data.task)
+        group = "certificates" if name in suite.certificates else "attacks"
+        rehearse_entry(entry, classifier, data.splits.test[0], f"attack_suite.{group}.{name}", data.task)
     return suite
 
 
 def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
-    """The dataset's own distance, for the column `lpips`."""
+    """Build the dataset's own distance, for the column `perceptual`; None where it has none."""
     node = config["dataset"].get("reference")
     if node is None:
         return None
@@ -153,53 +159,65 @@ def build_reference(config: Mapping[str, Any], data: ImageData) -> LPIPS | None:
     try:
         reference.embed(images)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"dataset.reference {_not_taken(reference.embed, images, error)}") from error
+        raise UserError(f"dataset.reference {_unsupported(reference.embed, images, error)}") from error
     return reference
 
 
 @torch.no_grad()
 def rehearse(network: nn.Module, data: ImageData, what: str) -> torch.Tensor:
-    """The outputs of one test image, or a refusal in one line."""
+    """Return the outputs for one test image.
+
+    Raises:
+        UserError: in one line, which images the network takes instead.
+    """
     images = data.splits.test[0].images
     try:
         with evaluating(network):
             outputs = outputs_for(data.task, network, images)
     except UserError:
         raise
-    except Exception as error:  # a network of somebody else's raises anything
-        raise UserError(f"{what} {_not_taken(network, images, error)}") from error
+    except Exception as error:  # a foreign network may raise any exception
+        raise UserError(f"{what} {_unsupported(network, images, error)}") from error
     return outputs
 
 
 _SIZES = (28, 32, 48, 64, 96, 128, 224, 256, 299, 384)
 
 
-def _not_taken(network: Callable[[torch.Tensor], Any], images: torch.Tensor, error: Exception) -> str:
-    """That it cannot take images, and which it can: found by trying, for what libraries say is about their layers."""
-    channels, height, width = images.shape[1:]
-    sizes = [(height, width), *((size, size) for size in _SIZES)]
-    shapes = [(count, *size) for count in dict.fromkeys((channels, 3, 1)) for size in sizes]
-    taken = next((list(shape) for shape in shapes if _takes(network, images.new_zeros(1, *shape))), None)
-    others = first_line(error) if taken is None else f"but takes {taken}"
+def _unsupported(network: Callable[[torch.Tensor], Any], images: torch.Tensor, error: Exception) -> str:
+    """Say that a network cannot take images, and which shape it takes: a library's error is about its layers."""
+    accepted = _accepted_shape(network, images)
+    others = first_line(error) if accepted is None else f"but takes {accepted}"
     return f"cannot take the dataset's {list(images.shape[1:])} images ({others}): choose one that does"
 
 
-def _takes(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> bool:
+def _accepted_shape(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> list[int] | None:
+    """Return the first of some usual shapes `[C, H, W]` that the network accepts."""
+    channels, height, width = images.shape[1:]
+    sizes = [(height, width), *((size, size) for size in _SIZES)]
+    for count in dict.fromkeys((channels, 3, 1)):
+        for size in sizes:
+            if _accepts(network, images.new_zeros(1, count, *size)):
+                return [count, *size]
+    return None
+
+
+def _accepts(network: Callable[[torch.Tensor], Any], images: torch.Tensor) -> bool:
     try:
         with evaluating(network) if isinstance(network, nn.Module) else nullcontext():
             network(images)
-    except Exception:  # as above
+    except Exception:  # a foreign network may raise any exception
         return False
     return True
 
 
 def build_loggers(config: Mapping[str, Any], folder: Path, identity: Mapping[str, str]) -> list[Logger]:
-    """The loggers of the config.
+    """Build the loggers of the config.
 
     Args:
         config: resolved.
-        folder: of the run.
-        identity: what the run is called there, as in `gauntlet.loggers.wandb_logger`.
+        folder: run folder.
+        identity: name, group and id of the run, see `gauntlet.loggers.wandb_logger`.
     """
     nodes = (config["logger"] or {}).items()
     return [instantiate(node, f"logger.{name}", folder=folder, **identity) for name, node in nodes]

@@ -1,4 +1,4 @@
-"""The words of a command line, as Hydra can take them."""
+"""Prepare the words of a command line for Hydra."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from gauntlet.errors import UserError
 _TOKEN = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^"',\[\]{}():=\s]+""")
 
 _VARIABLE = re.compile(r"\$\{oc\.env:[^{}]*\}")
-_KEY = re.compile(r"[\\()\[\]{}:=, \t]")  # what Hydra's grammar lets a key escape
+_KEY = re.compile(r"[\\()\[\]{}:=, \t]")  # characters that a key escapes in Hydra's grammar
 
 
 def prepared(words: Sequence[str]) -> list[str]:
-    """Words in an order that Hydra takes, with `~` as the shell would have expanded it.
+    """Return the words in an order that Hydra takes, with `~` expanded as by a shell.
 
     Args:
         words: without the program.
 
     Raises:
-        UserError: there is no such option, or it lacks its value.
+        UserError: an option is unknown or lacks its value.
     """
     return [with_home(word) for word in options_first(words)]
 
 
 def options_first(words: Sequence[str]) -> list[str]:
-    """`defense=normal -m seed=0,1` as `-m defense=normal seed=0,1`: argparse takes overrides only in one piece.
+    """Turn `defense=normal -m seed=0,1` into `-m defense=normal seed=0,1`: argparse wants overrides in one block.
 
     Raises:
-        UserError: there is no such option, or it lacks its value.
+        UserError: an option is unknown or lacks its value.
     """
     parser = get_args_parser()
 
@@ -53,57 +53,61 @@ def options_first(words: Sequence[str]) -> list[str]:
 
 
 def with_home(word: str) -> str:
-    """`outputs="~/runs"` with the home folder in it; shells expand `~` only where it is not quoted."""
+    """Expand `~` in `outputs="~/runs"`; shells expand it only where it is not quoted."""
     key, sign, value = word.partition("=")
     if not sign or "~" not in value:
         return word
-    return f"{key}={_TOKEN.sub(lambda found: _expanded(found[0]), value)}"
+    return f"{key}={_TOKEN.sub(lambda match: _expanded(match[0]), value)}"
 
 
 def _expanded(token: str) -> str:
     text = token[1:-1] if token[0] in "\"'" else token
     if not text.startswith("~"):
         return token
-    path = os.path.expanduser(text)  # noqa: PTH111  (Path would raise for a home that is not known)
+    path = os.path.expanduser(text)  # noqa: PTH111  (Path raises for an unknown home)
     return token if path == text else quoted(path)
 
 
 def quoted(text: str) -> str:
-    """Text as a value in Hydra's grammar: whatever is in it, it arrives as it is."""
-    escaped = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+    """Quote any text as a value of Hydra's grammar, so that it is read back unchanged."""
+    escaped = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
     return QuotedString(escaped, Quote.double).with_quotes()
 
 
 def as_value(value: Any) -> str:
-    """A value of a resolved config in Hydra's grammar, from which it is read back as it is."""
+    """Write a value of a resolved config in Hydra's grammar, so that it is read back unchanged."""
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_KEY.sub(_escaped, str(key))}:{as_value(each)}" for key, each in value.items()) + "}"
+        pairs = [f"{_KEY.sub(_escaped, str(key))}:{as_value(item)}" for key, item in value.items()]
+        return "{" + ",".join(pairs) + "}"
     if isinstance(value, Sequence):
         return "[" + ",".join(map(as_value, value)) + "]"
     return repr(value) if isinstance(value, float) else json.dumps(value)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\{found[0]}"
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\{match[0]}"
 
 
 def expand_home(config: DictConfig | ListConfig) -> None:
-    """Put the home folder into every value of a config that begins with `~/`, in place."""
+    """Expand every value of a config that begins with `~/`, in place."""
+    if config._is_none() or config._is_interpolation():
+        return
     keys = range(len(config)) if isinstance(config, ListConfig) else list(config)
-    for key in keys if not config._is_none() and not config._is_interpolation() else ():
+    for key in keys:
         value = config._get_node(key)
         if isinstance(value, DictConfig | ListConfig):
             expand_home(value)
         elif isinstance(value, Node) and isinstance(text := value._value(), str) and text.startswith("~/"):
-            config[key] = os.path.expanduser(text)  # noqa: PTH111  (as above)
+            config[key] = os.path.expanduser(text)  # noqa: PTH111  (Path raises for an unknown home)
 
 
 def decoding(text: str) -> str:
-    """The rest of a refusal of text: how a value of an environment variable, which is text to Hydra, becomes one."""
+    """Return the end of an error about text: how to decode it, also where it comes from an environment variable."""
     words = OmegaConf.to_container(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    for key, _, given in (str(word).partition("=") for word in words or ()):
+    for word in words or ():
+        key, _, given = str(word).partition("=")
         variable = given.strip("\"'")
         if _VARIABLE.fullmatch(variable) and str(OmegaConf.create({"value": variable}).value) == text:
             return f", not text: write '{key}=\"${{oc.decode:{variable}}}\"'"

@@ -1,4 +1,4 @@
-"""Composed configs: where they are found, how they are resolved, checked and told apart."""
+"""Composed configs: where they lie, how they are resolved, checked and identified."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _NOT_TRAINING = {
     "evaluation",
     "mode",
     "logger",
-    "callbacks",  # but for those that do more than look on
+    "callbacks",  # except those that change training
     "outputs",
     "folder",
     "restart",
     "allow",
 }
-"""Keys that do not change what training computes: a run folder is shared by all their values."""
+"""Keys that do not change what training computes: runs that differ only there share a folder."""
 
-_LOOKING_ON = {
+_PASSIVE = {
     "gauntlet": {"EpochLines", "KeepResumable", "Speed", "TrainingPictures", "progress"},
     "lightning": {
         *("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "OnExceptionCheckpoint"),
         *("ProgressBar", "RichModelSummary", "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar"),
     },
 }
-"""Callbacks by package that are known to leave training alone. Any other belongs to what training depends on."""
+"""Callbacks by package that do not change training. Any other callback is part of a run's identity."""
 
 WAYS_TO_DATA = ("root", "workers")
-"""Keys of `dataset` that say where it lies and how it is read. What it is, its fingerprint says."""
+"""Keys of `dataset` that say where it lies and how it is read; its identity is its fingerprint."""
 
 
 def register_resolvers() -> None:
-    """`${frac:8,255}`; a run's name, `${digest:}`; folders, `${run_of:}`, `${expanded:}`, …; a job's `${gpus:}`."""
+    """Register `${frac:8,255}`, `${digest:}`, `${run_of:}`, `${gpus:}`, `${evaluations:}` and `${expanded:}`."""
     OmegaConf.register_new_resolver("frac", lambda above, below: above / below, replace=True)
     OmegaConf.register_new_resolver("digest", lambda *, _root_: digest_of(_root_)[:8], replace=True)
     OmegaConf.register_new_resolver("run_of", folder_of_checkpoint, replace=True)
@@ -58,63 +58,63 @@ def register_resolvers() -> None:
 
 
 def digest_of(config: DictConfig) -> str:
-    """SHA-256 of everything that training depends on."""
+    """Return the SHA-256 of everything that training depends on."""
     return hashlib.sha256(json.dumps(training_part(plain(config)), sort_keys=True).encode()).hexdigest()
 
 
 def training_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What training depends on, of a resolved config."""
+    """Return the part of a resolved config that training depends on."""
     part = {key: value for key, value in config.items() if key not in _NOT_TRAINING}
     if isinstance(dataset := part.get("dataset"), Mapping):
-        part["dataset"] = _wherever(dataset)
+        part["dataset"] = _without_location(dataset)
         if isinstance(extra := dataset.get("extra"), Mapping):
-            part["dataset"]["extra"] = _wherever(extra)
-    if acting := _acting(config):
-        part["callbacks"] = acting
+            part["dataset"]["extra"] = _without_location(extra)
+    if active := _active_callbacks(config):
+        part["callbacks"] = active
     return part
 
 
 def regime_of(config: Mapping[str, Any]) -> str:
-    """What made the weights, as a table calls it: `at_linf`, `at_linf+averaged`, `normal+EarlyStopping+mixed0.7`."""
-    names = ["averaged" if _averages(node) else _class_of(node)[1] for node in _acting(config).values()]
+    """Name the training regime for tables: `at_linf`, `at_linf+averaged`, `normal+EarlyStopping+mixed0.7`."""
+    names = ["averaged" if _averages(node) else _class_of(node)[1] for node in _active_callbacks(config).values()]
     extra = config["dataset"].get("extra")
     parts = [config["names"]["defense"], *dict.fromkeys(names)]
     return "+".join([*parts, *([f"mixed{extra['share']}"] if extra else [])])
 
 
-def _acting(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The nodes of all callbacks but those that are known to look on."""
+def _active_callbacks(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nodes of all callbacks that may change training."""
     nodes = {name: node for name, node in (config.get("callbacks") or {}).items() if node is not None}
-    return {name: node for name, node in nodes.items() if not _looks_on(node)}
+    return {name: node for name, node in nodes.items() if not _is_passive(node)}
 
 
-def _looks_on(callback: Any) -> bool:
+def _is_passive(callback: Any) -> bool:
     package, name = _class_of(callback)
-    return name in _LOOKING_ON.get(package, ())
+    return name in _PASSIVE.get(package, ())
 
 
 def _class_of(callback: Any) -> tuple[str, str]:
-    """The package and the name of what a node builds."""
+    """Return package and class name of what a node builds."""
     target = str(callback.get("_target_", "")) if isinstance(callback, Mapping) else str(callback)
     return target.split(".")[0], target.split(".")[-1]
 
 
-def _wherever(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a source of data is, without the ways to it."""
+def _without_location(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a data source without its location and how it is read."""
     return {key: value for key, value in data.items() if key not in WAYS_TO_DATA}
 
 
 def _averages(callback: Any) -> bool:
-    """Whether a callback's node makes an average of the weights that were trained."""
+    """Return whether a callback's node averages the trained weights."""
     package, name = _class_of(callback)
-    return package in _LOOKING_ON and name.endswith("Averaging")
+    return package in _PASSIVE and name.endswith("Averaging")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The config as plain dicts and lists, resolved; Hydra's own node left out.
+    """Return the config as plain dicts and lists, resolved, without Hydra's own node.
 
     Raises:
-        OmegaConfBaseException: something is missing or refers to nothing.
+        OmegaConfBaseException: a value is missing or an interpolation refers to nothing.
     """
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "folder")])
     resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
@@ -123,7 +123,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def check_plain_words(config: Mapping[str, Any]) -> None:
-    """Refuse what would be taken in a way nobody means, of the keys that are no object's arguments.
+    """Check the types of the keys that are no constructor's arguments.
 
     Raises:
         UserError: naming the key.
@@ -142,15 +142,16 @@ def check_plain_words(config: Mapping[str, Any]) -> None:
 
 
 def check_named_row(config: Mapping[str, Any]) -> None:
-    """Refuse a named defense whose own choice was overridden: its name would lie.
+    """Refuse a named defense whose own choice was overridden: its name would be wrong.
 
     Raises:
-        UserError: naming the general form to use instead.
+        UserError: with the general form to use instead.
     """
+    name = config["names"]["defense"]
     for group, option in (config["defense"].get("row") or {}).items():
         chosen = config["names"][group]
         if chosen != option:
-            name, general = config["names"]["defense"], config["names"]["defense"].split("_")[0]
+            general = name.split("_")[0]
             raise UserError(
                 f"defense={name} means {group}={option}, but {group}={chosen} was chosen:"
                 f" write defense={general} {group}={chosen}"
@@ -158,16 +159,16 @@ def check_named_row(config: Mapping[str, Any]) -> None:
 
 
 def _gpus_per_node(config: DictConfig) -> int | None:
-    """One for each process of a job; none are asked for where it was told to compute on CPUs."""
+    """Return one GPU per process of a job; None on CPUs."""
     device = OmegaConf.select(config, "trainer.accelerator") or OmegaConf.select(config, "evaluation.device")
     return None if str(device).startswith("cpu") else int(OmegaConf.select(config, "trainer.devices") or 1)
 
 
 def check_root(config: Mapping[str, Any]) -> None:
-    """Refuse a `dataset.root` that somebody wrote and that is not there: only the default place is made and filled.
+    """Refuse a missing `dataset.root` given on the command line: only the default folder is created and filled.
 
     Raises:
-        UserError: naming it.
+        UserError: with the folder.
     """
     root = config["dataset"].get("root")
     written = any(word.lstrip("+").startswith("dataset.root=") for word in HydraConfig.get().overrides.task)
@@ -178,9 +179,9 @@ def check_root(config: Mapping[str, Any]) -> None:
 
 
 def folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
-    """The run folder whose result a checkpoint is, unless it lies outside of the outputs that were given.
+    """Return the run folder whose result a checkpoint is, if it lies in `outputs` (anywhere for None).
 
-    For any other file a folder in these outputs, named after it and its content.
+    For any other file, return a folder in the outputs named after the file and its content.
     """
     path = Path(checkpoint).absolute()
     home = run_of(path)
@@ -189,7 +190,8 @@ def folder_of_checkpoint(checkpoint: str, outputs: str | None) -> str:
         return str(home)
     file = weights if weights and path == home else path
     content = hashlib.sha256(file.read_bytes()).hexdigest()[:8] if file.is_file() else "missing"
-    return str(_evaluations(outputs) / f"{(home if file == weights and home else path).stem}-{content}")
+    named_after = home if home and file == weights else path
+    return str(_evaluations(outputs) / f"{named_after.stem}-{content}")
 
 
 def _lies_in(folder: Path, outputs: str) -> bool:
@@ -197,11 +199,11 @@ def _lies_in(folder: Path, outputs: str) -> bool:
 
 
 def _evaluations(outputs: str | None) -> Path:
-    """Where evaluations of foreign files go, and Hydra's note of a sweep."""
+    """Return the folder of evaluations of foreign files, and of Hydra's note of a sweep."""
     return Path(outputs or "outputs").expanduser().absolute() / "evaluate"
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """The run folder that a checkpoint is or lies in, if there is one."""
-    places = (checkpoint, *checkpoint.parents[:2])
-    return next((place for place in places if (place / "config.yaml").is_file()), None)
+    """Return the run folder that a checkpoint is or lies in; None if there is none."""
+    candidates = (checkpoint, *checkpoint.parents[:2])
+    return next((folder for folder in candidates if (folder / "config.yaml").is_file()), None)

@@ -1,4 +1,4 @@
-"""The one way from a config node to an object: only named kinds of things, and plain lists and dicts throughout."""
+"""Build objects from config nodes: allowed targets only, with plain lists and dicts as arguments."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "timm")
 
 
 def check_targets(config: Any, allow: Sequence[str] = (), path: str = "") -> None:
-    """Refuse every `_target_` that is neither ours, nor a module, optimizer, … of a library, nor in `allow`.
+    """Refuse every `_target_` that is not in gauntlet, no module, optimizer, … of a library, and not in `allow`.
 
     Raises:
-        UserError: naming the key.
+        UserError: with the key.
     """
     if isinstance(config, Mapping):
         if "_target_" in config:
@@ -52,17 +52,17 @@ def _check_target(target: str, allow: Sequence[str], path: str) -> None:
     package = target.split(".")[0]
     if package != "gauntlet" and package not in (*_LIBRARIES, *allow):
         raise UserError(f"{path}._target_ is {target}: to run code of your own package add allow=[{package}]")
-    found = _found(target, path)
-    if package in _LIBRARIES and not (isinstance(found, type) and issubclass(found, _KINDS)):
+    resolved = _resolve(target, path)
+    if package in _LIBRARIES and not (isinstance(resolved, type) and issubclass(resolved, _KINDS)):
         raise UserError(
             f"{path}._target_ is {target}, which is no module, optimizer, schedule, callback, logger or dataset:"
             f" wrap it in a class of your own package and add allow=[your_package]"
         )
-    if package == "gauntlet" and getattr(found, "__module__", "").split(".")[0] != "gauntlet":
+    if package == "gauntlet" and getattr(resolved, "__module__", "").split(".")[0] != "gauntlet":
         raise UserError(f"{path}._target_ is {target}, which gauntlet only imports: name a thing of gauntlet's own")
 
 
-def _found(target: str, path: str) -> Any:
+def _resolve(target: str, path: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
         return getattr(import_module(module), name)
@@ -71,16 +71,15 @@ def _found(target: str, path: str) -> Any:
 
 
 def instantiate(node: Any, path: str = "", **given: Any) -> Any:
-    """The object of a config node. Lists and dicts inside arrive as lists and dicts, never as Hydra's own types.
+    """Build the object of a config node. Lists and dicts inside stay plain, never Hydra's own types.
 
     Args:
-        node: plain dicts and lists with `_target_`s that were checked.
-        path: of the node, for messages.
+        node: plain dicts and lists; their `_target_`s were checked before.
+        path: key of the node, for messages.
         given: arguments that no config can hold.
 
     Raises:
-        UserError: an argument is of another kind than the constructor takes, or it refused one; its own words, after
-            the key.
+        UserError: an argument has another type than annotated, or the constructor refused it; with the key.
     """
     check_arguments({**node, **given} if isinstance(node, Mapping) else node, path)
     try:
@@ -90,5 +89,5 @@ def instantiate(node: Any, path: str = "", **given: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         key = next((line.split(": ")[1] for line in str(error).splitlines() if line.startswith("full_key: ")), "")
-        words = " ".join(str(cause).split())
-        raise UserError(f"{'.'.join(part for part in (path, key) if part)}: {words}") from cause
+        full_key = ".".join(part for part in (path, key) if part)
+        raise UserError(f"{full_key}: {' '.join(str(cause).split())}") from cause

@@ -1,4 +1,4 @@
-"""What is tried on an image or two before anything expensive begins: attacks, a training step, saving and loading."""
+"""Try attacks, a training step, saving and loading on one or two images before anything expensive begins."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from gauntlet.varied import shortened
 def rehearse_attack(
     attack: Attack, classifier: nn.Module, batch: Batch, what: str, task: Task = CLASSIFICATION
 ) -> None:
-    """The attack, as short as it can be, on a batch; of one that does not say how long it is, the region alone.
+    """Run a shortened attack on a batch; where it cannot be shortened, build its region only.
 
-    Whatever the labels are, the predictions of a task that decides stand in for them: an example that is wrong from
-    the start would show nothing.
+    The predictions of a task that has some replace the labels: an attack does not search for an example that is
+    misclassified already.
 
     Raises:
-        UserError: in one line, what the attack said.
+        UserError: the attack's error in one line.
     """
     try:
         with evaluating(classifier):
@@ -48,31 +48,31 @@ def rehearse_attack(
 
 
 def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str, task: Task = CLASSIFICATION) -> None:
-    """An entry of a suite, whatever its kind, on a batch: an attack as above, a certificate as short as it can be.
+    """Run an entry of a suite on a batch; attacks and certificates are shortened where they can be.
 
     Raises:
-        UserError: in one line, what the entry said.
+        UserError: the entry's error in one line.
     """
-    work: Any = entry
+    call: Any = entry
     if entry.kind in (Kind.ATTACK, Kind.MINIMUM_DISTANCE):
-        rehearse_attack(work, classifier, batch, what, task)
+        rehearse_attack(call, classifier, batch, what, task)
         return
     noise = Noise(batch.ids)
     try:
         if entry.kind is Kind.TRANSFORM:
-            work(batch, noise)
+            call(batch, noise)
         else:
             with evaluating(classifier), torch.no_grad():
-                (shortened(work) or work)(classifier, batch.images, noise)
+                (shortened(call) or call)(classifier, batch.images, noise)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{what}: {first_line(error)}") from error
 
 
 def rehearse_step(network: nn.Module, batch: Batch, task: Task = CLASSIFICATION) -> None:
-    """A training step without an optimizer; the network is not what it was.
+    """Run forward and backward of a training step. This changes the network's mode, buffers and gradients.
 
     Raises:
-        UserError: in one line, what the network said, or that its answer in train mode is none to train on.
+        UserError: the network's error in one line, or its output in train mode has no loss.
     """
     count = len(batch.labels)
     try:
@@ -82,25 +82,25 @@ def rehearse_step(network: nn.Module, batch: Batch, task: Task = CLASSIFICATION)
             torch.stack(losses).sum().backward()
     except UserError as error:
         raise UserError(f"model: {error}") from None
-    except Exception as error:  # a network of somebody else's raises anything
-        way = "set dataset.recipe.batch_size to more" if count == 1 else "choose another model"
+    except Exception as error:  # a foreign network may raise any exception
+        hint = "set dataset.recipe.batch_size to more" if count == 1 else "choose another model"
         images = "one image" if count == 1 else f"{count} images"
-        raise UserError(f"the model cannot be trained on {images} at once ({first_line(error)}): {way}") from error
+        raise UserError(f"the model cannot be trained on {images} at once ({first_line(error)}): {hint}") from error
 
 
 def rehearse_saving(network: nn.Module, twin: nn.Module, images: Tensor, task: Task = CLASSIFICATION) -> None:
-    """The network's weights are saved, and loaded into another network that was built as it was.
+    """Save the network's weights, load them into a second network of the same config, and compare the outputs.
 
     Raises:
-        UserError: they cannot be, or the other one then answers otherwise.
+        UserError: saving or loading fails, or the logits differ.
     """
     tensors = checked(safetensors.torch.load(weights_bytes(network)), "the model")
     load_weights(twin, tensors, "the model")
     outputs = []
-    for one in (network, twin):
+    for model in (network, twin):
         torch.manual_seed(0)
-        with evaluating(one), torch.no_grad():
-            outputs.append(outputs_for(task, one, images))
+        with evaluating(model), torch.no_grad():
+            outputs.append(outputs_for(task, model, images))
     if not outputs[1].allclose(outputs[0], rtol=1e-4, atol=1e-5, equal_nan=True):
         raise UserError(
             "the model answers otherwise once its weights were saved and loaded into a new one: a part of it is in no"

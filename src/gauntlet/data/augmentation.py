@@ -1,4 +1,4 @@
-"""Augmentation: batched, on the device of the images, every draw a function of (run seed, epoch, example id).
+"""Augmentation: batched, on the device of the images, each draw a function of (run seed, epoch, example id).
 
 Laidlaw et al. 2021, as in their code: on CIFAR-10 crop, flip, colour jitter, rotation; on ImageNet-100 a random
 resized crop (`gauntlet.data.views`), flip, colour jitter, lighting. Images stay in [0, 1].
@@ -20,22 +20,22 @@ from gauntlet.noise import Noise, mix
 
 
 class Augmentation(Protocol):
-    """`[N, C, H, W]` in [0, 1] to the same; no image's result depends on its batch-mates."""
+    """A change of `[N, C, H, W]` images in [0, 1], each independent of the others in its batch."""
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Change the images as the noise of each says."""
+        """Return the changed images; the noise of each decides how."""
 
 
-_AUGMENTATION = 0x617567  # keeps these numbers apart from those of the attacks
+_AUGMENTATION = 0x617567  # separates these random numbers from those of the attacks
 
 
 @dataclass(frozen=True)
 class TrainingExamples(Dataset[Batch]):
-    """A split as training sees it.
+    """A split with augmentation, for training.
 
     Args:
         split: of clean examples.
-        augmentation: one after the other.
+        augmentation: applied in order.
         seed: of the run.
     """
 
@@ -47,32 +47,32 @@ class TrainingExamples(Dataset[Batch]):
         return len(self.split)
 
     def __getitems__(self, step: Step) -> Batch:
-        """The batch of a step. It depends on the seed, the epoch and the ids, and on nothing else."""
+        """Return the batch of a step, a function of the seed, the epoch and the ids."""
         rows = torch.as_tensor(step.rows, dtype=torch.int64)
         noise = Noise(mix(_AUGMENTATION, self.seed, step.epoch, self.split.ids[rows]))
         batch = self.split.draw(rows, noise.stream(0))
         images = batch.images
-        for place, change in enumerate(self.augmentation, start=1):
-            images = change(images, noise.stream(place))
+        for number, change in enumerate(self.augmentation, start=1):  # stream 0 is the view's
+            images = change(images, noise.stream(number))
         return batch._replace(images=images)
 
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A window of the image's own size somewhere in the image with a black margin.
+    """A random crop of the image's own size, after black padding.
 
     Args:
-        padding: width of the margin in pixels.
+        padding: width of the padding in pixels.
     """
 
     identity: ClassVar[str] = "random_crop/1"
     padding: int = 4
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Shift each image by whole pixels, up to the padding in each direction."""
+        """Shift each image by whole pixels, at most the padding in each direction."""
         count, _, height, width = images.shape
-        places = 2 * self.padding + 1
-        shift = (noise.uniform([count, 2]) * places).long().clamp(max=places - 1) - self.padding
+        offsets = 2 * self.padding + 1
+        shift = (noise.uniform([count, 2]) * offsets).long().clamp(max=offsets - 1) - self.padding
         rows = torch.arange(height, device=images.device) + shift[:, :1]
         columns = torch.arange(width, device=images.device) + shift[:, 1:]
         return pixels_at(images, rows[:, :, None], columns[:, None, :])
@@ -80,62 +80,62 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Left becomes right.
+    """A random horizontal flip.
 
     Args:
-        chance: how often.
+        chance: its probability.
     """
 
     identity: ClassVar[str] = "random_flip/1"
     chance: float = 0.5
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Mirror some of the images."""
+        """Flip some of the images."""
         flipped = noise.uniform([len(images)]) < self.chance
         return torch.where(flipped[:, None, None, None], images.flip(-1), images)
 
 
 @dataclass(frozen=True)
 class RandomRotation:
-    """A turn about the centre; each pixel is the nearest of the source, black outside.
+    """A rotation about the centre, with nearest-neighbour sampling and black outside.
 
     Args:
-        degrees: largest angle either way.
+        degrees: largest angle in either direction.
     """
 
     identity: ClassVar[str] = "random_rotation/1"
     degrees: float = 2.0
 
     def __call__(self, images: Tensor, noise: Noise) -> Tensor:
-        """Turn each image by an angle of its own."""
+        """Rotate each image by its own angle."""
         return rotated(images, noise.uniform([len(images)], -self.degrees, self.degrees))
 
 
 def rotated(images: Tensor, degrees: Tensor) -> Tensor:
-    """Each image turned counter-clockwise by its own angle, `[N]` degrees."""
+    """Rotate each image counter-clockwise by its own angle, `[N]` degrees."""
     height, width = images.shape[2:]
-    turn = degrees.double()[:, None, None] * (math.pi / 180)  # double: no tie of the rounding hangs on the last bit
+    angle = degrees.double()[:, None, None] * (math.pi / 180)  # double: the last bit must not decide a rounding tie
     y = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
     x = torch.arange(width, device=images.device)[None, :] - (width - 1) / 2
-    rows = turn.sin() * x + turn.cos() * y + (height - 1) / 2
-    columns = turn.cos() * x - turn.sin() * y + (width - 1) / 2
+    rows = angle.sin() * x + angle.cos() * y + (height - 1) / 2
+    columns = angle.cos() * x - angle.sin() * y + (width - 1) / 2
     return pixels_at(images, rows.round().long(), columns.round().long())
 
 
 def pixels_at(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pixels at `rows` and `columns`, which broadcast to `[N, H', W']`; black outside of the image."""
+    """Return the pixels at `rows` and `columns`, which broadcast to `[N, H', W']`; black outside of the image."""
     count, channels, height, width = images.shape
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     index = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
-    found = images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, channels, -1))
-    return found.reshape(count, channels, *inside.shape[1:]) * inside[:, None]
+    pixels = images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, channels, -1))
+    return pixels.reshape(count, channels, *inside.shape[1:]) * inside[:, None]
 
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Brightness, contrast and saturation, each by its own factor from [1 − j, 1 + j], in random order.
+    """Changes of brightness, contrast and saturation by factors from [1 − j, 1 + j], in random order.
 
-    All three mix the image with a reference: black, its mean grey, its own grey picture.
+    Each mixes the image with a reference: black, its mean grey level, its grey version.
 
     Args:
         brightness, contrast, saturation: j of each.
@@ -159,23 +159,25 @@ class ColourJitter:
 
 
 def jittered(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
-    """Brightness (0), contrast (1) and saturation (2) changed.
+    """Change brightness (0), contrast (1) and saturation (2).
 
     Args:
         images: `[N, 3, H, W]`, or one channel, which has no saturation.
         factors: `[N, 3]` of brightness, contrast and saturation.
-        order: `[N, 3]`, which of the three comes first, second and third.
+        order: `[N, 3]`, a permutation of 0, 1, 2 for each image.
     """
     for which in order.unbind(1):
-        grey, change = luminance(images), which[:, None, None, None]
-        reference = torch.where(change == 2, grey, torch.where(change == 1, _mean(grey), 0.0))
+        grey = luminance(images)
+        change = which[:, None, None, None]
+        reference = torch.where(change == 1, _mean(grey), 0.0)
+        reference = torch.where(change == 2, grey, reference)
         factor = factors.gather(1, which[:, None])[:, :, None, None]
         images = (factor * images + (1 - factor) * reference).clamp(0, 1)
     return images
 
 
 def luminance(images: Tensor) -> Tensor:
-    """`[N, 1, H, W]`, ITU-R 601-2; an image of one channel is its own."""
+    """Return the ITU-R 601-2 luminance, `[N, 1, H, W]`; images of one channel are returned unchanged."""
     if images.shape[1] == 1:
         return images
     if images.shape[1] != 3:
@@ -185,7 +187,7 @@ def luminance(images: Tensor) -> Tensor:
 
 
 def _mean(grey: Tensor) -> Tensor:
-    """Over the pixels, in double: the order of the sum, which may follow the batch, is lost in the rounding."""
+    """Average over the pixels, in double: the order of the sum, which may depend on the batch, has no effect."""
     return grey.double().mean((1, 2, 3), keepdim=True).to(grey.dtype)
 
 
@@ -195,10 +197,9 @@ _EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.583
 
 @dataclass(frozen=True)
 class PCALighting:
-    """A shift of all pixels along the principal components of ImageNet's colours.
+    """A shift of all pixels along the principal components of ImageNet's colours, clipped to [0, 1].
 
-    Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", NeurIPS 2012, §4.1, brought
-    back to [0, 1], where every image lies that a classifier is shown.
+    Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", NeurIPS 2012, §4.1.
 
     Args:
         std: of the weight of each component, in units of its eigenvalue.
@@ -215,7 +216,7 @@ class PCALighting:
 
 
 def lit(images: Tensor, weights: Tensor) -> Tensor:
-    """The images shifted by `weights`, `[N, 3]` of the components."""
+    """Shift the images by `weights` `[N, 3]` of the components."""
     vectors = torch.tensor(_EIGENVECTORS, device=images.device)  # a column each
     components = zip(weights.split(1, dim=1), _EIGENVALUES, vectors.unbind(1), strict=True)
     shift = sum(weight * value * vector for weight, value, vector in components)

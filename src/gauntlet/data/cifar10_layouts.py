@@ -1,4 +1,4 @@
-"""The layouts in which CIFAR-10 comes, each read into the records of the official binary one.
+"""File layouts of CIFAR-10, each read into the records of the official binary layout.
 
 Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 """
@@ -38,29 +38,29 @@ _BATCH = 10_000
 _LABELS = "labels.npz"
 
 
-class Found(NamedTuple):
-    """What a folder holds of CIFAR-10."""
+class CIFAR10Content(NamedTuple):
+    """The part of CIFAR-10 that a folder holds."""
 
     train: Records
     train_ids: NDArray[np.int64]
-    """Place in the official training set, 0 to 49,999."""
+    """Indices in the official training set, 0 to 49,999."""
     test: Records
     test_ids: NDArray[np.int64]
-    """50,000 and on."""
+    """Indices in the official test set, from 50,000 on."""
     layout: str
     whole: bool
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Official batches, a file each.
+    """A layout with one file per official batch.
 
     Args:
         name: for messages.
         suffix: of the files, after the name of the batch.
-        labels: the files that hold the labels, if the batches do not.
-        read: records of a batch from its name, its bytes and the bytes of the label files.
-        partial: whether some of the training batches may be left out.
+        labels: files that hold the labels, if the batches do not.
+        read: makes the records of a batch from its name, its bytes and the bytes of the label files.
+        partial: whether training batches may be missing.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Layout:
     partial: bool = False
 
 
-def find(folder: Path) -> Found | None:
-    """The images of a folder in whichever layout; None if it has none of them.
+def find_content(folder: Path) -> CIFAR10Content | None:
+    """Read the images of a folder in any layout; None if it holds no such files.
 
     Raises:
         UserError: files are missing, damaged, or not CIFAR-10's.
@@ -88,7 +88,7 @@ def find(folder: Path) -> Found | None:
     return None
 
 
-def _batches(folder: Path, layout: Layout, present: list[str]) -> Found:
+def _batches(folder: Path, layout: Layout, present: list[str]) -> CIFAR10Content:
     required = ["data_batch_1", "test_batch"] if layout.partial else list(BATCHES)
     needed = [*(batch + layout.suffix for batch in required), *layout.labels]
     missing = [name for name in needed if not (folder / name).is_file()]
@@ -99,9 +99,8 @@ def _batches(folder: Path, layout: Layout, present: list[str]) -> Found:
     labels = {name: _bytes(folder / name) for name in layout.labels}
     records = {batch: _verified(folder / (batch + layout.suffix), batch, layout, labels) for batch in present}
     train = [batch for batch in present if batch != "test_batch"]
-    places = [np.arange(_BATCH) + _BATCH * list(BATCHES).index(batch) for batch in present]
-    ids = dict(zip(present, places, strict=True))
-    return Found(
+    ids = {batch: np.arange(_BATCH) + _BATCH * list(BATCHES).index(batch) for batch in present}
+    return CIFAR10Content(
         np.concatenate([records[batch] for batch in train]),
         np.concatenate([ids[batch] for batch in train]),
         records["test_batch"],
@@ -112,41 +111,49 @@ def _batches(folder: Path, layout: Layout, present: list[str]) -> Found:
 
 
 def _verified(file: Path, batch: str, layout: Layout, labels: dict[str, bytes]) -> Records:
-    """The records of an official batch, whose pixels and labels are those of the official file.
+    """Read an official batch, and compare its pixels and labels with the official checksum.
 
     Raises:
-        UserError: they are not.
+        UserError: the file is damaged or differs.
     """
     again = "remove it and fetch it again"
     try:
         records = layout.read(batch, _bytes(file), labels)
     except (ValueError, TypeError, KeyError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
         raise UserError(f"{file} is damaged or no CIFAR-10 batch ({_brief(error)}): {again}") from None
-    if (found := hashlib.sha256(records.tobytes()).hexdigest()) != BATCHES[batch]:
+    checksum = hashlib.sha256(records.tobytes()).hexdigest()
+    if checksum != BATCHES[batch]:
         raise UserError(
-            f"{file} is not CIFAR-10's {batch}: its pixels and labels have SHA-256 {found[:12]}…,"
+            f"{file} is not CIFAR-10's {batch}: its pixels and labels have SHA-256 {checksum[:12]}…,"
             f" the official ones {BATCHES[batch][:12]}…; {again}"
         )
     return records
 
 
-def _selection(folder: Path) -> Found:
-    """Some images of each class, with their places in the official set: `train.webp`, `test.webp`, `labels.npz`."""
-    parts: dict[str, tuple[Records, NDArray[np.int64]]] = {}
+def _selection(folder: Path) -> CIFAR10Content:
+    """Read a selection of images with their indices in the official set: `train.webp`, `test.webp`, `labels.npz`."""
     try:
         arrays = _arrays(_bytes(folder / _LABELS))
-        for split, size in (("train", 50_000), ("test", 10_000)):
-            pixels = _sheet(_bytes(folder / f"{split}.webp"))
-            labels, places = arrays[split], arrays[f"{split}_index"].astype(np.int64)
-            if not (len(labels) == len(places) <= len(pixels) < len(labels) + 20 and len(labels)):
-                raise ValueError(f"{len(pixels)} {split} images, {len(labels)} labels and {len(places)} indices")
-            if len(np.unique(places)) != len(places) or places.min() < 0 or places.max() >= size or labels.max() > 9:
-                raise ValueError(f"its {split} labels or indices are none of CIFAR-10's")
-            parts[split] = _records(labels, pixels[: len(labels)]), places
+        train, train_indices = _selected(folder, arrays, "train", 50_000)
+        test, test_indices = _selected(folder, arrays, "test", 10_000)
     except (ValueError, TypeError, KeyError, EOFError, OSError, BadZipFile) as error:
         raise UserError(f"{folder} is no selection of CIFAR-10 ({_brief(error)}): fetch it again") from None
-    (train, train_places), (test, test_places) = parts["train"], parts["test"]
-    return Found(train, train_places, test, test_places + 50_000, "WebP selection", False)
+    return CIFAR10Content(train, train_indices, test, test_indices + 50_000, "WebP selection", False)
+
+
+def _selected(
+    folder: Path, arrays: dict[str, NDArray[Any]], split: str, size: int
+) -> tuple[Records, NDArray[np.int64]]:
+    """Return records and official indices of a selection's split, out of `size` official images."""
+    pixels = _sheet(_bytes(folder / f"{split}.webp"))
+    labels = arrays[split]
+    indices = arrays[f"{split}_index"].astype(np.int64)
+    # the last row of 20 tiles may be partly empty
+    if not (len(labels) == len(indices) <= len(pixels) < len(labels) + 20 and len(labels)):
+        raise ValueError(f"{len(pixels)} {split} images, {len(labels)} labels and {len(indices)} indices")
+    if len(np.unique(indices)) != len(indices) or indices.min() < 0 or indices.max() >= size or labels.max() > 9:
+        raise ValueError(f"its {split} labels or indices are none of CIFAR-10's")
+    return _records(labels, pixels[: len(labels)]), indices
 
 
 def _from_binary(batch: str, content: bytes, labels: dict[str, bytes]) -> Records:
@@ -164,10 +171,10 @@ def _from_python(batch: str, content: bytes, labels: dict[str, bytes]) -> Record
 
 
 class _Plain(pickle.Unpickler):
-    """Admits numpy arrays of numbers, dicts, lists, strings and numbers: nothing in a file can run code."""
+    """Loads numpy arrays of numbers, dicts, lists, strings and numbers only, so that no file can run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The three names that an array of numbers needs."""
+        """Return one of the three names that an array of numbers needs."""
         if (module.replace("._core", ".core"), name) == ("numpy.core.multiarray", "_reconstruct"):
             return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
@@ -195,7 +202,7 @@ def _labels_of(batch: str, labels: dict[str, NDArray[Any]]) -> NDArray[Any]:
 
 
 def _records(labels: NDArray[Any], pixels: NDArray[np.uint8]) -> Records:
-    """From `[N]` labels and `[N, 32, 32, 3]` pixels."""
+    """Make records from `[N]` labels and `[N, 32, 32, 3]` pixels."""
     if len(labels) != len(pixels):
         raise ValueError(f"{len(pixels):,} images and {len(labels):,} labels")
     planes = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), 3072)
@@ -203,7 +210,7 @@ def _records(labels: NDArray[Any], pixels: NDArray[np.uint8]) -> Records:
 
 
 def _sheet(content: bytes) -> NDArray[np.uint8]:
-    """`[N, 32, 32, 3]` from tiles, 20 a row."""
+    """Read `[N, 32, 32, 3]` pixels from a picture of tiles, 20 in a row."""
     pixels = _picture(content)
     if pixels.shape[1] != 640 or pixels.shape[0] % 32:
         raise ValueError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]}, expected rows of 20 tiles of 32×32")

@@ -1,4 +1,4 @@
-"""Where a second source of training images comes from: one array file, or class folders of pictures."""
+"""Second sources of training images: an array file, or class folders of pictures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from gauntlet.errors import UserError, first_line
 
 @runtime_checkable
 class Source(Protocol):
-    """Images with labels, from somewhere."""
+    """A source of images with labels."""
 
     def load(self, shape: Sequence[int], classes: int) -> Split:
-        """The examples, for a dataset of `[C, H, W]` images and so many classes; ids are at least 0.
+        """Return the examples, for a dataset of `[C, H, W]` images and `classes` classes; ids are at least 0.
 
         Raises:
-            UserError: what is there is something else.
+            UserError: the source is missing or does not fit the dataset.
         """
 
 
@@ -34,8 +34,8 @@ class Source(Protocol):
 class ArrayFile:
     """One `.npz` with `image`, uint8 `[N, H, W, C]` or `[N, H, W]`, and `label`, `[N]` integers.
 
-    The layout in which generated CIFAR images are distributed (Gowal et al. 2021 and after). All of it is held in
-    memory; an example's id is its place in the file.
+    The layout in which generated CIFAR images are distributed (Gowal et al. 2021 and after). The whole file is held in
+    memory; an example's id is its index in the file.
 
     Args:
         root: the file.
@@ -44,7 +44,7 @@ class ArrayFile:
     root: str | Path
 
     def load(self, shape: Sequence[int], classes: int) -> Examples:
-        """As in `Source`."""
+        """Return the examples, as in `Source`."""
         image, label = self._arrays()
         self._check(image, label, shape, classes)
         pixels = torch.from_numpy(image[..., None] if image.ndim == 3 else image).permute(0, 3, 1, 2)
@@ -56,8 +56,8 @@ class ArrayFile:
         try:
             with np.load(self.root, allow_pickle=False) as arrays:
                 if missing := {"image", "label"} - set(arrays.files):
-                    found = ", ".join(arrays.files) or "nothing"
-                    raise UserError(f"{self.root} has no {' and no '.join(sorted(missing))}, but {found}")
+                    present = ", ".join(arrays.files) or "nothing"
+                    raise UserError(f"{self.root} has no {' and no '.join(sorted(missing))}, but {present}")
                 return arrays["image"], arrays["label"]
         except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
             reason = first_line(error)[:100]
@@ -84,21 +84,21 @@ class ArrayFile:
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """Pictures of any size in class folders, `<class>/*`, read from disk as they are needed.
+    """Pictures of any size in class folders, `<class>/*`, read from disk when needed.
 
-    A label is the place of its folder's name among the sorted names, as in torchvision's `ImageFolder` and in every
+    A label is the index of its folder's name among the sorted names, as in torchvision's `ImageFolder` and in every
     dataset here; an id is a hash of the path.
 
     Args:
         root: the folder with the class folders.
-        view: of each picture in training.
+        view: crop of each picture in training.
     """
 
     root: str | Path
     view: View
 
     def load(self, shape: Sequence[int], classes: int) -> Split:
-        """As in `Source`."""
+        """Return the examples, as in `Source`."""
         root = Path(self.root)
         if not root.is_dir():
             raise UserError(f"there is no folder {root}: say where <class>/* lie with dataset.extra.root=<folder>")

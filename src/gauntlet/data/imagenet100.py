@@ -1,4 +1,4 @@
-"""ImageNet-100 of Laidlaw et al. 2021: every tenth of the 1,000 ILSVRC-2012 classes in the order of their wnids."""
+"""ImageNet-100 of Laidlaw et al. 2021: every tenth of the 1,000 ILSVRC-2012 classes, sorted by wnid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WNIDS = tuple(files("gauntlet.data").joinpath("imagenet100.txt").read_text(encod
 class ImageNet100(ImageFolder):
     """The hundred classes from an ILSVRC tree, `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`.
 
-    The tree may hold all 1,000 classes or just these; another set that goes by the same name is refused.
+    The tree may hold all 1,000 classes or just these; other sets with the same name are refused.
 
     Args:
         root: the folder with `train` and `val`.
@@ -49,13 +49,13 @@ class ImageNet100(ImageFolder):
         )
 
     def class_names(self, folder: Path) -> list[str]:
-        """The hundred wnids, if the folder has them and is ILSVRC or nothing but them.
+        """Return the hundred wnids, if the folder holds them alone or all of ILSVRC.
 
         Raises:
-            UserError: it is another set.
+            UserError: the folder holds another set.
         """
-        found = folders_in(folder)
-        chosen = found[::10] if len(found) == 1000 else found
+        names = folders_in(folder)
+        chosen = names[::10] if len(names) == 1000 else names
         if tuple(chosen) != WNIDS:
             raise UserError(
                 f"{folder} is not ImageNet-100: every tenth of ILSVRC's 1,000 sorted wnids, or these 100 alone"
@@ -63,6 +63,6 @@ class ImageNet100(ImageFolder):
             )
         return chosen
 
-    def instead(self) -> str:
-        """What to put where."""
+    def hint(self) -> str:
+        """Return the end of an error message: where to put the images."""
         return "put ILSVRC-2012's train/<wnid>/ and val/<wnid>/ into it, or choose dataset.root=<folder>"

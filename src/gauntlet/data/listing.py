@@ -1,4 +1,4 @@
-"""What a class folder holds: pictures, at any depth, and everything else."""
+"""List the pictures and all other files of a class folder, at any depth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from gauntlet.data.pictures import is_picture, promises_picture
+from gauntlet.data.pictures import has_picture_extension, is_picture
 
 
 class Listing(NamedTuple):
@@ -16,39 +16,45 @@ class Listing(NamedTuple):
 
     pictures: list[Path]
     others: list[Path]
-    """Hidden files and folders, and what is no picture."""
+    """Hidden files and folders, and files that are no pictures."""
 
 
 def listed(folder: Path) -> Listing:
-    """Every picture in a folder, at any depth. Links are followed; one that leads back up is not.
+    """List every picture in a folder, at any depth. Links are followed, except to folders above.
 
-    A link to nowhere, or to itself, that is called like a picture counts as one, which is refused when it is opened.
+    A broken link with the extension of a picture counts as one, and is refused when it is opened.
     """
     listing = Listing([], [])
-    for entry in _entries(folder, frozenset(_key(above.stat()) for above in folder.absolute().parents)):
-        file = _is_file(entry)
-        there = file and is_picture(Path(entry))
-        lost = entry.is_symlink() and not file and promises_picture(entry.name)
-        kind = listing.pictures if (there or lost) and not entry.name.startswith(".") else listing.others
-        kind.append(Path(entry))
+    parents = frozenset(_key(parent.stat()) for parent in folder.absolute().parents)
+    for entry in _entries(folder, parents):
+        if not entry.name.startswith(".") and _is_picture_or_broken_link(entry):
+            listing.pictures.append(Path(entry))
+        else:
+            listing.others.append(Path(entry))
     return listing
 
 
+def _is_picture_or_broken_link(entry: os.DirEntry[str]) -> bool:
+    if _is_file(entry):
+        return is_picture(Path(entry))
+    return entry.is_symlink() and has_picture_extension(entry.name)
+
+
 def _entries(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
-    """Files at any depth, and hidden folders as one entry each.
+    """Yield files at any depth, and hidden folders as one entry each.
 
     Args:
-        folder: which.
-        above: device and inode of the folders that it lies in, which are not entered again.
+        folder: to list.
+        above: device and inode of the folders around it, which are not entered again.
     """
-    here = above | {_key(folder.stat())}
-    with os.scandir(folder) as entries:
-        found = list(entries)
-    for entry in found:
+    entered = above | {_key(folder.stat())}
+    with os.scandir(folder) as scan:
+        entries = list(scan)
+    for entry in entries:
         if not is_folder(entry) or entry.name.startswith("."):
             yield entry
-        elif _key(entry.stat()) not in here:
-            yield from _entries(Path(entry), here)
+        elif _key(entry.stat()) not in entered:
+            yield from _entries(Path(entry), entered)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -15,27 +15,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gauntlet.data.examples import Batch, EpochBatches, Split
+from gauntlet.data.examples import Batch, EpochBatches, Split, permutation
 from gauntlet.data.module import ImageData, Splits
-from gauntlet.noise import Noise, mix
+from gauntlet.noise import Noise
 from gauntlet.task import Task
 
-_OTHERS = 0x6F7468  # keeps the order of the second source apart from that of the first
+_OTHERS = 0x6F7468  # separates the order of the second source from that of the first
 
 
 class Mixed(ImageData):
     """A dataset and a second source for its training batches.
 
-    An epoch shows every training example of the dataset once, but for a last batch that is too small (`EpochBatches`),
-    and is as much longer as the batches leave it room; the second source goes on where the epoch before it stopped, and
-    begins anew in another order when all of it was seen.
+    An epoch has every training example of the dataset once, except for a last batch that is too small
+    (`EpochBatches`), and more steps than without the second source. The second source continues where the previous
+    epoch ended, and starts again in another order after its last example.
 
     Args:
         data: the dataset; batch size, seed and augmentation are its own.
         others: the second source, images of the same shape.
-        share: of each training batch that is the second source's, above 0 and below 1. It is the share of the batch of
-            all processes together; one process's part of it differs by one example at most.
-        workers: processes that read, as in `ImageData`, if the dataset does not say more.
+        share: of the second source in each training batch, above 0 and below 1. It holds for the batch of all
+            processes together; the share of one process differs by at most one example.
+        workers: number of reading processes, as in `ImageData`, if the dataset has fewer.
     """
 
     def __init__(self, data: ImageData, others: Split, share: float, workers: int = 0) -> None:
@@ -45,7 +45,10 @@ class Mixed(ImageData):
             raise ValueError(f"images {list(others.shape)}: expected the dataset's {list(data.splits.train.shape)}")
         if data.splits.train.ids.amin() < 0:
             raise ValueError("the dataset has ids below 0: those are the second source's")
-        self.batches(lambda: 0)  # refuses a share that is none
+        self.data = data
+        self.others = others
+        self.share = share
+        self.batches(lambda: 0)  # raises for an invalid share
 
     @property
     def task(self) -> Task:
@@ -53,12 +56,12 @@ class Mixed(ImageData):
         return self.data.task
 
     def load(self) -> Splits:
-        """The dataset's own."""
+        """Return the dataset's own splits."""
         return self.data.splits
 
     @cached_property
     def fingerprint(self) -> str:
-        """The dataset's own: what is evaluated is what it would be without a second source."""
+        """The dataset's own: the second source does not change what is evaluated."""
         return self.data.fingerprint
 
     @cached_property
@@ -68,11 +71,11 @@ class Mixed(ImageData):
 
     @cached_property
     def training_split(self) -> Split:
-        """Both sources, one after the other."""
+        """Both sources, concatenated."""
         return Joined(self.splits.train, self.others)
 
     def batches(self, steps_done: Callable[[], int], rank: int = 0, world: int = 1) -> EpochBatches:
-        """As in `ImageData`."""
+        """Return the batches of one of several processes, as in `ImageData`."""
         counts = len(self.splits.train), len(self.others)
         return MixedBatches(*counts, self.share, self.batch_size, self.seed, steps_done, rank, world)
 
@@ -81,11 +84,11 @@ class Mixed(ImageData):
 class Joined(Dataset[Batch]):
     """Two splits as one: the rows of the first, then those of the second, whose ids become −1 − id.
 
-    Ids are at least 0 everywhere else, so no two examples share one.
+    All other ids are at least 0, so ids stay unique.
 
     Args:
-        first: of any kind.
-        second: of any kind, images of the same shape.
+        first: any split.
+        second: any split with images of the same shape.
     """
 
     first: Split
@@ -110,47 +113,49 @@ class Joined(Dataset[Batch]):
         return torch.cat((self.first.ids, ~self.second.ids))
 
     def __getitem__(self, index: int | slice | Tensor) -> Batch:
-        """Some of the examples as they are evaluated; an integer gives a batch of one."""
+        """Return some of the examples for evaluation; an integer gives a batch of one."""
         rows = torch.arange(len(self))[slice(index, index + 1) if isinstance(index, int) else index]
-        return self._gathered(rows, lambda split, rows, _: split[rows])
+        return self._gather(rows, lambda split, rows, _: split[rows])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """What a DataLoader calls for a whole batch."""
+        """Return a batch, for a DataLoader."""
         return self[torch.as_tensor(indices)]
 
     def draw(self, rows: Tensor, noise: Noise) -> Batch:
-        """Some of the examples as training looks at them."""
-        return self._gathered(rows, lambda split, some, which: split.draw(some, noise.rows(which)))
+        """Return some of the examples for training."""
+        return self._gather(rows, lambda split, own, positions: split.draw(own, noise.rows(positions)))
 
     def to(self, device: torch.device) -> Joined:
-        """Both on the device; if one stays on disk, and is read into main memory, the other stays there too."""
+        """Return both on the device; unchanged if one stays on disk, because it is read into main memory."""
         moved = Joined(self.first.to(device), self.second.to(device))
         return moved if moved.first.ids.device == moved.second.ids.device else self
 
     def digest(self) -> str:
-        """SHA-256 of the content of both."""
+        """Return the SHA-256 of both digests."""
         return hashlib.sha256(f"{self.first.digest()}{self.second.digest()}".encode()).hexdigest()
 
-    def _gathered(self, rows: Tensor, fetch: Callable[[Split, Tensor, Tensor], Batch]) -> Batch:
-        """The rows of either split, fetched together, in the order asked for."""
-        places = [part.nonzero()[:, 0] for part in (rows < len(self.first), rows >= len(self.first))]
-        first = fetch(self.first, rows[places[0]], places[0])
-        second = fetch(self.second, rows[places[1]] - len(self.first), places[1])
-        back = torch.cat(places).argsort()
-        back = back.to(first.labels.device)
-        images, labels = torch.cat((first.images, second.images)), torch.cat((first.labels, second.labels))
-        return Batch(images, labels, torch.cat((first.ids, ~second.ids))).rows(back)
+    def _gather(self, rows: Tensor, fetch: Callable[[Split, Tensor, Tensor], Batch]) -> Batch:
+        """Fetch the rows of each split at once, and return them in the given order."""
+        in_first = (rows < len(self.first)).nonzero()[:, 0]
+        in_second = (rows >= len(self.first)).nonzero()[:, 0]
+        first = fetch(self.first, rows[in_first], in_first)
+        second = fetch(self.second, rows[in_second] - len(self.first), in_second)
+        images = torch.cat((first.images, second.images))
+        labels = torch.cat((first.labels, second.labels))
+        ids = torch.cat((first.ids, ~second.ids))
+        order = torch.cat((in_first, in_second)).argsort()
+        return Batch(images, labels, ids).rows(order.to(labels.device))
 
 
 class MixedBatches(EpochBatches):
     """Batches of two sources; rows from `examples` on are the second's.
 
-    The places of the second source are spread evenly over a batch, and are the same in every batch.
+    The positions of the second source are spread evenly over a batch, and are the same in every batch.
 
     Args:
         examples: of the first source.
         others: of the second.
-        share: of a batch that is the second source's.
+        share: of the second source in a batch.
         batch_size, seed, steps_done, rank, world: as in `EpochBatches`.
     """
 
@@ -170,10 +175,12 @@ class MixedBatches(EpochBatches):
             raise ValueError(
                 f"share {share}: expected the share of a batch that is from the second source, such as 0.3"
             )
-        reached = (torch.arange(batch_size * world + 1, dtype=torch.float64) * share + 0.5).floor()
-        self._second = reached.diff() > 0
-        """Which places of a batch of all processes are the second source's, booleans."""
-        self.others, self._own = others, int((~self._second).sum())
+        # examples of the second source among the first n of a batch, rounded
+        counts = (torch.arange(batch_size * world + 1, dtype=torch.float64) * share + 0.5).floor()
+        self._second = counts.diff() > 0
+        """Which positions in a batch of all processes belong to the second source, booleans."""
+        self._own = int((~self._second).sum())
+        self.others = others
         if not others:
             raise ValueError("a second source of no examples: expected at least one")
         if not 0 < self._own < len(self._second):
@@ -182,34 +189,34 @@ class MixedBatches(EpochBatches):
             )
 
     def __len__(self) -> int:
-        """Steps of a whole epoch; a last batch that is too small is left out, as in `EpochBatches`."""
+        """Return the number of steps of a whole epoch; a last batch that is too small is left out."""
         whole, rest = divmod(self.examples, self._own)
-        return whole + (rest > 0 and self._is_kept(self._room_for(rest), whole))
+        return whole + (rest > 0 and self._is_kept(self._length_with(rest), whole))
 
     def steps(self, epoch: int) -> Sequence[Tensor]:
-        """The rows of every step of an epoch, those of all processes together."""
-        order = mix(self.seed, epoch, torch.arange(self.examples)).argsort().split(self._own)[: len(self)]
-        places = [self._second[: self._room_for(len(own))] for own in order]
-        counts = [int(second.sum()) for second in places]
+        """Return the rows of every step of an epoch, of all processes together."""
+        order = self.order(epoch).split(self._own)[: len(self)]
+        masks = [self._second[: self._length_with(len(own))] for own in order]
+        counts = [int(mask.sum()) for mask in masks]
         others = self._others(epoch * sum(counts), sum(counts)).split(counts)
-        return [_filled(*parts) for parts in zip(places, order, others, strict=True)]
+        return [_merged(*parts) for parts in zip(masks, order, others, strict=True)]
 
-    def _room_for(self, own: int) -> int:
-        """How long a batch of so many examples of the first source is."""
+    def _length_with(self, own: int) -> int:
+        """Return the length of a batch with `own` examples of the first source."""
         return len(self._second) if own == self._own else int((~self._second).nonzero()[own - 1]) + 1
 
     def _others(self, start: int, count: int) -> Tensor:
-        """Rows of the second source from a place on in the endless sequence of its permutations."""
+        """Return rows `start` to `start + count` of the endless sequence of permutations of the second source."""
         if not count:  # an epoch of a few examples
             return torch.zeros(0, dtype=torch.int64)
-        turns = range(start // self.others, (start + count - 1) // self.others + 1)
-        rows = torch.arange(self.others)
-        order = torch.cat([mix(_OTHERS, self.seed, turn, rows).argsort() for turn in turns])
-        return self.examples + order[start - turns.start * self.others :][:count]
+        passes = range(start // self.others, (start + count - 1) // self.others + 1)
+        order = torch.cat([permutation(self.others, _OTHERS, self.seed, number) for number in passes])
+        return self.examples + order[start - passes.start * self.others :][:count]
 
 
-def _filled(second: Tensor, own: Tensor, others: Tensor) -> Tensor:
-    """A batch with the one source's rows in its places and the other's in the rest."""
+def _merged(second: Tensor, own: Tensor, others: Tensor) -> Tensor:
+    """Return a batch with rows of the second source where the mask `second` is true, and own rows elsewhere."""
     rows = torch.empty(len(second), dtype=torch.int64)
-    rows[~second], rows[second] = own, others
+    rows[~second] = own
+    rows[second] = others
     return rows

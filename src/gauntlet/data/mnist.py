@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from gauntlet.data.augmentation import Augmentation
 from gauntlet.data.examples import Examples
-from gauntlet.data.fetch import download, first_that_works, sole
+from gauntlet.data.fetch import download, exclusive, fetch_from_first
 from gauntlet.data.module import ImageData, Splits, in_memory
 from gauntlet.errors import UserError, first_line
 from gauntlet.files import beginning
@@ -36,7 +36,7 @@ class IdxImages(ImageData):
 
     Args:
         root: the folder with the four files; an empty one is filled from the official page.
-        channels: 1 as published, or 3 equal ones for networks that expect colour.
+        channels: 1 as published, or 3 equal ones for networks that expect colour images.
         size: height and width; more than 28 puts a black margin around the image.
         validation: share of the training images held out.
         batch_size, seed, augmentation: as in `ImageData`.
@@ -46,10 +46,10 @@ class IdxImages(ImageData):
     archives: ClassVar[Sequence[str]]
     """The published md5 of each gzipped file: images and labels of training, then of test."""
     contents: ClassVar[Sequence[str]]
-    """The md5 of what is in them."""
+    """The md5 of each file unpacked."""
     mirrors: ClassVar[Sequence[str]]
     installed: ClassVar[Sequence[str]] = ()
-    """Folders in which a system's package puts the files."""
+    """Folders into which system packages put the files."""
 
     def __init__(
         self,
@@ -69,44 +69,47 @@ class IdxImages(ImageData):
         self.root, self.channels, self.size, self.validation = Path(root), channels, size, validation
 
     def load(self) -> Splits:
-        """From the folder. Ids are places in the training set, then 60,000 and on in the test set."""
+        """Read the folder. Ids are indices in the training set; those of the test set begin at 60,000."""
         folder = self._folder()
-        train, test = (
-            self._examples(self._read(folder, images), self._read(folder, labels), first)
-            for (images, labels), first in ((_TRAIN, 0), (_TEST, 60_000))
-        )
+        train = self._examples(folder, _TRAIN, 0)
+        test = self._examples(folder, _TEST, 60_000)
         return in_memory(train, test, self.validation)
 
-    def _examples(self, images: bytes, labels: bytes, first: int) -> Examples:
+    def _examples(self, folder: Path, names: tuple[str, str], first: int) -> Examples:
+        images = self._read(folder, names[0])
+        labels = self._read(folder, names[1])
         classes = torch.from_numpy(np.frombuffer(labels, np.uint8, offset=8).astype(np.int64))
         pixels = torch.from_numpy(np.frombuffer(images, np.uint8, offset=16).copy()).reshape(-1, 1, 28, 28)
-        return Examples(self._framed(pixels), classes, first + torch.arange(len(classes)))
+        return Examples(self._padded(pixels), classes, first + torch.arange(len(classes)))
 
-    def _framed(self, pixels: Tensor) -> Tensor:
+    def _padded(self, pixels: Tensor) -> Tensor:
         before = (self.size - 28) // 2
         after = self.size - 28 - before
         return F.pad(pixels, (before, after, before, after)).expand(-1, self.channels, -1, -1).contiguous()
 
     def _folder(self) -> Path:
-        """Where the files are, fetched where there are none."""
+        """Return the folder of the files; they are downloaded if there are none."""
         folder = self._existing()
         if folder is None:
-            with sole(self.root):
-                folder = self._existing() or self._fetched()
+            with exclusive(self.root):
+                folder = self._existing() or self._fetch()
         return folder
 
     def _existing(self) -> Path | None:
-        places = [self.root, self.root / "raw", self.root / type(self).__name__ / "raw", *map(Path, self.installed)]
-        return next((place for place in places if any(_file(place, name) for name in _FILES)), None)
+        own = [self.root, self.root / "raw", self.root / type(self).__name__ / "raw"]
+        for folder in (*own, *map(Path, self.installed)):
+            if any(_file(folder, name) for name in _FILES):
+                return folder
+        return None
 
-    def _fetched(self) -> Path:
+    def _fetch(self) -> Path:
         files = ", ".join(f"{name}.gz" for name in _FILES)
         instead = f"put {files} into that folder, or say where they are with dataset.root=<folder>"
         others = sorted(file.name for file in self.root.iterdir() if not file.name.startswith("."))
         if others:
             raise UserError(f"{self.root} holds no {self.title}, but {', '.join(others[:3])}: {instead}")
-        ways = {mirror.split("/")[2]: lambda mirror=mirror: self._all_from(mirror) for mirror in self.mirrors}
-        return first_that_works(self.title, self.root, ways, instead)
+        sources = {mirror.split("/")[2]: lambda mirror=mirror: self._all_from(mirror) for mirror in self.mirrors}
+        return fetch_from_first(self.title, self.root, sources, instead)
 
     def _all_from(self, mirror: str) -> Path:
         for name, md5 in zip(_FILES, self.archives, strict=True):
@@ -114,10 +117,10 @@ class IdxImages(ImageData):
         return self.root
 
     def _read(self, folder: Path, name: str) -> bytes:
-        """The idx file, unpacked and compared with its checksum.
+        """Read an idx file, unpacked and compared with its checksum.
 
         Raises:
-            UserError: it is missing, damaged or another one.
+            UserError: it is missing, damaged or another file.
         """
         file = _file(folder, name)
         if file is None:
@@ -128,26 +131,28 @@ class IdxImages(ImageData):
             reason = beginning(file) if isinstance(error, gzip.BadGzipFile) else first_line(error)
             raise UserError(f"{file} is damaged or no gzip archive ({reason}): remove it and fetch it again") from None
         official = self.contents[_FILES.index(name)]
-        if (found := hashlib.md5(content).hexdigest()) != official:
-            raise UserError(f"{file} is not {self.title}'s {name}: {self._instead(file, content, found, official)}")
+        md5 = hashlib.md5(content).hexdigest()
+        if md5 != official:
+            raise UserError(f"{file} is not {self.title}'s {name}: {self._mismatch(file, content, md5, official)}")
         return content
 
-    def _instead(self, file: Path, content: bytes, found: str, official: str) -> str:
-        """What a file is instead of the official one, and what to do about it."""
-        for one in IdxImages.__subclasses__():
-            if found in one.contents:
-                whose = f"it is {one.title}'s {_FILES[one.contents.index(found)]}"
-                return f"{whose}; choose dataset.root=<folder of {self.title}>, or put the right file there"
+    def _mismatch(self, file: Path, content: bytes, md5: str, official: str) -> str:
+        """Say what a file is instead of the official one, and what to do."""
+        for dataset in IdxImages.__subclasses__():
+            if md5 in dataset.contents:
+                actual = f"it is {dataset.title}'s {_FILES[dataset.contents.index(md5)]}"
+                return f"{actual}; choose dataset.root=<folder of {self.title}>, or put the right file there"
         if not content.startswith(_MAGIC) and file.suffix != ".gz":
             return f"{beginning(file)}; remove it and fetch it again"
-        sums = f"md5 {found[:12]}…, the official one {official[:12]}…"
+        sums = f"md5 {md5[:12]}…, the official one {official[:12]}…"
         return f"its content of {len(content):,} bytes has {sums}; remove it and fetch it again"
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """The file, gzipped or plain, under either of the two spellings in use."""
-    names = (f"{name}.gz", name, f"{name.replace('-idx', '.idx')}.gz", name.replace("-idx", ".idx"))
-    return next((folder / one for one in names if (folder / one).is_file()), None)
+    """Return the file, gzipped or plain, under either of its two spellings; None if it is missing."""
+    other = name.replace("-idx", ".idx")
+    files = [folder / spelling for spelling in (f"{name}.gz", name, f"{other}.gz", other)]
+    return next((file for file in files if file.is_file()), None)
 
 
 class MNIST(IdxImages):
@@ -170,7 +175,7 @@ class MNIST(IdxImages):
 
 
 class FashionMNIST(IdxImages):
-    """Pieces of clothing; arguments as in `IdxImages`."""
+    """Images of clothing; arguments as in `IdxImages`."""
 
     title = "Fashion-MNIST"
     archives = (

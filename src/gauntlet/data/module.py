@@ -1,4 +1,4 @@
-"""What every dataset gives: three splits with stable ids, a fingerprint, loaders that can go on where they stopped."""
+"""Base class of all datasets: three splits with stable ids, a fingerprint, loaders that resume within an epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gauntlet.task import CLASSIFICATION, Task
 
 
 class Splits(NamedTuple):
-    """Nothing is ever chosen on `test`; `validation` is held out from the training images."""
+    """The splits of a dataset. `validation` is held out from the training images; no choice is made on `test`."""
 
     train: Split
     validation: Split
@@ -27,16 +27,16 @@ class Splits(NamedTuple):
 
 
 class ImageData(LightningDataModule):
-    """A dataset. A subclass says what its splits are, and its task where that is not classification.
+    """A dataset; a subclass loads its splits, and states its task if that is not classification.
 
-    One that is held in memory lives on the training device as bytes, and is indexed and augmented there; one that
-    stays on disk is read and augmented by workers.
+    Datasets in memory are kept on the training device as bytes, and are indexed and augmented there; those on disk are
+    read and augmented by workers.
 
     Args:
         batch_size: training examples per step and process.
         seed: of the order of training examples and of their augmentation.
-        augmentation: of training batches, one after the other; nothing else is ever augmented.
-        workers: processes that read, never more than this process has cores; 0 reads in this one.
+        augmentation: of training batches, applied in order; other batches are not augmented.
+        workers: number of reading processes, at most the cores of this process; 0 reads in this process.
     """
 
     def __init__(
@@ -52,7 +52,9 @@ class ImageData(LightningDataModule):
                 f"augmentation changes images alone, and the targets of {self.task.name} belong to places in them:"
                 f" write augmentation: null"
             )
-        self.batch_size, self.seed, self.augmentation = batch_size, seed, tuple(augmentation)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation = tuple(augmentation)
         self.workers = min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers)
 
     @property
@@ -62,7 +64,7 @@ class ImageData(LightningDataModule):
 
     @abstractmethod
     def load(self) -> Splits:
-        """Read the images, or find out where they are. Called once."""
+        """Read the images, or list their files. Called once."""
 
     @cached_property
     def splits(self) -> Splits:
@@ -71,42 +73,42 @@ class ImageData(LightningDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every split: what the examples are, not where they lie.
+        """SHA-256 over all splits; it does not depend on where the dataset lies.
 
-        Of sets in memory every pixel; of streamed ones the relative paths, labels, every byte of the files, read once a
-        run, and the view.
+        For datasets in memory it covers every pixel; for those on disk the relative paths, the labels, every byte of
+        the files, read once per run, and the view.
         """
         return hashlib.sha256("".join(split.digest() for split in self.splits).encode()).hexdigest()
 
     @property
     def training_split(self) -> Split:
-        """What training batches are drawn from."""
+        """The examples of training batches."""
         return self.splits.train
 
     @property
     def training_fingerprint(self) -> str:
-        """SHA-256 of all that training sees: a run is resumed on the same, or not at all."""
+        """SHA-256 of all training data; a run is resumed only if it is the same."""
         return self.fingerprint
 
     def batches(self, steps_done: Callable[[], int], rank: int = 0, world: int = 1) -> EpochBatches:
-        """The order in which one of several processes sees the training split."""
+        """Return the batches of the training split for one of several processes."""
         return EpochBatches(len(self.splits.train), self.batch_size, self.seed, steps_done, rank, world)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented batches in the order of (seed, epoch)."""
+        """Return the loader of augmented batches in the order of (seed, epoch)."""
         trainer = self.trainer
         assert trainer is not None
         batches = self.batches(lambda: trainer.global_step, trainer.global_rank, trainer.world_size)
-        seen = TrainingExamples(self._placed(self.training_split), self.augmentation, self.seed)
-        return self._loader(seen, batch_sampler=batches)
+        examples = TrainingExamples(self._on_device(self.training_split), self.augmentation, self.seed)
+        return self._loader(examples, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split, in its own order, as many at a time as training has."""
-        validation: Any = self._placed(self.splits.validation)
+        """Return the loader of the validation split, in its own order, with the batch size of training."""
+        validation: Any = self._on_device(self.splits.validation)
         return self._loader(validation, batch_size=self.batch_size)
 
-    def _placed(self, split: Split) -> Split:
-        """On the training device, unless workers read it: they have none."""
+    def _on_device(self, split: Split) -> Split:
+        """Move a split to the training device, unless workers read it, which have no GPU."""
         return split if self.workers else split.to(self._device())
 
     def _device(self) -> torch.device:
@@ -116,7 +118,7 @@ class ImageData(LightningDataModule):
     def _loader(self, examples: Dataset[Batch], **batches: Any) -> DataLoader[Batch]:
         return DataLoader(
             examples,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.workers > 0 and self._device().type == "cuda",
@@ -125,11 +127,14 @@ class ImageData(LightningDataModule):
 
 
 def in_memory(train: Examples, test: Examples, validation: float) -> Splits:
-    """The splits of a set with an official test set: `validation` is the share of the training images held out."""
+    """Return the splits of a set with an official test set; `validation` is the share of training images held out."""
     held = held_out(train.ids, validation)
-    kept, validating = (Examples(train.images[rows], train.labels[rows], train.ids[rows]) for rows in (~held, held))
-    return Splits(kept, validating, test)
+    return Splits(_rows(train, ~held), _rows(train, held), test)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _rows(examples: Examples, keep: torch.Tensor) -> Examples:
+    return Examples(examples.images[keep], examples.labels[keep], examples.ids[keep])
+
+
+def _identity(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""Picture files: opened, or refused in one line that names the file; many looked at before anything begins."""
+"""Open picture files, or refuse them in one line with the file's name; check many of them before a run begins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -15,26 +15,26 @@ from PIL.ImageFile import StubImageFile
 from gauntlet.errors import UserError, first_line
 from gauntlet.files import beginning
 
-LOOKED_AT = 10_000
-"""How many pictures of a folder are looked at: a second or two. The others are when they are read."""
+MAX_CHECKED = 10_000
+"""Number of pictures of a folder that are checked first, in one or two seconds; the others are checked when read."""
 
-_NAMED = (
+_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
 )
-"""Names that promise a picture: a file of such a name that is none is refused. Of all others the content decides."""
+"""Extensions of pictures: such a file is refused if it is none. For other files the content decides."""
 
-_NO_IMAGES = ("MPEG", "WMF", "EMF", "EPS")  # formats that Pillow recognises and cannot decode, or not everywhere
+_NO_IMAGES = ("MPEG", "WMF", "EMF", "EPS")  # formats that Pillow recognises but cannot decode, at least on some systems
 
-_READERS = 8  # threads that hash files: disks and networks answer several at once
-_CHUNK = 256  # files a thread takes at once
+_READERS = 8  # threads that hash files: disks and networks serve several requests at once
+_CHUNK = 256  # files per task of a thread
 
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-_TAIL = 1024  # bytes in which a whole file has its end; some programs write a little behind it
+_TAIL = 1024  # bytes at the end of a file that contain the end marker; some programs append data
 
 
 class UnreadablePicture(UserError):  # noqa: N818
-    """A file that is no picture. Its one line survives the worker process, which wraps it in a traceback."""
+    """A file is no picture. The message stays one line when a worker process wraps it in a traceback."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rpartition(f"\n{__name__}.{type(self).__name__}: ")[2].strip())
@@ -42,10 +42,10 @@ class UnreadablePicture(UserError):  # noqa: N818
 
 @contextmanager
 def opened(file: Path) -> Iterator[Image.Image]:
-    """A picture of 8 bits a channel, whose pixels are read when they are asked for.
+    """Open a picture of 8 bits per channel; its pixels are read lazily.
 
     Raises:
-        UnreadablePicture: it is none, also if that shows only inside the context.
+        UnreadablePicture: the file is no picture, or its pixels cannot be read inside the context.
     """
     try:
         with Image.open(file) as picture:
@@ -58,49 +58,53 @@ def opened(file: Path) -> Iterator[Image.Image]:
         raise UnreadablePicture(f"{file} is no picture, {beginning(file)}: fetch it again, or remove it") from None
     except UserError:
         raise
-    except Exception as error:  # a decoder makes anything of a damaged file
-        refused = error.strerror if isinstance(error, OSError) else None  # by the system; PIL's errors have none
-        damaged = not isinstance(error, ValueError | Image.DecompressionBombError)
-        what = f"cannot be {'read' if refused else 'used'} ({refused or first_line(error)[:100]})"
-        what = f"is damaged or cut off ({first_line(error)[:100]})" if damaged and not refused else what
-        raise UnreadablePicture(f"{file} {what}: fetch it again, or remove it") from None
+    except Exception as error:  # a decoder may raise any exception for a damaged file
+        raise UnreadablePicture(f"{file} {_problem(error)}: fetch it again, or remove it") from None
 
 
-def promises_picture(name: str) -> bool:
-    """Whether a file is called as pictures are."""
-    return name.lower().endswith(_NAMED)
+def _problem(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:  # an error of the system; PIL's have no strerror
+        return f"cannot be read ({error.strerror})"
+    if not isinstance(error, ValueError | Image.DecompressionBombError):
+        return f"is damaged or cut off ({first_line(error)[:100]})"
+    return f"cannot be used ({first_line(error)[:100]})"
+
+
+def has_picture_extension(name: str) -> bool:
+    """Return whether a file name has the extension of a picture."""
+    return name.lower().endswith(_EXTENSIONS)
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file is a picture by its name, or, where the name says nothing, by its content.
+    """Return whether a file is a picture by its extension or, without a known one, by its content.
 
-    Any format counts that Pillow decodes. Only the head of a file is read.
+    Every format that Pillow decodes counts. Only the head of the file is read.
     """
-    if promises_picture(file.name):
+    if has_picture_extension(file.name):
         return True
     try:
         with Image.open(file) as picture:
-            stub, kind = isinstance(picture, StubImageFile), picture.format or ""
-    except Exception:  # a file of anything, of which a decoder may make anything
+            is_stub = isinstance(picture, StubImageFile)
+            kind = picture.format or ""
+    except Exception:  # a decoder may raise anything for an arbitrary file
         return False
-    # Targa and a few others have no signature, so that noise may pass for one; MPO is found by way of JPEG.
+    # Formats without a signature, such as Targa, also match random bytes; MPO is found by way of JPEG.
     signed = kind not in Image.OPEN or Image.OPEN[kind][1] is not None
-    named = Image.registered_extensions().get(file.suffix.lower()) == kind
-    return not stub and kind not in _NO_IMAGES and (signed or named)
+    matches = Image.registered_extensions().get(file.suffix.lower()) == kind
+    return not is_stub and kind not in _NO_IMAGES and (signed or matches)
 
 
 def digests_of(files: Sequence[Path]) -> list[str]:
-    """SHA-256 of the bytes of every file, in their order.
+    """Return the SHA-256 of every file, in their order.
 
-    Every byte is read once, by several threads: a second a gigabyte from memory or a fast disk, and as long as the
-    disk takes from a slow one.
+    Every byte is read once, by several threads: about a second per gigabyte from memory or a fast disk.
 
     Raises:
         UnreadablePicture: a file cannot be read.
     """
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     with ThreadPoolExecutor(_READERS) as threads:
-        return [digest for chunk in threads.map(_digests, chunks) for digest in chunk]
+        chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+        return list(chain.from_iterable(threads.map(_digests, chunks)))
 
 
 def _digests(files: Sequence[Path]) -> list[str]:
@@ -115,19 +119,19 @@ def _digest(file: Path) -> str:
         raise UnreadablePicture(f"{file} cannot be read ({error.strerror}): fetch it again, or remove it") from None
 
 
-def look_at(files: Iterable[Path]) -> None:
-    """The head and the end of the first 10,000 pictures; one that seems cut off is read whole.
+def check_pictures(files: Iterable[Path]) -> None:
+    """Check head and end of the first 10,000 pictures; files that seem cut off are decoded completely.
 
     Raises:
-        UnreadablePicture: of the first that is none.
+        UnreadablePicture: for the first file that is no picture.
     """
-    for file in islice(files, LOOKED_AT):
+    for file in islice(files, MAX_CHECKED):
         with opened(file) as picture:
-            if not _seems_whole(file, picture.format):
+            if not _has_end_marker(file, picture.format):
                 picture.load()
 
 
-def _seems_whole(file: Path, kind: str | None) -> bool:
+def _has_end_marker(file: Path, kind: str | None) -> bool:
     if kind not in _ENDS:
         return True
     with file.open("rb") as stream:

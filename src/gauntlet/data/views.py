@@ -1,4 +1,4 @@
-"""How a picture of any size becomes an image of the dataset's size."""
+"""Views: crops that turn a picture of any size into an image of the dataset's size."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from gauntlet.noise import Noise
 
 
 class View(Protocol):
-    """A picture to a square one."""
+    """Turns a picture into a square one."""
 
     @property
     def size(self) -> int:
-        """Height and width of what comes out."""
+        """Height and width of the result."""
 
     def __call__(self, picture: Image, noise: Noise) -> Image:
-        """The view that the noise of this one example picks."""
+        """Return the view of a picture; the noise of its example decides random choices."""
 
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """The middle, after the shorter side was brought to a length: bilinear, with antialiasing. For evaluation.
+    """Resize of the shorter side, bilinear with antialiasing, then a centre crop. For evaluation.
 
     Args:
-        size: of the middle, in pixels.
-        resize: of the shorter side.
+        size: of the crop, in pixels.
+        resize: length of the shorter side, in pixels.
     """
 
     identity: ClassVar[str] = "centre_crop/1"
@@ -42,7 +42,7 @@ class CentreCrop:
             raise ValueError(f"{self}: expected a size of at least 1, and resize at least as large")
 
     def __call__(self, picture: Image, noise: Noise) -> Image:
-        """The noise plays no part."""
+        """Return the crop; the noise plays no part."""
         return tv.center_crop(tv.resize(picture, [self.resize]), [self.size])
 
 
@@ -57,12 +57,12 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A random part of the picture, resized: bilinear, with antialiasing. For training.
+    """A random crop, resized bilinearly with antialiasing. For training.
 
-    Szegedy et al., "Going deeper with convolutions", CVPR 2015, §6; of ten tries the first that fits in the picture.
+    Szegedy et al., "Going deeper with convolutions", CVPR 2015, §6; the first of ten draws that fits in the picture.
 
     Args:
-        size: height and width of what comes out.
+        size: height and width of the result.
         scale: smallest and largest share of the picture's area.
         ratio: smallest and largest width / height.
     """
@@ -79,14 +79,14 @@ class RandomResizedCrop:
             )
 
     def __call__(self, picture: Image, noise: Noise) -> Image:
-        """One part of the picture, resized."""
+        """Return the resized crop."""
         box = self.box(picture.height, picture.width, noise)
         return tv.resized_crop(picture, *box, size=[self.size, self.size])
 
     def box(self, height: int, width: int, noise: Noise) -> Box:
-        """Which part of a picture of this size."""
-        tries = noise.uniform([1, 10, 4])[0].tolist()
-        for area_at, ratio_at, top_at, left_at in tries:
+        """Return the crop of a picture of this size."""
+        draws = noise.uniform([1, 10, 4])[0].tolist()
+        for area_at, ratio_at, top_at, left_at in draws:
             area = height * width * (self.scale[0] + area_at * (self.scale[1] - self.scale[0]))
             ratio = math.exp(math.log(self.ratio[0]) + ratio_at * math.log(self.ratio[1] / self.ratio[0]))
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
@@ -95,7 +95,10 @@ class RandomResizedCrop:
         return self._middle(height, width)
 
     def _middle(self, height: int, width: int) -> Box:
-        """As much of the middle as a ratio in the range allows."""
+        """Return the largest centred crop with a ratio in the range."""
         ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
-        w, h = (width, round(width / ratio)) if width / height < ratio else (round(height * ratio), height)
+        if width / height < ratio:
+            w, h = width, round(width / ratio)
+        else:
+            w, h = round(height * ratio), height
         return Box((height - h) // 2, (width - w) // 2, h, w)

@@ -1,4 +1,4 @@
-"""Adversarial training: the classifier sees what an attack makes of each batch (Madry et al. 2018).
+"""Adversarial training: the classifier is trained on the adversarial images of an attack (Madry et al. 2018).
 
 With Fast-LPA as its attack this is perceptual adversarial training (Laidlaw et al. 2021).
 """
@@ -19,13 +19,13 @@ from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, frozen
 
 MONITOR = -1
-"""In the place of an epoch: the monitor attacks the same way after every epoch."""
+"""Epoch number of the monitor's seeds, so that it attacks with the same noise after every epoch."""
 
-_SEARCHES = 0x61747461  # keeps the streams of a step's further searches apart from those inside an attack
+_SEARCHES = 0x61747461  # separates the streams of a step's further searches from those inside an attack
 
 
 class Rehearsal(NamedTuple):
-    """A search that a regime is going to run, and a batch as it will be given to it."""
+    """A search of a regime, with an example of the batch it is given in training."""
 
     name: str
     attack: Attack
@@ -33,16 +33,16 @@ class Rehearsal(NamedTuple):
 
 
 class AdversarialDefense(Defense):
-    """What all regimes share that train under attack.
+    """Base class of regimes that train under attack.
 
-    Logged of a step: `clean_accuracy`, before the attack in eval mode; and, by attack where there are several, `size`,
-    the mean share of the bound used, `adversarial_accuracy` of the images trained on (clean where they were spared) and
-    `attack_success`, the share of those that were right and are wrong now. The last two are read off the step's own
-    forward, in train mode, and cost nothing; `val/` has them in eval mode.
+    Logs per step `clean_accuracy`, before the attack in eval mode; and, for each attack where there are several,
+    `size`, the mean share of the bound used, `adversarial_accuracy` of the images trained on (clean where not
+    attacked) and `attack_success`, the share of correctly classified examples that the attack changed to misclassified
+    ones. The last two come from the step's own forward pass in train mode; `val/` has them in eval mode.
 
     Args:
         attacks: by name; run in eval mode against the current weights.
-        attack_wrong: also attack examples that the classifier already gets wrong. The paper leaves them clean.
+        attack_wrong: also attack examples that are misclassified when clean. The paper leaves them clean.
         training: classifier, optimizer, schedule and seed, as in `Defense`.
     """
 
@@ -54,84 +54,88 @@ class AdversarialDefense(Defense):
             if not attack.threat_model.bound > 0:
                 bound = attack.threat_model.bound
                 raise ValueError(f"training bound {bound} of {name}: expected one above 0, or defense=normal")
-        self.attacks, self.attack_wrong = dict(attacks), attack_wrong
+        self.attacks = dict(attacks)
+        self.attack_wrong = attack_wrong
 
     @property
     def trained_on(self) -> list[str]:
-        """The threat models of the attacks."""
+        """Names of the threat models of the attacks."""
         return list(dict.fromkeys(attack.threat_model.name for attack in self.attacks.values()))
 
     @abstractmethod
     def losses(self, batch: Batch) -> Tensor:
-        """As in `Defense`."""
+        """Return the losses of a batch, as in `Defense`."""
 
     def rehearsals(self, batch: Batch) -> list[Rehearsal]:
-        """Every search of the regime on a batch: what a launcher tries before training begins."""
+        """Return every search of the regime with a batch, to be tried before training begins."""
         return [Rehearsal(name, attack, batch) for name, attack in self.attacks.items()]
 
     def right(self, batch: Batch) -> Tensor:
-        """Where the classifier is right before any attack, `[N]` booleans; the clean accuracy is noted.
+        """Return which clean images are classified correctly, `[N]` booleans; logs the clean accuracy.
 
-        A score above 0 is right: there is something to lose.
+        A score above 0 counts as correct.
         """
         scores = self._scores(batch.images, batch.labels)
         self.note("train", len(scores), clean_accuracy=scores.mean())
         return scores > 0
 
     def to_attack(self, right: Tensor) -> Tensor:
-        """Which examples are attacked, `[N]` booleans."""
+        """Return which examples are attacked, `[N]` booleans."""
         return torch.ones_like(right) if self.attack_wrong else right
 
     def perturbed(self, name: str, batch: Batch, chosen: Tensor) -> Tensor:
-        """The images as an attack makes them where they are chosen, `[N, C, H, W]`; clean elsewhere."""
+        """Return adversarial images where `chosen`, clean ones elsewhere, `[N, C, H, W]`."""
         images = batch.images.clone()
         if chosen.any():
             seeds = self.attack_seeds(name, batch, self.current_epoch)[chosen]
-            found = self.attacked(self.attacks[name], batch.rows(chosen), seeds)
-            images[chosen] = found.images.to(images.dtype)
-            self.note("train", int(chosen.sum()), **{f"size{self._suffix(name)}": found.size.mean()})
+            adversarial = self.attacked(self.attacks[name], batch.rows(chosen), seeds)
+            images[chosen] = adversarial.images.to(images.dtype)
+            self.note("train", int(chosen.sum()), **{f"size{self._suffix(name)}": adversarial.size.mean()})
         return images
 
     def note_attacked(self, name: str, logits: Tensor, labels: Tensor, right: Tensor) -> None:
-        """Log what became of the examples under an attack.
+        """Log accuracy and success rate of an attack.
 
         Args:
             name: of the attack.
-            logits: of the images it made, `[N, K]`.
+            logits: of its images, `[N, K]`.
             labels: `[N]`.
-            right: where the classifier was right before, `[N]` booleans.
+            right: which clean images are classified correctly, `[N]` booleans.
         """
-        scores, suffix = self.task.score(logits.detach(), labels), self._suffix(name)
+        scores = self.task.score(logits.detach(), labels)
+        suffix = self._suffix(name)
         self.note("train", len(labels), **{f"adversarial_accuracy{suffix}": scores.mean()})
         if right.any():
-            self.note("train", int(right.sum()), **{f"attack_success{suffix}": (scores[right] == 0).float().mean()})
+            success = (scores[right] == 0).float().mean()
+            self.note("train", int(right.sum()), **{f"attack_success{suffix}": success})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Clean accuracy, and accuracy under the attacks trained on."""
+        """Log clean accuracy, and accuracy under the attacks trained on."""
         super().validation_step(batch, batch_idx)
-        for name in self.attacks:
-            found = self.attacked(self.attacks[name], batch, self.attack_seeds(name, batch, MONITOR))
-            scores = self._scores(found.images, batch.labels)
+        for name, attack in self.attacks.items():
+            adversarial = self.attacked(attack, batch, self.attack_seeds(name, batch, MONITOR))
+            scores = self._scores(adversarial.images, batch.labels)
             self.note("val", len(scores), **{f"adversarial_accuracy{self._suffix(name)}": scores.mean()})
 
     def attack_seeds(self, name: str, batch: Batch, epoch: int) -> Tensor:
-        """`[N]`: the first attack has the examples' own seeds, each other a stream of its own.
+        """Return `[N]` seeds: the first attack has the examples' own, every other a stream of its own.
 
-        So no two attacks of a step begin from the same noise, and none changes with those that stand after it.
+        So no two attacks of a step share their noise, and an attack added at the end changes none before it.
         """
-        seeds, place = self.example_seeds(batch, epoch), list(self.attacks).index(name)
-        return seeds if place == 0 else self.stream(seeds, place)
+        seeds = self.example_seeds(batch, epoch)
+        index = list(self.attacks).index(name)
+        return seeds if index == 0 else self.stream(seeds, index)
 
     @staticmethod
     def stream(seeds: Tensor, index: int) -> Tensor:
-        """`[N]` seeds of a step's further search number `index`, counted from 1."""
+        """Return `[N]` seeds of a step's further search number `index`, counted from 1."""
         return Noise(seeds).stream(_SEARCHES + index).seeds
 
     def _suffix(self, name: str) -> str:
         return f"_{name}" if len(self.attacks) > 1 else ""
 
     def attacked(self, attack: Attack, batch: Batch, seeds: Tensor) -> Adversarial:
-        """In eval mode without parameter gradients, whoever wrote the attack."""
+        """Run an attack in eval mode without parameter gradients."""
         with evaluating(self.classifier), frozen(self.classifier):
             return attack.run(self.classifier, batch, Noise(seeds))
 
@@ -142,11 +146,11 @@ class AdversarialDefense(Defense):
 
 
 class AdversarialTraining(AdversarialDefense):
-    """The task's loss on the adversarial images of one attack alone: cross-entropy of a classifier.
+    """The task's loss, such as cross-entropy, on the adversarial images of one attack.
 
     Args:
         attack: run on every batch.
-        attack_wrong: also attack examples that the classifier already gets wrong. The paper leaves them clean.
+        attack_wrong: also attack examples that are misclassified when clean. The paper leaves them clean.
         training: classifier, optimizer, schedule and seed, as in `Defense`.
     """
 
@@ -155,15 +159,15 @@ class AdversarialTraining(AdversarialDefense):
 
     @property
     def attack_name(self) -> str:
-        """The one there is."""
+        """Name of the attack."""
         return next(iter(self.attacks))
 
     def training_images(self, batch: Batch, right: Tensor) -> Tensor:
-        """Each image as the attack makes it, or clean where it is spared."""
+        """Return the adversarial images, clean where an example is not attacked."""
         return self.perturbed(self.attack_name, batch, self.to_attack(right))
 
     def losses(self, batch: Batch) -> Tensor:
-        """Of the adversarial images, `[N]`."""
+        """Return the cross-entropy of the adversarial images, `[N]`."""
         right = self.right(batch)
         outputs = self.outputs(self.training_images(batch, right))
         self.note_attacked(self.attack_name, outputs.logits, batch.labels, right)
@@ -174,14 +178,15 @@ class RandomAttackTraining(AdversarialDefense):
     """One of several attacks per step, drawn uniformly; the same one in every process (the paper's "all, random")."""
 
     def losses(self, batch: Batch) -> Tensor:
-        """Of the images of the step's attack, `[N]`."""
-        name, right = self.drawn(self.global_step), self.right(batch)
+        """Return the cross-entropy of the images of the step's attack, `[N]`."""
+        name = self.drawn(self.global_step)
+        right = self.right(batch)
         outputs = self.outputs(self.perturbed(name, batch, self.to_attack(right)))
         self.note_attacked(name, outputs.logits, batch.labels, right)
         return self.loss(outputs, batch.labels)
 
     def drawn(self, step: int) -> str:
-        """The attack of a step: of (seed, step) alone, so that it needs no word between processes."""
+        """Return the attack of a step, a function of (seed, step), so that all processes draw the same."""
         names = list(self.attacks)
         return names[int(mix(self.seed, step)) % len(names)]
 
@@ -190,7 +195,7 @@ class AverageAttackTraining(AdversarialDefense):
     """Every attack on every example, K times the batch (the paper's "all, average"; Tramèr and Boneh 2019)."""
 
     def losses(self, batch: Batch) -> Tensor:
-        """Of the images of all attacks, `[K·N]`."""
+        """Return the cross-entropy of the images of all attacks, `[K·N]`."""
         right = self.right(batch)
         images = torch.cat([self.perturbed(name, batch, self.to_attack(right)) for name in self.attacks])
         outputs = self.outputs(images)
@@ -200,8 +205,8 @@ class AverageAttackTraining(AdversarialDefense):
 
 
 class MaximumAttackTraining(AverageAttackTraining):
-    """Every example under the attack that hurts it most (the paper's "all, maximum"; Tramèr and Boneh 2019)."""
+    """The largest loss of each example over all attacks (the paper's "all, maximum"; Tramèr and Boneh 2019)."""
 
     def losses(self, batch: Batch) -> Tensor:
-        """The largest loss of each example, `[N]`."""
+        """Return the largest loss of each example, `[N]`."""
         return super().losses(batch).reshape(len(self.attacks), -1).amax(0)

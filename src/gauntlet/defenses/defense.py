@@ -1,4 +1,4 @@
-"""What every training regime shares: the classifier, its optimizer and schedule, the monitor on held-out data."""
+"""Base class of all training regimes: classifier, optimizer, schedule, and validation on held-out data."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Defense(LightningModule):
     """A training regime.
 
     Args:
-        classifier: what is trained.
-        optimizer: makes the optimizer of its parameters.
-        schedule: makes the learning-rate schedule of `(optimizer, steps_per_epoch=…)`, stepped every step.
-        seed: of every random number in training.
+        classifier: the network to train.
+        optimizer: makes the optimizer from its parameters.
+        schedule: makes the learning-rate schedule from `(optimizer, steps_per_epoch=…)`, stepped every step.
+        seed: of all random numbers in training.
     """
 
     task: Task = CLASSIFICATION
@@ -39,8 +39,10 @@ class Defense(LightningModule):
 
     def __init__(self, classifier: nn.Module, optimizer: OptimizerOf, schedule: ScheduleOf, seed: int = 0) -> None:
         super().__init__()
-        self.classifier, self.seed = classifier, seed
-        self.optimizer_of, self.schedule_of = optimizer, schedule
+        self.classifier = classifier
+        self.seed = seed
+        self.optimizer_of = optimizer
+        self.schedule_of = schedule
 
     @property
     @abstractmethod
@@ -49,32 +51,32 @@ class Defense(LightningModule):
 
     @abstractmethod
     def losses(self, batch: Batch) -> Tensor:
-        """What the regime makes of a batch: the terms whose mean is minimised.
+        """Return the terms whose mean over a batch is minimised.
 
-        One train-mode forward, so that BatchNorm sees what the regime shows and nothing else.
+        They come from one train-mode forward pass, so that BatchNorm's statistics are those of the training images.
         """
 
     def outputs(self, images: Tensor) -> Outputs:
-        """What the classifier answers in train mode, with the logits of its auxiliary classifiers if it has some."""
+        """Return the classifier's train-mode outputs: logits, and those of auxiliary classifiers if it has some."""
         return outputs_of(answer_of(self.classifier, images), self.task)
 
     def loss(self, outputs: Outputs, labels: Tensor) -> Tensor:
-        """`[N]`: the task's loss of the logits, and the weighted ones of auxiliary classifiers."""
+        """Return the task's loss of the logits plus the weighted one of auxiliary classifiers, `[N]`."""
         loss = self.task.loss(outputs.logits, labels)
         for logits in outputs.auxiliary:
             loss = loss + outputs.weight * self.task.loss(logits, labels)
         return loss
 
     def forward(self, images: Tensor) -> Tensor:
-        """The classifier's logits."""
+        """Return the classifier's logits."""
         return outputs_for(self.task, self.classifier, images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Dropout and whatever else draws from torch's generator depend on the step alone, also after a resume."""
+        """Seed torch's generator from the step, so that dropout does not depend on where training was resumed."""
         torch.manual_seed(int(mix(self.seed, self.global_step, self.global_rank)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean of the losses."""
+        """Return the mean of the losses."""
         loss = self.losses(batch).mean()
         if not loss.isfinite():
             raise NotFiniteError(f"the training loss is {loss.item()}: lower the learning rate (optimizer.lr)")
@@ -82,19 +84,20 @@ class Defense(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Clean accuracy on held-out training data; regimes with an attack add theirs."""
+        """Log clean accuracy on held-out training data; regimes with attacks add theirs."""
         scores = self.task.score(self(batch.images), batch.labels)
         self.note("val", len(scores), accuracy=scores.mean())
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, and the schedule stepped every step."""
+        """Return the optimizer, and the schedule stepped every step."""
         optimizer = self.optimizer_of(self.classifier.parameters())
         epochs = self.trainer.max_epochs or 1
-        schedule = self.schedule_of(optimizer, steps_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.schedule_of(optimizer, steps_per_epoch=steps // epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def example_seeds(self, batch: Batch, epoch: int) -> Tensor:
-        """`[N]`: from (seed, epoch, example id)."""
+        """Return `[N]` seeds, a function of (seed, epoch, example id)."""
         return mix(self.seed, epoch, batch.ids)
 
     def note(self, stage: str, examples: int, **values: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Normal training: clean images and nothing else. The baseline every defense is measured against."""
+"""Normal training on clean images, the baseline of every defense."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class NormalTraining(Defense):
 
     @property
     def trained_on(self) -> list[str]:
-        """Nothing."""
+        """Empty."""
         return []
 
     def losses(self, batch: Batch) -> Tensor:
-        """Of the clean images, `[N]`."""
+        """Return the cross-entropy of the clean images, `[N]`."""
         outputs = self.outputs(batch.images)
         scores = self.task.score(outputs.logits.detach(), batch.labels)
         self.note("train", len(scores), clean_accuracy=scores.mean())

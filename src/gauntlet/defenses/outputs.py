@@ -1,4 +1,4 @@
-"""What a network answers in train mode: logits, and those of auxiliary classifiers where it has some."""
+"""Outputs of a network in train mode: logits, and those of auxiliary classifiers where it has some."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _WEIGHT_OF_ONE, _WEIGHT_OF_SEVERAL = 0.4, 0.3
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of N images.
+    """Outputs of N images.
 
     Args:
-        logits: `[N, K]`, or what the task has instead.
-        auxiliary: likewise of each auxiliary classifier.
+        logits: `[N, K]`, or the outputs of the task.
+        auxiliary: logits of each auxiliary classifier, likewise.
     """
 
     logits: Tensor
@@ -30,26 +30,26 @@ class Outputs:
 
     @property
     def weight(self) -> float:
-        """Of the loss of each auxiliary classifier.
+        """Weight of the loss of each auxiliary classifier.
 
-        0.3 of GoogLeNet's two (Szegedy et al., "Going deeper with convolutions", CVPR 2015, §5), 0.4 of the one of
-        Inception v3, as its authors' code and torchvision's recipe have it.
+        0.3 for GoogLeNet's two (Szegedy et al., "Going deeper with convolutions", CVPR 2015, §5), 0.4 for the one of
+        Inception v3, as in its authors' code and torchvision's recipe.
         """
         return _WEIGHT_OF_ONE if len(self.auxiliary) == 1 else _WEIGHT_OF_SEVERAL
 
     def rows(self, keep: slice) -> Outputs:
-        """Of some of the images."""
-        return Outputs(self.logits[keep], tuple(one[keep] for one in self.auxiliary))
+        """Return the outputs of some of the images."""
+        return Outputs(self.logits[keep], tuple(logits[keep] for logits in self.auxiliary))
 
 
 def outputs_of(answer: Any, task: Task = CLASSIFICATION) -> Outputs:
-    """A network's answer in train mode.
+    """Read what a network returns in train mode.
 
-    Of a named tuple or a mapping, `logits` are the logits and `aux_logits…` those of auxiliary classifiers, as in
-    torchvision's GoogLeNet and Inception v3. Of a plain tuple the first are the logits, and the rest is not trained on.
+    In a named tuple or a mapping, `logits` are the logits and `aux_logits…` those of auxiliary classifiers, as in
+    torchvision's GoogLeNet and Inception v3. In a plain tuple the first element is the logits; the rest is ignored.
 
     Raises:
-        UserError: there is nothing of the task's form in it, such as logits `[N, K]`.
+        UserError: it holds no outputs of the task's form, such as logits `[N, K]`.
     """
     parts = _by_name(answer)
     others = [part for name, part in parts.items() if name.startswith(_AUXILIARY) and part is not None]

@@ -11,13 +11,13 @@ from torch.optim.lr_scheduler import LambdaLR
 def warmup_and_drops(
     optimizer: Optimizer, steps_per_epoch: int, warmup_epochs: float, drop_epochs: Sequence[float], factor: float = 0.1
 ) -> LambdaLR:
-    """Linear warm-up to the optimizer's rate, then × `factor` at each of the drops, as in the PAT paper.
+    """Warm up linearly to the optimizer's rate, then multiply it by `factor` at each drop, as in the PAT paper.
 
     Args:
-        optimizer: carries the base rate.
+        optimizer: has the base rate.
         steps_per_epoch: optimizer steps.
-        warmup_epochs: step `i` of the warm-up runs at (i + 1) / (warmup_epochs · steps_per_epoch) of the rate.
-        drop_epochs: epochs from whose first step on the rate is lower.
+        warmup_epochs: step `i` of the warm-up has (i + 1) / (warmup_epochs · steps_per_epoch) of the rate.
+        drop_epochs: epochs before whose first step the rate is multiplied.
         factor: of each drop.
     """
 

@@ -1,11 +1,11 @@
-"""TRADES: clean accuracy and, apart from it, predictions that do not change inside a region.
+"""TRADES: cross-entropy on clean images plus a penalty on predictions that change inside a region.
 
 Zhang et al., "Theoretically principled trade-off between robustness and accuracy", ICML 2019, equation 5:
 cross-entropy(f(x), y) + β · max KL(p(x) ‖ p(x')).
 
-At x itself the divergence is flat, so the search has to begin elsewhere. `defense=trades` begins anywhere in the
-region, as every search of ours does: that means something in every geometry, and is the search that the paper's
-maximum asks for. The published network was trained from a thousandth beside the image: `NearbyPGD`.
+The gradient of the divergence is zero at x, so the search has to start elsewhere. `defense=trades` starts at a random
+point of the region, as every search here: this is defined for every threat model. The published network was trained
+with a start at a distance of about a thousandth: `NearbyPGD`.
 """
 
 from __future__ import annotations
@@ -26,34 +26,35 @@ from gauntlet.noise import Noise
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:
-    """KL(p ‖ q) of the class probabilities p and q of two `[N, K]` logits, `[N]`, in nats; in float32 at least."""
+    """Return KL(p ‖ q) of the class probabilities of two `[N, K]` logits, `[N]`, in nats; in float32 at least."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    given, other = logits.to(dtype).log_softmax(1), others.to(dtype).log_softmax(1)
-    lead = torch.where(given == -torch.inf, 0, given - other)  # 0 log 0 of a class that does not exist is 0
-    return (given.exp() * lead).sum(1)
+    log_p = logits.to(dtype).log_softmax(1)
+    log_q = others.to(dtype).log_softmax(1)
+    log_ratio = torch.where(log_p == -torch.inf, 0, log_p - log_q)  # 0 log 0 of an absent class is 0
+    return (log_p.exp() * log_ratio).sum(1)
 
 
 @dataclass(frozen=True)
-class Unlike(Goal):
-    """Predictions as far from those of the clean images as they can get, whatever the label."""
+class DivergenceGoal(Goal):
+    """Maximise the divergence from the predictions of the clean images; labels play no part."""
 
     clean: Tensor
-    """`[N, K]` logits; `[N, 0]` until it is with_targets."""
+    """`[N, K]` logits; `[N, 0]` before `with_targets`."""
 
-    def with_targets(self, clean: Callable[[], Tensor]) -> Unlike:
-        """With the clean logits."""
+    def with_targets(self, clean: Callable[[], Tensor]) -> DivergenceGoal:
+        """Return the goal with the clean logits."""
         return replace(self, clean=clean())
 
     def gain(self, logits: Tensor) -> Tensor:
-        """KL(p(x) ‖ p(x')), `[N]`."""
+        """Return KL(p(x) ‖ p(x')), `[N]`."""
         return divergence(self.clean, logits)
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Never: there is always farther."""
+        """Return False everywhere: the divergence has no largest value."""
         return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
 
-    def rows(self, keep: Tensor) -> Unlike:
-        """As in `Goal`."""
+    def rows(self, keep: Tensor) -> DivergenceGoal:
+        """Return the goal of some of the examples."""
         return replace(self, labels=self.labels[keep], clean=self.clean[keep])
 
 
@@ -64,18 +65,18 @@ class OtherPredictions:
     identity: ClassVar[str] = "other_predictions/1"
 
     def bind(self, labels: Tensor, noise: Noise) -> Goal:
-        """The goal of `[N]` labels."""
-        return Unlike(labels, torch.zeros(len(labels), 0, device=labels.device))
+        """Return the goal of `[N]` labels."""
+        return DivergenceGoal(labels, torch.zeros(len(labels), 0, device=labels.device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearbyPGD(PGD):
-    """PGD from a point just beside the image, where the TRADES authors' own search begins.
+    """PGD with a start close to the image, as in the TRADES authors' code.
 
     Args:
         threat_model, goal, iterate, steps, step_size, step, schedule: as in `PGD`.
         spread: standard deviation of the start about x, in the params' own unit (pixels for L∞ and L2), not a share of
-            the bound; what falls outside the region is projected.
+            the bound. The start is projected into the region.
     """
 
     identity: ClassVar[str] = "nearby_pgd/1"
@@ -84,17 +85,17 @@ class NearbyPGD(PGD):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.spread > 0:
-            raise ValueError(f"a start of spread {self.spread} about x: expected one above 0, at x nothing is climbed")
+            raise ValueError(f"a start of spread {self.spread} about x: expected one above 0, at x the gradient is 0")
 
     def search(self, state: SearchState) -> None:
-        """As `PGD`, from there."""
+        """Run `PGD` from a start close to the image."""
         image = state.region.zero()
         state.params = image + state.noise.normal(image.shape, self.spread).to(image)
         super().search(state)
 
 
 class TRADES(AdversarialDefense):
-    """Cross-entropy on clean images plus β times the divergence the attack finds; nobody is spared.
+    """Cross-entropy on clean images plus β times the divergence under attack; every example is attacked.
 
     Args:
         attack: with the goal `OtherPredictions`.
@@ -112,12 +113,14 @@ class TRADES(AdversarialDefense):
         self.beta = beta
 
     def losses(self, batch: Batch) -> Tensor:
-        """Both terms, `[N]`, of one train-mode forward of clean and adversarial images."""
-        (name,), right = self.attacks, self.right(batch)
+        """Return the sum of both terms, `[N]`, from one train-mode forward pass of clean and adversarial images."""
+        (name,) = self.attacks
+        count = len(batch.labels)
+        right = self.right(batch)
         images = self.perturbed(name, batch, self.to_attack(right))
-        outputs, count = self.outputs(torch.cat((batch.images, images))), len(batch.labels)
+        outputs = self.outputs(torch.cat((batch.images, images)))
         clean, attacked = outputs.logits.chunk(2)
         self.note_attacked(name, attacked, batch.labels, right)
-        feature_distance = divergence(clean, attacked)
-        self.note("train", len(feature_distance), divergence=feature_distance.detach().mean())
-        return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.beta * feature_distance
+        penalty = divergence(clean, attacked)
+        self.note("train", count, divergence=penalty.detach().mean())
+        return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.beta * penalty

@@ -1,4 +1,4 @@
-"""Variation regularisation: no two images of a region may be told apart too well.
+"""Variation regularisation: a penalty on the largest logit distance between two images of a region.
 
 Dai, Mahloujifar, Mittal, "Formulating robustness against unforeseen attacks", NeurIPS 2022: to the loss is added
 weight · max ‖h(x₁) − h(x₂)‖₂ over two points of the source region; h are the logits.
@@ -21,36 +21,36 @@ from gauntlet.noise import Noise
 
 
 def variation(logits: Tensor) -> Tensor:
-    """‖h(x₁) − h(x₂)‖₂ where the first half of `[2N, K]` logits are the x₁ and the second the x₂, `[N]`.
+    """Return ‖h(x₁) − h(x₂)‖₂, `[N]`, of `[2N, K]` logits: those of all x₁, then those of all x₂.
 
-    In float32 at least: the squares of half-precision logits are worth nothing.
+    In float32 at least: squares overflow in half precision.
     """
     first, second = logits.to(torch.promote_types(logits.dtype, torch.float32)).chunk(2)
     return torch.linalg.vector_norm(difference(first, second), dim=1)
 
 
 @dataclass(frozen=True)
-class Apart(Goal):
-    """Two points of each region as far apart in logits as they can get; a batch holds every image twice."""
+class VariationGoal(Goal):
+    """Maximise the logit distance of two points of each region; a batch holds every image twice."""
 
     def gain(self, logits: Tensor) -> Tensor:
-        """The variation, once for either point, `[2N]`."""
+        """Return the variation, once for either point, `[2N]`."""
         return variation(logits).repeat(2)
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Never: there is always farther."""
+        """Return False everywhere: the distance has no largest value."""
         return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
 
 
 @dataclass(frozen=True)
 class TwoPoints:
-    """The objective of the search for the variation; any search of ours can climb it."""
+    """The objective of the search for the variation, for any `Search`."""
 
     identity: ClassVar[str] = "two_points/1"
 
     def bind(self, labels: Tensor, noise: Noise) -> Goal:
-        """The goal of `[2N]` labels."""
-        return Apart(labels)
+        """Return the goal of `[2N]` labels."""
+        return VariationGoal(labels)
 
 
 class VariationRegularised(AdversarialTraining):
@@ -58,7 +58,8 @@ class VariationRegularised(AdversarialTraining):
 
     Args:
         attack: as in `AdversarialTraining`.
-        search: of the two points, with the goal `TwoPoints` and the last iterate: pairs must stay pairs.
+        search: of the two points, with the goal `TwoPoints` and the last iterate, so that both points of a pair come
+            from the same step.
         weight: of the variation; 0.05 and 0.1 for PAT.
         training: the rest of `AdversarialTraining`'s arguments.
     """
@@ -77,27 +78,28 @@ class VariationRegularised(AdversarialTraining):
         self.search, self.weight = search, weight
 
     def rehearsals(self, batch: Batch) -> list[Rehearsal]:
-        """The attack, and the search with both points of every example."""
+        """Return the attack, and the search with both points of every example."""
         return [*super().rehearsals(batch), Rehearsal("the search for the variation", self.search, _twice(batch))]
 
     def losses(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the adversarial images plus the weighted variation, `[N]`."""
-        count, right = len(batch.labels), self.right(batch)
+        """Return the cross-entropy of the adversarial images plus the weighted variation, `[N]`."""
+        count = len(batch.labels)
+        right = self.right(batch)
         images = torch.cat((self.training_images(batch, right), self.pairs(batch)))
         outputs = self.outputs(images)
         logits = outputs.logits
-        feature_distance = variation(logits[count:])
-        self.note("train", count, variation=feature_distance.detach().mean())
+        penalty = variation(logits[count:])
+        self.note("train", count, variation=penalty.detach().mean())
         self.note_attacked(self.attack_name, logits[:count], batch.labels, right)
-        return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.weight * feature_distance
+        return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.weight * penalty
 
     def pairs(self, batch: Batch) -> Tensor:
-        """Both points of every example, `[2N, C, H, W]`, each from a start of its own."""
+        """Return both points of every example, `[2N, C, H, W]`, each from its own start."""
         seeds = self.example_seeds(batch, self.current_epoch)
-        both = torch.cat((self.stream(seeds, 1), self.stream(seeds, 2)))  # the attack has the seeds themselves
+        both = torch.cat((self.stream(seeds, 1), self.stream(seeds, 2)))  # the attack uses the seeds themselves
         return self.attacked(self.search, _twice(batch), both).images
 
 
 def _twice(batch: Batch) -> Batch:
-    """Every example, then every example again."""
+    """Return every example, then every example again."""
     return batch.mapped(lambda part: torch.cat((part, part)))

@@ -1,4 +1,4 @@
-"""`baseline=…`: what an aggregate is relative to, kept in the run folder from then on."""
+"""`baseline=…`: the run or published table that relative aggregates divide by; kept in the run folder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from gauntlet.runs.folder import RunFolder
 def with_baseline(
     suite: AttackSuite, config: Mapping[str, Any], grid: Grid, model: ModelUnderTest, folder: RunFolder
 ) -> AttackSuite:
-    """The suite, its aggregates relative to the baseline that was given now, or to the one kept before.
+    """Return the suite with its relative aggregates bound to the given baseline, or to the one kept before.
 
     Args:
         suite: as configured.
         config: resolved.
-        grid: how it is run.
+        grid: grid of the evaluation.
         model: the classifier.
-        folder: of the run that is evaluated.
+        folder: run folder that is evaluated.
 
     Raises:
-        UserError: nothing in the suite takes a baseline, or it is not there, or of other images or entries.
+        UserError: no aggregate takes a baseline, or it is missing, or was measured on other images or entries.
     """
-    given, name = config.get("baseline"), config["suite"] + grid.mode.suffix
-    relative = {key: one for key, one in suite.aggregates.items() if isinstance(one, Relative)}
+    given = config.get("baseline")
+    name = config["suite"] + grid.mode.suffix
+    relative = {key: aggregate for key, aggregate in suite.aggregates.items() if isinstance(aggregate, Relative)}
     if given is not None and not relative:
         raise UserError(
             f"baseline={given} is for suites of whole corruptions with an attack called clean: leave it out, or"
@@ -41,20 +42,23 @@ def with_baseline(
     file = folder.path / "suites" / "baseline" / f"{name}.json"
     known: dict[str, Any] = read_json(file) if file.exists() else {}
     if given is not None:
-        for key, one in relative.items():
-            known[key] = one.read_baseline(str(given), CONF / "published", lambda: _run(config, grid, suite, model))
+        for key, aggregate in relative.items():
+            known[key] = aggregate.read_baseline(
+                str(given), CONF / "published", lambda: _run(config, grid, suite, model)
+            )
         if not grid.rank:
             write_atomically(file, json.dumps(known, indent=1) + "\n")
-    bound = {key: one.relative_to(known[key]) for key, one in relative.items() if key in known}
+    bound = {key: aggregate.relative_to(known[key]) for key, aggregate in relative.items() if key in known}
     return replace(suite, aggregates={**suite.aggregates, **bound})
 
 
 def _run(config: Mapping[str, Any], grid: Grid, suite: AttackSuite, model: ModelUnderTest) -> Run:
-    """A network that was evaluated by the same suite, on the same images."""
-    given, name = str(config["baseline"]), config["suite"] + grid.mode.suffix
+    """Read the baseline's evaluation by the same suite on the same images."""
+    given = str(config["baseline"])
+    name = config["suite"] + grid.mode.suffix
     folder = Path(folder_of_checkpoint(given, config["outputs"]))
     if not (folder / "card.json").exists():
-        folder = Path(folder_of_checkpoint(given, None))  # a run that was evaluated where it lies
+        folder = Path(folder_of_checkpoint(given, None))  # evaluated in its own run folder, outside of `outputs`
     if not (folder / "card.json").exists():
         raise UserError(
             f"baseline={given} has no records: first evaluate it as this is, with checkpoint={given} and no baseline"

@@ -1,4 +1,4 @@
-"""`dry_run=true`: what would be done and what it would cost. Nothing is written."""
+"""`dry_run=true`: show what an evaluation would do and cost. Nothing is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest
 from gauntlet.evaluation.cost import Cost, cost_of
 from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.verification import device_of
-from gauntlet.runs.evaluation import say_first
+from gauntlet.runs.evaluation import print_checks
 from gauntlet.runs.folder import RunFolder
 from gauntlet.runs.progress import duration
 from gauntlet.terminal import show
@@ -18,22 +18,23 @@ def forecast(model: ModelUnderTest, suite: AttackSuite, name: str, grid: Grid, f
     """Show the plan of an evaluation, with passes, time and disk measured on a few examples."""
     model = recognised(model, folder.records, keep=False)
     chunks = grid.chunks(model)
-    places = grid.folders(model, suite, folder.records)
-    say_first(model, grid, folder, places)
+    folders = grid.folders(model, suite, folder.records)
+    print_checks(model, grid, folder, folders)
     title = f"what attack suite {name} would do on {device_of(model.classifier)}"
     table = Table(title=title, title_justify="left")
     heads = ("attack", "bound", "examples", "chunks done", "missing", "forwards", "backwards", "others", "time", "disk")
     for head in heads:
         table.add_column(head, justify="left" if head == "attack" else "right", no_wrap=True)
     seconds = size = 0.0
-    for attack, place in places.items():
-        missing = sum(not place.has(index) for index in range(len(chunks)))
+    for attack, records in folders.items():
+        missing = sum(not records.has(index) for index in range(len(chunks)))
         cost = cost_of(model, suite.entries[attack], grid)
-        seconds, size = seconds + missing * cost.seconds_per_chunk, size + missing * cost.bytes_per_chunk
+        seconds += missing * cost.seconds_per_chunk
+        size += missing * cost.bytes_per_chunk
         bound = suite.entries[attack].threat_model.bound
         table.add_row(attack, f"{bound:.4g}" if bound else "", str(chunks[-1].stop), *_row(cost, len(chunks), missing))
     show(table, piped_width=130)
-    most = " at most" if grid.mode.suffix else ""  # nobody knows yet how many will survive
+    most = " at most" if grid.mode.suffix else ""  # the number of survivors is not known yet
     print(
         f"forwards and backwards of the classifier per example, others of perceptual networks;"
         f" all of it{most} {duration(seconds)} and {_size(size)}, measured on the first few examples;"

@@ -1,4 +1,4 @@
-"""A suite is run on a classifier: records, plan, report and pictures in its run folder, a table on the terminal."""
+"""Run a suite on a classifier: records, plan, report and pictures in its run folder, a table on the terminal."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ from gauntlet.runs.folder import RunFolder
 from gauntlet.runs.progress import Display
 from gauntlet.terminal import show
 
-_OF_THE_SUBJECT = ("device", "calibrated_lpips")  # keys of a config's `evaluation` that are not the grid's
+_MODEL_KEYS = ("device", "calibrated_lpips")  # keys of a config's `evaluation` that are not the grid's
 
 
 def device_of(choice: str) -> torch.device:
-    """`auto` is the first GPU, or the CPU where there is none.
+    """Return the device of a config's `evaluation.device`; `auto` is the first GPU, or the CPU without one.
 
     Raises:
-        UserError: a device that is not there.
+        UserError: the device does not exist.
     """
     try:
         device = torch.device(
@@ -70,18 +70,18 @@ def device_of(choice: str) -> torch.device:
 
 
 def build_grid(node: Mapping[str, Any], rank: int = 0, world: int = 1) -> Grid:
-    """The grid of a config's `evaluation`, part of which belongs to the subject."""
-    own = {key: value for key, value in node.items() if key not in _OF_THE_SUBJECT}
+    """Build the grid of a config's `evaluation`, without the keys of the model under test."""
+    own = {key: value for key, value in node.items() if key not in _MODEL_KEYS}
     grid = instantiate(own, "evaluation", rank=rank, world=world)
     assert isinstance(grid, Grid)
     return grid
 
 
 def build_calibrated(node: Mapping[str, Any]) -> CalibratedLPIPS:
-    """The distance of the column `lpips`, from a config's `evaluation`.
+    """Build the distance of the column `lpips` from a config's `evaluation`.
 
     Raises:
-        UserError: a file that is not there.
+        UserError: the file does not exist.
     """
     file = node.get("calibrated_lpips")
     if file is not None and not Path(file).is_file():
@@ -92,39 +92,39 @@ def build_calibrated(node: Mapping[str, Any]) -> CalibratedLPIPS:
 def run_suite(
     model: ModelUnderTest, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder, share: float | None = None
 ) -> Run | None:
-    """Do what is missing of a suite, then write and show what came out.
+    """Measure what is missing of a suite, then write and show the results.
 
     Args:
         model: the classifier.
-        suite: what it is measured by.
+        suite: the attack suite.
         name: of the suite.
-        grid: how.
-        folder: where.
-        share: of the dataset's bounds that the suite has; None where no shares were asked for.
+        grid: grid of the evaluation.
+        folder: run folder.
+        share: of the dataset's bounds that the suite has; None without shares.
 
     Returns:
-        The run, read once; None in every process but the first.
+        The run; None in every process but the first.
     """
     start = time.monotonic()
     suite = suite_of_task(suite, model.task)
     name = at_share(name + grid.mode.suffix, share)
     model = recognised(model, folder.records)
-    places = grid.folders(model, suite, folder.records)
-    plan = make_plan(folder, suite, grid, model, places, None if share == 1 else share)
+    folders = grid.folders(model, suite, folder.records)
+    plan = make_plan(folder, suite, grid, model, folders, None if share == 1 else share)
     known = find_plan(folder.path, name)
     _check_plan(folder, name, known, plan)
     if grid.rank:
         grid.run(model, suite, folder.records, lambda _: None)
         return None
     replace(read_card(folder.path), classifier=model.classifier_digest).write(folder.path)
-    say_first(model, grid, folder, places if share is None else {})  # other bounds are what was asked for
+    print_checks(model, grid, folder, folders if share is None else {})  # at shares, other bounds are intended
     with Display(suite.entries) as display:
         grid.run(model, suite, folder.records, display.chunk_done)
     known = known if known is not None and known.same_measurement(plan) else None
-    plan = _concluded(model, suite, grid, folder, plan, known, places)
+    plan = _with_results(model, suite, grid, folder, plan, known, folders)
     plan.write(folder.path, name)
-    checked = known is not None and known.soundness == plan.soundness
-    checked = checked and read_flags(folder.path, name, model.checkpoint) is not None
+    same_soundness = known is not None and known.soundness == plan.soundness
+    checked = same_soundness and read_flags(folder.path, name, model.checkpoint) is not None
     if not (checked or grid.mode.suffix):
         _check(model, suite, name, grid, folder, plan)
     picture = folder.path / "pictures" / f"{name}.png"
@@ -133,7 +133,7 @@ def run_suite(
     write_run_report(folder.path, [_lpips_fact(model)])
     run = read_run(folder.path, name)
     _show(run, name)
-    print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_near(folder.path)}", flush=True)
+    print(f"evaluated in {time.monotonic() - start:.0f} s; all of it is in {_relative(folder.path)}", flush=True)
     return run
 
 
@@ -142,57 +142,60 @@ def _show(run: Run, name: str) -> None:
         show(table, piped_width=120)
     if beside := certified_and_attacked({run.name: run}):
         show(as_rich(beside, "certified and attacked accuracy"), piped_width=120)
-    for one in run.plan.soundness:
-        if one.wrong:
-            print(f"SOUNDNESS: {one.certificate} is contradicted: {one.words()}", flush=True)
+    for check in run.plan.soundness:
+        if check.wrong:
+            print(f"SOUNDNESS: {check.certificate} is contradicted: {check.words()}", flush=True)
 
 
 def show_curves(name: str, grid: Grid, folder: RunFolder) -> None:
-    """Accuracy against the bound, of all shares that a run has been evaluated at."""
+    """Show accuracy against the bound, for all shares at which the run has been evaluated."""
     runs = read_curves(folder.path, name + grid.mode.suffix)
     if grid.rank or len(runs) < 2:
         return
     show(curves_table(runs, f"attack suite {name} at shares of its bounds"), piped_width=120)
 
 
-def _concluded(
+def _with_results(
     model: ModelUnderTest,
     suite: AttackSuite,
     grid: Grid,
     folder: RunFolder,
     plan: Plan,
     known: Plan | None,
-    places: Mapping[str, RecordFolder],
+    folders: Mapping[str, RecordFolder],
 ) -> Plan:
-    """The plan with what aggregates and the soundness check make of finished records."""
-    records = {name: read_records(place.path, place.kind) for name, place in places.items()}
+    """Return the plan with aggregates and soundness checks of the finished records."""
+    records = {name: read_records(entry.path, entry.kind) for name, entry in folders.items()}
     measured = Measured(read_card(folder.path), plan, records)
     results = {name: aggregate(name, measured) for name, aggregate in suite.aggregates.items()}
-    alike = known is not None and all(one.multiple in (None, grid.multiple) for one in known.soundness)
-    soundness = known.soundness if known and alike else check_soundness(model, suite, grid, measured, places)
+    if known is not None and all(check.multiple in (None, grid.multiple) for check in known.soundness):
+        soundness = known.soundness
+    else:
+        soundness = check_soundness(model, suite, grid, measured, folders)
     return replace(plan, results=results, soundness=soundness)
 
 
 def _check(model: ModelUnderTest, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder, plan: Plan) -> None:
-    """Sanity flags of whole records."""
-    flags: list[Flag] = [flag for one in plan.soundness for flag in one.flags()]
+    """Write the sanity flags of complete records."""
     print("sanity checks: gradients, bounds, convergence, noise, unbounded attack", flush=True)
-    records = {one: read_records(folder.path / entry.folder, entry.kind) for one, entry in plan.entries.items()}
-    few = model.examples[slice(0, min(grid.probed, grid.chunks(model)[-1].stop))]
-    flags = [*recorded(suite, records), *probe(model.classifier, suite, few, grid.seed, model.task), *flags]
+    records = {key: read_records(folder.path / entry.folder, entry.kind) for key, entry in plan.entries.items()}
+    probed = model.examples[slice(0, min(grid.probed, grid.chunks(model)[-1].stop))]
+    flags: list[Flag] = [*recorded(suite, records), *probe(model.classifier, suite, probed, grid.seed, model.task)]
+    for check in plan.soundness:
+        flags += check.flags()
     write_flags(folder.path, name, model.checkpoint, flags)
 
 
-def say_first(model: ModelUnderTest, grid: Grid, folder: RunFolder, places: Mapping[str, RecordFolder]) -> None:
-    """Clean accuracy, the range of the images, and what makes records that are there already useless."""
-    look = clean_check(model, grid.chunks(model)[0])
-    print(look, flush=True)
-    for doubt in look.warnings:
-        print(f"warning: {doubt}", flush=True)
+def print_checks(model: ModelUnderTest, grid: Grid, folder: RunFolder, folders: Mapping[str, RecordFolder]) -> None:
+    """Print clean accuracy, warnings about the images, and why existing records are measured anew."""
+    check = clean_check(model, grid.chunks(model)[0])
+    print(check, flush=True)
+    for warning in check.warnings:
+        print(f"warning: {warning}", flush=True)
     if (folder.path / "outcomes").is_dir() and not any(folder.records.glob("*/identity.json")):
         print("records of an earlier version (outcomes/) cannot be taken over: all is measured anew", flush=True)
-    for name, place in places.items():
-        if changed := place.changed():
+    for name, records in folders.items():
+        if changed := records.changed():
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             print(f"{name} is measured anew, because it changed: {'; '.join(changed[:3])}{more}", flush=True)
 
@@ -202,10 +205,10 @@ def make_plan(
     suite: AttackSuite,
     grid: Grid,
     model: ModelUnderTest,
-    places: Mapping[str, RecordFolder],
+    folders: Mapping[str, RecordFolder],
     share: float | None,
 ) -> Plan:
-    """What a suite is in this run: its entries, where their records are, on what they are measured."""
+    """Return the plan of a suite in this run: its entries, the folders of their records, the examples."""
     entries = {}
     for name, entry in suite.entries.items():
         threat = entry.threat_model
@@ -215,7 +218,7 @@ def make_plan(
             threat_model=threat.name,
             bound=float(threat.bound),
             unit=threat.unit,
-            folder=str(places[name].path.relative_to(folder.path)),
+            folder=str(folders[name].path.relative_to(folder.path)),
             family=family_of(threat)[0],
             gradient_free=bool(getattr(entry, "gradient_free", False)),
             survivors_of=grid.mode.earlier(suite, name),
@@ -228,9 +231,10 @@ def make_plan(
 
 
 def _check_plan(folder: RunFolder, name: str, known: Plan | None, plan: Plan) -> None:
-    """Refuse to put other numbers under a name that a table of this classifier has already."""
-    same = known is not None and (known.checkpoint, known.classifier) == (plan.checkpoint, plan.classifier)
-    if known and same and not known.same_measurement(plan):
+    """Refuse to put other numbers under the name of an existing table of this classifier."""
+    if known is None or (known.checkpoint, known.classifier) != (plan.checkpoint, plan.classifier):
+        return
+    if not known.same_measurement(plan):
         raise UserError(
             f"{folder.path} has another suite {name} for this checkpoint (other attacks, bounds, examples or seed):"
             f" give this one a name of its own with suite=<name>"
@@ -242,5 +246,5 @@ def _lpips_fact(model: ModelUnderTest) -> str:
     return f"LPIPS: {'measured' if missing is None else f'not measured, {missing}'}"
 
 
-def _near(path: Path) -> Path:
+def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

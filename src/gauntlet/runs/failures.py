@@ -1,4 +1,4 @@
-"""The last error of a run, kept in its folder for whoever asks how a sweep goes."""
+"""The last error of a run, kept in its folder for `gauntlet.status`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from gauntlet.cluster.ranks import ranks
 from gauntlet.errors import InUse, UserError, first_line
 from gauntlet.files import read_json, write_atomically
 
-ASKED_FOR_TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))
-"""Whether somebody set it, read before the doors set it for Hydra."""
+TRACES_REQUESTED = bool(os.environ.get("HYDRA_FULL_ERROR"))
+"""Whether the user set the variable; read before the command line sets it for Hydra."""
 
 _FILE = "error.json"
 
 
 @contextmanager
 def failures_noted(folder: Path, always: bool) -> Iterator[None]:
-    """Keep the line of whatever ends a run; a new start forgets that of the last one.
+    """Record the error that ends a run; a new start removes the record of the last one.
 
     Args:
-        folder: of the run.
-        always: also where the run has not begun: in a sweep a refusal is a failed job, else it leaves nothing.
+        folder: run folder.
+        always: record errors before the run has begun too: in a sweep they are failed jobs.
     """
     if ranks().rank == 0:
-        with suppress(OSError):  # a finished run on a read-only disk can still be looked at
+        with suppress(OSError):  # a finished run may lie on a read-only disk
             (folder / _FILE).unlink(missing_ok=True)
     try:
         yield
-    except InUse:  # the folder is somebody else's, who does well
+    except InUse:  # another process works in the folder; its run has not failed
         raise
     except Exception as error:
         if always or begun(folder):
@@ -42,19 +42,19 @@ def failures_noted(folder: Path, always: bool) -> Iterator[None]:
 
 
 def note_failure(folder: Path, line: str) -> None:
-    """Keep the line, unless there is one: the first error of several ranks is the cause of the others."""
+    """Record the line unless there is one: the first error of several ranks causes the others."""
     if not (folder / _FILE).exists():
         now = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"error": line, "time": now, "host": platform.node()}
-        with suppress(UserError):  # what cannot be noted there must not hide the error itself
+        with suppress(UserError):  # a folder that cannot be written must not hide the error itself
             write_atomically(folder / _FILE, json.dumps(content, indent=1) + "\n")
 
 
 def begun(folder: Path) -> bool:
-    """Whether a run or an evaluation has left more there than a lock."""
+    """Return whether a run or an evaluation has begun in the folder."""
     return any((folder / file).exists() for file in ("config.yaml", "card.json"))
 
 
 def failure_of(folder: Path) -> str | None:
-    """The line, if the run failed the last time."""
+    """Return the error of the last start; None if it did not fail."""
     return str(read_json(folder / _FILE)["error"]) if (folder / _FILE).exists() else None

@@ -1,4 +1,4 @@
-"""Run folders: one config, one training, its records. The same command again goes on in the same folder."""
+"""Run folders: one config, one training, its records. The same command resumes in the same folder."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from gauntlet.config.compose import training_part
 from gauntlet.errors import InUse, UserError
 from gauntlet.files import read_json, write_atomically
 
-_GLANCE = 1.0  # seconds that a look at the lock by `gauntlet.status` may take
-_LEASE = 120.0  # seconds after which network file systems give up the locks of a dead machine
+_LOCK_TIMEOUT = 1.0  # seconds; `gauntlet.status` holds the lock for a moment while it tests it
+_RESTART_TIMEOUT = 120.0  # seconds after which network file systems release the locks of a dead machine
 _PACKAGES = (
     *("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "lpips", "torchmetrics", "polars", "numpy"),
-    *("scipy", "pillow"),  # corruptions are computed by them
+    *("scipy", "pillow"),  # compute corruptions
 )
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What `hydra.run.dir` points to."""
+    """The folder of `hydra.run.dir`."""
 
     path: Path
 
     @property
     def weights(self) -> Path:
-        """The trained classifier; there once training is done."""
+        """File of the trained classifier; exists once training is done."""
         return self.path / "checkpoints" / "final.safetensors"
 
     @property
     def records(self) -> Path:
-        """Where the grid writes."""
+        """Folder of the grid's records."""
         return self.path / "records"
 
     def config(self) -> dict[str, Any]:
-        """The config the folder was begun with.
+        """Read the config with which the folder was begun.
 
         Raises:
-            UserError: there is none, or it is no config.
+            UserError: it is missing or no config of a training run.
         """
         try:
             config = yaml.safe_load((self.path / "config.yaml").read_bytes())
@@ -63,12 +63,12 @@ class RunFolder:
         return config
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Refuse to go on with another config than the folder was begun with.
+        """Refuse a config that trains otherwise than the one the folder was begun with.
 
         Raises:
-            UserError: naming what differs.
+            UserError: with the differences.
         """
-        from gauntlet.identity import differences  # and torch with it: a look at a folder goes without
+        from gauntlet.identity import differences  # imports torch, which `gauntlet.status` does without
 
         if (self.path / "config.yaml").exists():
             changed = differences(training_part(self.config()), training_part(config))
@@ -80,10 +80,10 @@ class RunFolder:
                 )
 
     def check_data(self, fingerprint: str) -> None:
-        """Refuse to go on with other data than the folder was begun with, wherever they lie.
+        """Refuse data of another fingerprint than the folder was begun with.
 
         Raises:
-            UserError: naming both fingerprints.
+            UserError: with both fingerprints.
         """
         file = self.path / "data.json"
         begun = read_json(file)["fingerprint"] if file.exists() else fingerprint
@@ -94,7 +94,7 @@ class RunFolder:
             )
 
     def begin(self, config: Mapping[str, Any], fingerprint: str) -> None:
-        """Write the config and what the data are, and add this start to the provenance."""
+        """Write the config and the fingerprint of the data, and add this start to the provenance."""
         if not (self.path / "data.json").exists():
             write_atomically(self.path / "data.json", json.dumps({"fingerprint": fingerprint}) + "\n")
         if not (self.path / "config.yaml").exists():
@@ -104,37 +104,38 @@ class RunFolder:
         try:
             write_atomically(file, json.dumps([*starts, provenance()], indent=1) + "\n")
         except UserError:
-            if not self.weights.exists():  # a finished run on a read-only disk is only looked at
+            if not self.weights.exists():  # a finished run may lie on a read-only disk
                 raise
 
-    def at_work(self) -> bool:
-        """Whether a process is training or evaluating here, on whichever machine shares the file system's locks."""
-        return _held(self.path / ".lock") or any(_held(lock) for lock in self.records.glob("*/.*.lock"))
+    def in_use(self) -> bool:
+        """Return whether a process, on any machine that shares the file system's locks, works in the folder."""
+        return _is_locked(self.path / ".lock") or any(_is_locked(lock) for lock in self.records.glob("*/.*.lock"))
 
     def move_aside(self) -> None:
-        """Keep what is there under another name; the folder stays, with its lock."""
-        things = sorted(thing for thing in self.path.iterdir() if thing.name != ".lock")
-        if not things:
+        """Move the content to `<folder>.old<number>`; the folder and its lock stay."""
+        content = sorted(path for path in self.path.iterdir() if path.name != ".lock")
+        if not content:
             return
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
             number += 1
         aside.mkdir()
-        for thing in things:  # `checkpoints` before `config.yaml`: a kill in between leaves nothing to go on from
-            thing.rename(aside / thing.name)
+        # in this order `checkpoints` goes before `config.yaml`: a kill in between leaves no checkpoint to resume from
+        for path in content:
+            path.rename(aside / path.name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process group at a time; a finished run on a read-only disk, where nothing is trained, has no lock.
+        """Lock the folder for one process group. A finished run on a read-only disk is used without a lock.
 
-        A killed process lets go of the folder. Where the file system takes a while to notice, on another node, a job
-        that SLURM has started again waits for its former self.
+        The lock of a killed process is released. A network file system may take a while for that, so a job that
+        SLURM has restarted waits longer.
 
         Raises:
-            InUse: another one is at work.
+            InUse: another process holds the lock.
             UserError: the folder cannot be written to.
         """
-        lock = FileLock(self.path / ".lock", timeout=_LEASE if restarted() else _GLANCE)
+        lock = FileLock(self.path / ".lock", timeout=_RESTART_TIMEOUT if restarted() else _LOCK_TIMEOUT)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -150,7 +151,7 @@ class RunFolder:
             lock.release()
 
 
-def _held(file: Path) -> bool:
+def _is_locked(file: Path) -> bool:
     if not file.exists():
         return False
     try:
@@ -158,12 +159,12 @@ def _held(file: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # not ours to open
+    except OSError:  # a lock file of another user
         return False
 
 
 def provenance() -> dict[str, Any]:
-    """Who, when, with what: recorded, never compared."""
+    """Return time, command, versions and machine of this start: recorded, never compared."""
     versions = {dist.name: dist.version for dist in distributions() if dist.name in _PACKAGES}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,9 +179,9 @@ def provenance() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """The git revision of the source tree, with a + where it has changes; None for an installed package.
+    """Return the git revision of the source tree, with a + where it has changes; None for an installed package.
 
-    An environment may lie inside the repository of something else, and GIT_DIR may name any: neither is asked.
+    Other repositories, around the environment or named by GIT_DIR, are ignored.
     """
     tree = Path(__file__).resolve().parents[3]
     if not (tree / "src" / "gauntlet" / "runs" / Path(__file__).name).exists():
@@ -195,7 +196,7 @@ def _revision() -> str | None:
 
 
 def _git(tree: Path, *words: str) -> bytes:
-    """What git says of the repository that a folder lies in, whatever the environment says of another."""
+    """Return git's output for the repository around a folder, ignoring GIT_* variables."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", os.fspath(tree), *words]
     return subprocess.run(command, env=plain, capture_output=True, check=True, timeout=10).stdout.removesuffix(b"\n")

@@ -1,4 +1,4 @@
-"""How far the grid is: a bar per attack on a terminal, a line per chunk anywhere else."""
+"""Progress of the grid: a bar per attack on a terminal, a line per chunk anywhere else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Display:
 
     def __init__(self, attacks: Iterable[str]) -> None:
         self._live = sys.stdout.isatty()
-        # a console of its own: in the shared one other live displays of this process may have left something behind
+        # a console of its own: other live displays of this process may have left the shared one in use
         console = Console()
         self._progress = Progress(*_columns(console.width), console=console, disable=not self._live)
         self._tasks = {name: self._progress.add_task(name, total=None, text="") for name in attacks}
@@ -43,7 +43,7 @@ class Display:
         self._progress.stop()
 
     def chunk_done(self, progress: ChunkProgress) -> None:
-        """Show it. Chunks that were there from the start are not worth a line each."""
+        """Show a chunk; outside a terminal, chunks that were there from the start get no line."""
         text = format_progress(progress)
         self._progress.update(self._tasks[progress.entry], completed=progress.chunks, total=progress.of, text=text)
         if not self._live and (progress.speed is not None or progress.chunks == progress.of):
@@ -59,19 +59,21 @@ _WORDS = {
 
 
 def _columns(width: int) -> list[ProgressColumn]:
-    """Name, bar, chunks and words. A narrow terminal has a short bar or none, and the words fold."""
+    """Return columns for name, bar, chunks and text. A narrow terminal has a short bar or none, and the text folds."""
     narrow = width < _WIDE
     name = TextColumn("{task.description:>12}")
     bar = BarColumn(width - _BESIDE_THE_BAR if narrow else 40)
     text = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=not narrow, overflow="fold"))
-    return [name, *([bar] if width >= _BESIDE_THE_BAR + _SHORTEST_BAR else []), MofNCompleteColumn(), text]
+    bars = [bar] if width >= _BESIDE_THE_BAR + _SHORTEST_BAR else []
+    return [name, *bars, MofNCompleteColumn(), text]
 
 
 def format_progress(progress: ChunkProgress) -> str:
-    """`45.3 % still correct, 812 images/s, 40 s left`."""
-    total, word = (
-        (progress.correct, _WORDS[progress.kind]) if progress.score is None else (progress.score, "mean score")
-    )
+    """Format progress as `45.3 % still correct, 812 images/s, 40 s left`."""
+    if progress.score is None:
+        total, word = float(progress.correct), _WORDS[progress.kind]
+    else:
+        total, word = progress.score, "mean score"
     parts = [f"{100 * total / max(1, progress.examples):.1f} % {word}"]
     if progress.speed is not None:
         parts.append(f"{progress.speed:.3g} images/s")
@@ -83,7 +85,7 @@ def format_progress(progress: ChunkProgress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
+    """Format seconds as `40 s`, `12 min` or `3.5 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

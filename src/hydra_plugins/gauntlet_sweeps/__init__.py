@@ -1,1 +1,1 @@
-"""How Hydra's `-m` runs the jobs of a sweep. Hydra takes plugins from this package alone."""
+"""Sweeper and launchers of Hydra's `-m`. Hydra finds plugins in this package only."""

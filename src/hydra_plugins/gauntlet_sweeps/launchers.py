@@ -1,4 +1,4 @@
-"""The jobs of a sweep through submitit: on SLURM, or on this machine; every job one process per rank."""
+"""Launchers of a sweep's jobs through submitit, on SLURM or on this machine, one process per rank."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from gauntlet.cluster.queue import Ended
 
 Call = tuple[Any, ...]
-"""What Hydra's launcher for submitit is called with inside a job."""
+"""Arguments of Hydra's submitit launcher inside a job."""
 
 
 class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
-    """Submit the jobs, wait until the last has ended, then say which failed."""
+    """Submits the jobs, waits until all have ended, then reports which failed."""
 
     folders: Sequence[Path] = ()
-    """Of the jobs, in order; the sweeper says."""
+    """Run folders of the jobs, in order; set by the sweeper."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a job is given: nothing of the others."""
+        """Return the state that is sent to a job, without the folders of the others."""
         return {key: value for key, value in vars(self).items() if key != "folders"}
 
     def __call__(self, *call: Any) -> JobReturn:
-        """In a job, once per rank."""
+        """Run a job; called in the job, once per rank."""
         from gauntlet.cluster.ranks import take_ranks_of_local_job
 
         take_ranks_of_local_job()
@@ -44,31 +44,31 @@ class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
         """Run the jobs.
 
         Raises:
-            UserError: how many failed and where to read why, after all have ended.
+            UserError: after all have ended, how many failed and where their errors are.
         """
         from gauntlet.runs.failures import note_failure
 
         if not job_overrides:
             return []
         assert self.config is not None
-        place, state = str(self.config.hydra.sweep.dir), Singleton.get_state()
+        folder = str(self.config.hydra.sweep.dir)
+        state = Singleton.get_state()
         calls = [
-            (list(words), "hydra.sweep.dir", initial_job_idx + number, f"job_id_for_{initial_job_idx + number}", state)
-            for number, words in enumerate(job_overrides)
+            (list(words), "hydra.sweep.dir", number, f"job_id_for_{number}", state)
+            for number, words in enumerate(job_overrides, start=initial_job_idx)
         ]
-        shared = set.intersection(*(set(words) for words in job_overrides)) if len(job_overrides) > 1 else set()
-        names = [" ".join(word for word in filter_overrides(words) if word not in shared) for words in job_overrides]
+        names = _job_names(job_overrides)
         ended: dict[int, Ended] = {}
         for end in self.run(calls):
             ended[end.number] = end
             print(f"job {len(ended)} of {len(names)} ended: {names[end.number]}: {end.error or 'done'}", flush=True)
             if end.error:
-                note_failure(self.folders[end.number], end.error)  # a job that was killed left no word there
+                note_failure(self.folders[end.number], end.error)  # a killed job could not note its error itself
         failed = [number for number in sorted(ended) if ended[number].error]
         if failed:
             raise UserError(
                 f"{len(failed)} of {len(names)} jobs failed, {names[failed[0]]} with: {ended[failed[0]].error}"
-                f" (all of it, and how to run them again: python -m gauntlet.status {place})"
+                f" (all of it, and how to run them again: python -m gauntlet.status {folder})"
             )
         return [ended[number].job.task(0).result() for number in sorted(ended)]
 
@@ -77,11 +77,17 @@ class _Jobs(BaseSubmititLauncher):  # type: ignore[misc]
         """Submit one job per call and wait for all of them."""
 
 
+def _job_names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Name each job by the overrides that not all jobs share."""
+    shared = set(job_overrides[0]).intersection(*job_overrides) if len(job_overrides) > 1 else set()
+    return [" ".join(word for word in filter_overrides(words) if word not in shared) for words in job_overrides]
+
+
 class Slurm(_Jobs):
     """One SLURM job per job of the sweep, all of them one job array; a task is a rank."""
 
     def run(self, calls: Sequence[Call]) -> Iterator[Ended]:
-        """An array of jobs; their states come from the queue, with or without accounting."""
+        """Submit an array of jobs; their states are read from the queue, so accounting is not needed."""
         import submitit
 
         from gauntlet.cluster.queue import QueueWatcher, wait_for
@@ -101,7 +107,8 @@ class Slurm(_Jobs):
         submitit.SlurmJob.watcher = QueueWatcher(delay_s=30)  # type: ignore[assignment]
         try:
             executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=timeouts)
-            executor.update_parameters(**{k if k in general else f"slurm_{k}": v for k, v in params.items()})
+            named = {key if key in general else f"slurm_{key}": value for key, value in params.items()}
+            executor.update_parameters(**named)
             jobs = executor.map_array(self, *zip(*calls, strict=True))
         except (RuntimeError, NameError, AssertionError, submitit.core.utils.FailedJobError) as error:
             raise UserError(f"hydra/launcher=slurm: {' '.join(str(error).split())[:300]}") from error
@@ -113,44 +120,47 @@ class Slurm(_Jobs):
 
 
 class Local(_Jobs):
-    """Jobs on this machine, some at a time, each on GPUs of its own."""
+    """Jobs on this machine, `parallel` at a time, each on its own GPUs."""
 
     def run(self, calls: Sequence[Call]) -> Iterator[Ended]:
-        """The next job starts when one has ended, on the GPUs of that one."""
+        """Run the jobs; the next one starts when one has ended, on its GPUs."""
         from gauntlet.cluster.queue import LocalJobs, wait_for
 
         params = {key: value for key, value in self.params.items() if value is not None}
         folder, parallel = params.pop("submitit_folder"), params.pop("parallel")
         gpus = params.get("gpus_per_node", 0)
         executor = LocalJobs(folder, max_num_timeout=params.pop("max_num_timeout"))
-        places = [_gpus()[slot * gpus : (slot + 1) * gpus] for slot in range(parallel)]
-        if any(len(place) < gpus for place in places):
+        available = visible_gpus()
+        if len(available) < parallel * gpus:
             raise UserError(
-                f"{parallel} jobs of {gpus} GPUs at a time need {parallel * gpus}, and there are {len(_gpus())}:"
+                f"{parallel} jobs of {gpus} GPUs at a time need {parallel * gpus}, and there are {len(available)}:"
                 f" set hydra.launcher.parallel, or trainer=cpu"
             )
-        waiting, running, at = deque(enumerate(calls)), dict[int, Any](), dict[int, list[str]]()
+        free = [available[slot * gpus : (slot + 1) * gpus] for slot in range(parallel)]
+        waiting = deque(enumerate(calls))
+        running: dict[int, Any] = {}
+        used: dict[int, list[str]] = {}
 
         def start() -> None:
-            while waiting and places:
+            while waiting and free:
                 number, call = waiting.popleft()
-                at[number] = places.pop(0)
-                executor.update_parameters(**params, visible_gpus=at[number])
+                used[number] = free.pop(0)
+                executor.update_parameters(**params, visible_gpus=used[number])
                 running[number] = executor.submit(self, *call)
 
         start()
         for end in wait_for(running):
-            places.append(at[end.number])
+            free.append(used[end.number])
             yield end
             start()
 
 
-def _gpus() -> list[str]:
-    """Those this process may use, as CUDA calls them: numbers, `GPU-…`, or parts of one, `MIG-…`."""
+def visible_gpus() -> list[str]:
+    """Return the GPUs this process may use, by CUDA's names: numbers, `GPU-…`, or parts of one, `MIG-…`."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
     if not visible:
         return [str(gpu) for gpu in range(torch.cuda.device_count())]
     named = [gpu.strip() for gpu in visible.split(",")]
-    return list(takewhile(lambda gpu: gpu and not gpu.startswith("-"), named))  # CUDA stops at the first that is none
+    return list(takewhile(lambda gpu: gpu and not gpu.startswith("-"), named))  # CUDA ignores all after an invalid one

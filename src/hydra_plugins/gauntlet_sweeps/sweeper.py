@@ -1,4 +1,4 @@
-"""Hydra's own sweep, written down for `gauntlet.status`; a sweep without jobs is an error."""
+"""Hydra's basic sweeper, with a note of the sweep for `gauntlet.status`; a sweep without jobs is an error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class GridSweeper(BasicSweeper):
     """Every combination of the choices.
 
     Args:
-        only: `all` jobs, those that `failed` or were stopped, or whatever is `unfinished` and not running.
-        max_batch_size: how many jobs are handed to the launcher at a time; None for all.
+        only: `all` jobs, those that `failed` or were stopped, or all `unfinished` ones that are not running.
+        max_batch_size: number of jobs given to the launcher at a time; None for all.
     """
 
     def __init__(self, only: str = "all", max_batch_size: int | None = None) -> None:
@@ -27,7 +27,7 @@ class GridSweeper(BasicSweeper):
         self.only = only
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """The next jobs, each composed once, so that what cannot be composed fails before anything runs."""
+        """Return the next jobs; each is composed once, so that errors show before anything runs."""
         from gauntlet.cluster.ranks import ranks
         from gauntlet.cluster.sweeps import Sweep, job_of
         from gauntlet.status import state_of
@@ -44,13 +44,14 @@ class GridSweeper(BasicSweeper):
         if ranks().rank == 0:
             Sweep(sys.argv, str(Path.cwd()), jobs).save(Path(str(self.config.hydra.sweep.dir)).absolute())
         wanted = _WANTED[self.only]
-        kept = [number for number, job in enumerate(jobs) if wanted is None or state_of(*job) in wanted]
+        kept = list(range(len(jobs)))
         if wanted is not None:
+            kept = [number for number in kept if state_of(*jobs[number]) in wanted]
             print(f"{len(kept)} of {len(batch)} jobs are {self.only}; the others are left alone", flush=True)
         launcher: Any = self.launcher
-        if hasattr(launcher, "folders"):  # ours; Hydra's own runs the jobs in this process
+        if hasattr(launcher, "folders"):  # Slurm or Local; Hydra's own launcher runs the jobs in this process
             launcher.folders = [jobs[number].folder for number in kept]
         return [batch[number] for number in kept]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """`get_job_batch` has composed every job."""
+        """Do nothing: `get_job_batch` has composed every job."""
