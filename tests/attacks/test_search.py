@@ -257,7 +257,7 @@ def test_labels_of_any_integer_type_will_do(attack, dtype):
 @pytest.mark.parametrize("name", ["pgd linf", "pgd l2 targeted", "lpa fixed, best"])
 def test_a_wrong_number_of_seeds_raises(name):
     images, labels, _ = batch(3)
-    with pytest.raises(ValueError, match="one row each"):
+    with pytest.raises(ValueError, match="one row per example"):
         ATTACKS[name](network(), images, labels, seeds=torch.arange(2))
 
 

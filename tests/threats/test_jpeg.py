@@ -223,5 +223,5 @@ def test_a_bound_that_is_no_number_is_refused(bound):
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_images_that_are_no_jpeg_are_refused(channels):
-    with pytest.raises(ValueError, match=f"images of {channels} channels are no JPEG"):
+    with pytest.raises(ValueError, match=f"images of {channels} channels cannot be JPEG-encoded"):
         AdversarialJPEG(0.25).around(batch_of(torch.zeros(1, channels, 16, 16)))
