@@ -273,7 +273,7 @@ def test_a_network_that_begins_to_change_its_input_later_is_refused_in_one_line(
     network, images = Normalising("not"), random_images(2, 3, 8, 8)
     logits_of(network, images)
     network.way = "in place"
-    with pytest.raises(UserError, match="changed its input in place, and did not the first time"):
+    with pytest.raises(UserError, match="changed its input in place, but not in its first forward"):
         logits_of(network, images)
     before = images.clone()
     logits_of(network, images)

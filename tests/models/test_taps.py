@@ -248,7 +248,7 @@ class Doubled(nn.Module):
         (("first", "unused"), {}, "tap unused does not run"),
         (("second",), {"twice": True}, "tap second runs more than once"),
         (("first",), {"between": Doubled()}, "output of tap first is overwritten in place behind it"),
-        (("head",), {}, r"tap head puts out \[2, 3\]: φ needs feature maps"),
+        (("head",), {}, r"tap head returns \[2, 3\]: φ needs feature maps"),
     ],
 )
 def test_what_is_no_feature_map_is_named(taps, given, says):
