@@ -462,7 +462,7 @@ def test_a_model_of_torchvision_by_name(tmp_path):
         (["good.pt", *WORDS, "page.pt/a.safetensors"], r"a.safetensors could not be written \(page.pt is a file\)"),
         (["good.pt", *WORDS, "folder.safetensors"], r"folder.safetensors could not be written \(Is a directory\)"),
         (["good.pt", *WORDS, "a.safetensors", "classes=5"], "classes=5: use the option --classes"),
-        (["good.pt", *WORDS, "a.safetensors", "std=[1]"], r"std=\[1\]: that is the option --std"),
+        (["good.pt", *WORDS, "a.safetensors", "std=[1]"], r"std=\[1\]: use the option --std"),
         (["good.pt", *WORDS, "a.safetensors", "--mean", "0.5", "0.5"], "expected one of each per channel"),
         (["good.pt", *WORDS, "a.safetensors", "--trained-on", "linf", "banana"], r"--trained-on banana: .*\(linf, l2,"),
         (["good.pt", *WORDS, "a.safetensors", "--trained-on", "linf+fog"], r"--trained-on linf\+fog: expected"),
@@ -473,7 +473,10 @@ def test_a_model_of_torchvision_by_name(tmp_path):
             "--model resnet18 has no argument depth: expected --classes …, --",
         ),
         (["good.pt", "--model", "resnet", *WORDS[2:], "a.safetensors"], "--model resnet: expected one of alexnet"),
-        (["good.pt", "--model", "small_resnet", *WORDS[2:], "a.safetensors"], "small_resnet has no mean and no std"),
+        (
+            ["good.pt", "--model", "small_resnet", *WORDS[2:], "a.safetensors"],
+            "small_resnet has no default mean and std",
+        ),
         (["good.pt", "--model", "torchvision", *WORDS[2:], "a.safetensors"], "add name=…, --mean …, --std …"),
     ],
 )

@@ -82,7 +82,7 @@ def convert(
     card = {
         "sha256": digest_of(out),
         "model": model,
-        "node": {"_target_": f"gauntlet.models.{model}", *_with_defaults(model, complete)},
+        "node": {"_target_": f"gauntlet.models.{model}", **_with_defaults(model, complete)},
         "source": {
             "file": file.name,
             "sha256": digest_of(file),
@@ -140,7 +140,7 @@ def _constructors() -> dict[str, Callable[..., nn.Module]]:
     return {name: make for name, make in functions.items() if "classes" in inspect.signature(make).parameters}
 
 
-def _whole_call(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments of a constructor, including defaults."""
     call = inspect.signature(_constructors()[model]).bind(**arguments)
     call.apply_defaults()
