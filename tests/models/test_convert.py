@@ -380,7 +380,7 @@ REFUSED = {
     "a network behind something that was not saved": (
         prefixed("1.", bare(RESNET)),
         {},
-        "stands behind a layer of which nothing was saved, such as a normalisation: say --mean and --std",
+        "follows a layer of which nothing was saved, such as a normalisation: give --mean and --std",
     ),
     "a network behind something, compiled and averaged": (
         {"n_averaged": torch.tensor(3)} | prefixed("module._orig_mod.1.", bare(RESNET)),

@@ -26,7 +26,7 @@ from gauntlet import __version__
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
 from gauntlet.models.foreign import read_foreign
-from gauntlet.models.renaming import our_name_of, follows_unsaved_layers, renamed
+from gauntlet.models.renaming import follows_unsaved_layers, our_name_of, renamed
 from gauntlet.models.weights import digest_of, load_weights, save_weights
 from gauntlet.threat_names import check_names
 
