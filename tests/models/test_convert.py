@@ -423,11 +423,11 @@ def test_the_command_line(tmp_path, capsys):
     network, file, out = known(small_wide, **OTHER), tmp_path / "nat.pt", tmp_path / "trades.safetensors"
     torch.save(trades(network), file)
     normalisation = ["--mean", "0.1", "0.2", "0.3", "--std", "0.5", "0.6", "0.7"]
-    rest = ["--classes", "4", *normalisation, "--trained-on", "linf", "l2", "--source", "here", "--out", str(out)]
+    rest = ["--classes", "4", *normalisation, "--trained-on", "linf", "l2", "--source", "current", "--out", str(out)]
     main([str(file), "--model", "wide_resnet", *rest, "depth=10", "width=2"])
     card = json.loads(card_of(out).read_text())
     assert card["node"] == {"_target_": "gauntlet.models.wide_resnet", "classes": 4, **OTHER, **WIDE}
-    assert (card["trained_on"], card["source"]["from"]) == (["linf", "l2"], "here")
+    assert (card["trained_on"], card["source"]["from"]) == (["linf", "l2"], "current")
     assert card["sha256"] in capsys.readouterr().out
     main([str(file), "width=2", "--model", "wide_resnet", *rest, "depth=10"])
     assert json.loads(card_of(out).read_text()) == card
@@ -495,10 +495,10 @@ def test_what_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, words, says):
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(SystemExit) as stop:
         main(words)
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert stop.value.code == 2
-    assert re.search(says, said), said
-    assert len(said.strip().splitlines()) == 1
+    assert re.search(says, message), message
+    assert len(message.strip().splitlines()) == 1
     assert not (tmp_path / "a.safetensors").exists()
 
 
