@@ -273,7 +273,7 @@ STANDARD = {
     ("name", "threat"), [(name, threat) for name, threats in STANDARD.items() for threat in threats], ids=str
 )
 def test_autoattack_agrees_with_the_package(package, name, threat):
-    """The standard version, whole budget, example by example; examples broken by only one of them are next to the boundary."""
+    """The standard version with the whole budget; examples broken by only one of the two are next to the boundary."""
     restarts = 5 if isinstance(threat, L1) else 1
     ours, theirs = leads(name, threat, 22, lambda threat: in_turn(threat, restarts=restarts), the_packages)
     differ = (ours > 0) != (theirs > 0)

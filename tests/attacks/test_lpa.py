@@ -32,7 +32,7 @@ def lpa(threat_model, **changes):
 
 
 def paper(classifier, phi_network, images, labels, delta, bound, searches, steps, stops, decays):
-    """Laidlaw et al. 2021, LPA, in plain tensors, but an example stops at its first success: δ, λ, and which stopped."""
+    """Laidlaw et al. 2021, LPA, in plain tensors, but examples stop at their first success: δ, λ, and which stopped."""
     delta, clean, live = delta.clone(), phi(phi_network, images).detach(), torch.ones(len(images), dtype=torch.bool)
     multiplier = torch.full((len(images),), 0.01, dtype=images.dtype)
     for _ in range(searches):

@@ -156,7 +156,7 @@ def test_a_way_back_costs_little_and_for_those_inside_a_look(projection, forward
 
 @pytest.mark.parametrize("make", [lpa, ppgd])
 def test_finished_examples_cost_nothing_after_the_look_that_finished_them(make):
-    """Always predicts class 0: label 0 stays correct, label 1 is misclassified at the first evaluation, inside the ball."""
+    """Always predicts class 0: label 0 stays correct, label 1 is misclassified at the first evaluation, in the ball."""
     spent = []
     for finished in (0, 20):
         classifier, phi_network, _, images, _, seeds = setting("externally", torch.float32, count=25)

@@ -178,7 +178,7 @@ def test_channels_last_and_strided_images_give_the_same_result(attack):
 
 
 def intricate():
-    """Submodules in different modes, a frozen parameter, a stored gradient, buffers that a train-mode forward changes."""
+    """Submodules in different modes, a frozen parameter, a stored gradient, buffers that train-mode forwards change."""
     classifier = small_resnet(5, [0.5] * 3, [0.25] * 3, width=4).double().train()
     classifier.network.layer2.eval()
     classifier.network.fc.bias.requires_grad_(False)
