@@ -147,14 +147,14 @@ def test_a_class_whose_source_cannot_be_read_has_to_declare_itself():
 
 def test_the_cell_of_a_notebook_is_a_source():
     """IPython keeps the lines of a cell where Python looks for those of a file."""
-    found = []
+    result = []
     for number, factor in enumerate((2, 2, 3)):
         source, file = f"class Net:\n    def forward(self):\n        return {factor}\n", f"<cell {number}>"
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         space = {"__name__": "own_notebook"}
         exec(compile(source, file, "exec"), space)
-        found.append(class_identity(space["Net"]))
-    assert found[0] == found[1] != found[2]
+        result.append(class_identity(space["Net"]))
+    assert result[0] == result[1] != result[2]
 
 
 @pytest.mark.parametrize("declared", ["pgd", "pgd/0", "pgd/", "/1", "my pgd/1", "pgd@1/1", "pgd/1.2"])

@@ -1,4 +1,4 @@
-"""Metrics are in one CSV whatever happened to the run; W&B asks nobody anything."""
+"""Metrics are in one CSV after any interruption; W&B never prompts."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from gauntlet.loggers import MetricsCSV, wandb_finished, wandb_logger
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """A W&B server that knows nobody."""
+    """A W&B server without users."""
 
     def do_POST(self):
         self.send_response(401)

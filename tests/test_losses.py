@@ -105,8 +105,8 @@ def test_dlr_is_the_ratio_of_the_paper(logits, label, ratio):
     ],
 )
 def test_targeted_dlr_is_the_ratio_of_the_paper(logits, label, rival, ratio):
-    found = TargetedDLR()(torch.tensor([logits]), torch.tensor([label]), torch.tensor([rival]))
-    assert found.item() == pytest.approx(ratio)
+    result = TargetedDLR()(torch.tensor([logits]), torch.tensor([label]), torch.tensor([rival]))
+    assert result.item() == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])

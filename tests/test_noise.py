@@ -89,7 +89,7 @@ def test_noise_leaves_the_global_generator_alone():
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 20])
 def test_a_wrong_number_of_rows_raises(rows):
-    with pytest.raises(ValueError, match="2 examples: one row each"):
+    with pytest.raises(ValueError, match="2 examples: expected one row per example"):
         Noise(torch.arange(2)).uniform((rows, 4))
 
 

@@ -77,7 +77,7 @@ def test_exact_switches_autocast_off_and_on_again(failure):
 def test_exact_restores_the_precision_it_found_and_is_full_inside(before, deterministic):
     backends, cudnn = torch.backends, torch.backends.cudnn
     switches = (backends.cuda.matmul, cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    found = [switch.fp32_precision for switch in switches], cudnn.deterministic
+    result = [switch.fp32_precision for switch in switches], cudnn.deterministic
     try:
         for switch in switches:
             switch.fp32_precision = before
@@ -90,16 +90,16 @@ def test_exact_restores_the_precision_it_found_and_is_full_inside(before, determ
         assert [switch.fp32_precision for switch in switches] == expected
         assert cudnn.deterministic == deterministic
     finally:
-        for switch, precision in zip(switches, found[0], strict=True):
+        for switch, precision in zip(switches, result[0], strict=True):
             switch.fp32_precision = precision
-        cudnn.deterministic = found[1]
+        cudnn.deterministic = result[1]
 
 
 @pytest.mark.parametrize(("before", "inside"), [("default", 1), ("warn", 1), ("error", 2)])
 @pytest.mark.parametrize("fills", [True, False])
 def test_exact_asks_for_deterministic_kernels_and_restores_what_it_found(before, inside, fills):
     """A user who has torch refuse operations without one is not overruled; memory is filled only for such a user."""
-    found = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    result = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
     try:
         torch.set_deterministic_debug_mode(before)
         torch.utils.deterministic.fill_uninitialized_memory = fills
@@ -112,8 +112,8 @@ def test_exact_asks_for_deterministic_kernels_and_restores_what_it_found(before,
         assert torch.get_deterministic_debug_mode() == expected
         assert torch.utils.deterministic.fill_uninitialized_memory == fills
     finally:
-        torch.set_deterministic_debug_mode(found[0])
-        torch.utils.deterministic.fill_uninitialized_memory = found[1]
+        torch.set_deterministic_debug_mode(result[0])
+        torch.utils.deterministic.fill_uninitialized_memory = result[1]
 
 
 def test_cublas_has_a_workspace_of_fixed_size():
@@ -122,11 +122,11 @@ def test_cublas_has_a_workspace_of_fixed_size():
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 def test_exact_goes_with_the_older_switch(precision):
-    found = torch.get_float32_matmul_precision()
+    result = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
         with exact():
             pass
         assert torch.get_float32_matmul_precision() == precision
     finally:
-        torch.set_float32_matmul_precision(found)
+        torch.set_float32_matmul_precision(result)

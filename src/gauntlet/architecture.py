@@ -1,7 +1,7 @@
-"""What a network computes, but for the numbers in its state dict: classes, public attributes, names and shapes.
+"""The description of a network without the numbers in its state dict: classes, public attributes, names and shapes.
 
-Modes, hooks, devices, whether a layer works in place, an instance's own `forward` and private attributes do not count.
-What a forward writes to a public attribute does: counters and caches belong in private ones.
+Modes, hooks, devices, whether a layer works in place, an instance's own `forward` and private attributes are left out.
+A public attribute that a forward writes is included: counters and caches belong in private attributes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from gauntlet.class_identity import class_identity, is_library, source_digest
 
 _STATE = frozenset(("training", "inplace", "forward", "device"))
-"""Attributes that leave what is computed as it is; `forward` is that of a folded layer."""
+"""Attributes that do not change what is computed; `forward` is set on a folded layer."""
 _EMPTY = CellType()
 _PLAIN = (bool, int, float, complex, str, bytes, range, slice, Enum, torch.dtype, np.generic, re.Pattern)
 _IN_PLACE = re.compile(r"(?:, )?\binplace(?:=True|=False)?(?=, |$)")
@@ -34,10 +34,10 @@ _IN_PLACE = re.compile(r"(?:, )?\binplace(?:=True|=False)?(?=, |$)")
 def architecture(network: nn.Module) -> Any:
     """The description as plain JSON values.
 
-    * Of every submodule its class, as `gauntlet.class_identity` calls it, and of a library's its `extra_repr()`.
+    * The `gauntlet.class_identity` of every submodule, and the `extra_repr()` of those of libraries.
     * The public attributes that differ from the defaults of the constructor: plain values, tensors by content,
-      functions by their code, other objects by class and attributes. Of a library's class only those attributes that
-      its constructor takes, so that a new version of the library may have more of them.
+      functions by their code, other objects by class and attributes. Of a library's class only the arguments of its
+      constructor, so that a new version of the library may have further attributes.
     * Buffers that are not in the state dict, by content.
 
     Raises:
@@ -47,12 +47,12 @@ def architecture(network: nn.Module) -> Any:
 
 
 class _Description:
-    """Of one network. `outer` are the modules of the one that it is an attribute of."""
+    """Describes one network. `outer` are the modules of the network that it is an attribute of."""
 
     def __init__(self, network: nn.Module, outer: Mapping[int, str]) -> None:
         self._network = network
         self._names = {**outer, **{id(part): name for name, part in network.named_modules()}}
-        self._within: list[int] = []  # the objects that are being described: an object may refer to itself
+        self._within: list[int] = []  # objects being described: an object may refer to itself
 
     def whole(self) -> Any:
         parts = self._network.named_modules(remove_duplicate=False)
@@ -61,35 +61,37 @@ class _Description:
 
     def _module(self, module: nn.Module) -> Any:
         library = is_library(type(module))
-        shown = _IN_PLACE.sub("", module.extra_repr()).removeprefix(", ") if library else ""
-        code = getattr(module, "code", "") if library else ""  # of torch.fx and TorchScript, whose class is always one
-        hidden = {
-            name: _content(buffer)
-            for name in sorted(module._non_persistent_buffers_set)
-            if not name.startswith("_") and (buffer := getattr(module, name)) is not None
-        }
-        return [class_identity(type(module)), shown, str(code), self._attributes(module), hidden]
+        options = _IN_PLACE.sub("", module.extra_repr()).removeprefix(", ") if library else ""
+        code = (
+            getattr(module, "code", "") if library else ""
+        )  # of torch.fx and TorchScript, whose class is always the same
+        buffers = {}
+        for name in sorted(module._non_persistent_buffers_set):
+            buffer = getattr(module, name)
+            if not name.startswith("_") and buffer is not None:
+                buffers[name] = _content(buffer)
+        return [class_identity(type(module)), options, str(code), self._attributes(module), buffers]
 
     def _attributes(self, thing: Any) -> dict[str, Any]:
-        """The public attributes of an object that are no defaults of its constructor."""
+        """The public attributes of an object that differ from the defaults of its constructor."""
         defaults = _defaults(type(thing))
         parts = fields(thing) if is_dataclass(thing) else ()
         hidden = _STATE.union(part.name for part in parts if not part.metadata.get("identity", True))
-        found = {}
+        attributes = {}
         for name, value in sorted(vars(thing).items()):
-            counts = not name.startswith("_") and name not in hidden and not isinstance(value, torch.device)
-            if counts and (name in defaults or not is_library(type(thing))):
+            included = not name.startswith("_") and name not in hidden and not isinstance(value, torch.device)
+            if included and (name in defaults or not is_library(type(thing))):
                 described = self._value(value)
                 if not _is_default(described, defaults.get(name)):
-                    found[name] = described
-        return found
+                    attributes[name] = described
+        return attributes
 
     def _value(self, thing: Any) -> Any:
         if isinstance(thing, Tensor):
             return _content(thing)
         if isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
             return [str(thing.dtype), list(thing.shape), hashlib.sha256(thing.tobytes()).hexdigest()]
-        if isinstance(thing, Path):  # where a file lies is no part of what it is
+        if isinstance(thing, Path):  # the path of a file is not part of its content
             return hashlib.sha256(thing.read_bytes()).hexdigest() if thing.is_file() else thing.as_posix()
         if isinstance(thing, type):
             return class_identity(thing)
@@ -110,7 +112,7 @@ class _Description:
             return [self._value(value) for value in thing]
         if isinstance(thing, set | frozenset):
             return sorted((self._value(value) for value in thing), key=json.dumps)
-        if isinstance(thing, nn.Module):  # one that is not registered: no state dict has its weights
+        if isinstance(thing, nn.Module):  # not registered: the outer state dict does not have its weights
             state = {name: _content(tensor) for name, tensor in thing.state_dict().items()}
             return [_Description(thing, self._names).whole(), state]
         if isinstance(thing, partial):
@@ -119,18 +121,20 @@ class _Description:
             return [self._value(thing.__func__), self._value(thing.__self__)]
         if isinstance(thing, FunctionType):
             return self._function(thing)
-        if isinstance(thing, ModuleType) or not hasattr(thing, "__dict__"):  # or an extension's: built in, a generator
+        if isinstance(thing, ModuleType) or not hasattr(
+            thing, "__dict__"
+        ):  # also objects of extensions: built-in functions, generators
             return [type(thing).__name__, getattr(thing, "__name__", "")]
         return [class_identity(type(thing)), self._attributes(thing)]
 
     def _function(self, function: FunctionType) -> Any:
-        """A library's by name; others by their file's source, their bytecode, defaults and what they close over."""
+        """A library's function by name; others by their file's source, bytecode, defaults and closure."""
         if is_library(function):
             return f"{function.__module__.partition('.')[0]}.{function.__qualname__}"
-        closed = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
-        given = [self._value(part) for part in (function.__defaults__, function.__kwdefaults__, closed)]
+        closure = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
+        bound = [self._value(part) for part in (function.__defaults__, function.__kwdefaults__, closure)]
         source = source_digest(function.__module__, function.__code__)
-        return [function.__qualname__, source, _code(function.__code__), given]
+        return [function.__qualname__, source, _code(function.__code__), bound]
 
 
 def _is_plain(thing: Any) -> bool:
@@ -148,7 +152,7 @@ def _plain(thing: Any) -> Any:
 
 
 def _is_default(described: Any, default: Any) -> bool:
-    """Whether a described value is a default that is plain, or a tuple of plain values."""
+    """Whether a described value equals a default that is plain, or a tuple of plain values."""
     values = default if isinstance(default, tuple) else (default,)
     if isinstance(default, type) or not all(_is_plain(value) for value in values):
         return False
@@ -157,17 +161,17 @@ def _is_default(described: Any, default: Any) -> bool:
 
 
 def _defaults(cls: type) -> dict[str, Any]:
-    """What the constructor takes, and the defaults; also what its base classes take where it hands arguments on."""
-    found: dict[str, Any] = {}
+    """The arguments of the constructor and their defaults, with those of base classes if it passes arguments on."""
+    defaults: dict[str, Any] = {}
     for base in cls.__mro__:
         if base in (nn.Module, object):
             break
         if "__init__" in vars(base):
             parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
-            found = {each.name: each.default for each in parameters} | found
+            defaults = {each.name: each.default for each in parameters} | defaults
             if all(each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL) for each in parameters):
                 break
-    return found
+    return defaults
 
 
 def _content(tensor: Tensor) -> Any:
@@ -180,12 +184,12 @@ def _content(tensor: Tensor) -> Any:
 
 
 def bytes_of(tensor: Tensor) -> bytes:
-    """The numbers of a dense tensor in the order of its axes, however they lie in memory, on whichever device."""
+    """The numbers of a dense tensor in the order of its axes, independent of memory layout and device."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _code(code: CodeType) -> Any:
-    """What tells two lambdas of one file apart; another version of Python may compile them otherwise."""
+    """The bytecode, which distinguishes two lambdas of one file; it depends on the version of Python."""
     return [code.co_code.hex(), list(code.co_names), [_constant(each) for each in code.co_consts]]
 
 

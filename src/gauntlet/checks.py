@@ -34,8 +34,8 @@ def check_batch(images: Tensor, labels: Tensor) -> None:
     if outside.any():
         low, high = images.amin().item(), images.amax().item()
         raise ValueError(
-            f"images run from {low:.4g} to {high:.4g}, {_where(outside)}: expected [0, 1];"
-            f" normalisation is the classifier's"
+            f"images run from {low:.4g} to {high:.4g}, {_where(outside)}: expected"
+            f" [0, 1]; normalisation is the classifier's"
         )
 
 
@@ -60,7 +60,7 @@ def check_answers(nan: Tensor) -> None:
 
 
 def guard(images: Tensor, size: Tensor, attack: str, stays_inside: bool) -> None:
-    """Raise ThreatModelViolation if images are outside [0, 1], not finite, or not in the region they must be in."""
+    """Raise ThreatModelViolation if images are outside [0, 1], not finite, or outside a region they must stay in."""
     if not images.numel():
         return
     broken = ~images.isfinite().flatten(1).all(1)

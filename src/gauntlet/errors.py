@@ -1,11 +1,11 @@
-"""The errors a user can mend: one line that says what came, what was expected, and the way out."""
+"""Errors a user can fix: one line with what was given, what is expected, and what to do instead."""
 
 
 class UserError(Exception):
-    """Something in the request cannot be done as asked. The front doors print the message alone and exit with 2.
+    """A request cannot be fulfilled. The commands print only the message and exit with 2.
 
     Args:
-        message: becomes one line of UTF-8, whatever the names of files and the values in it are made of.
+        message: becomes one line of UTF-8, whatever bytes the names of files and the values in it hold.
     """
 
     def __init__(self, message: str) -> None:
@@ -13,19 +13,19 @@ class UserError(Exception):
 
 
 class InUse(UserError):  # noqa: N818
-    """Another process is at work in the run folder."""
+    """Another process is using the run folder."""
 
 
 class NotFiniteError(UserError, RuntimeError):
-    """A classifier answered NaN. It must not pass for a robust one, so nothing goes on."""
+    """A classifier returned NaN. It must not count as robust, so the run stops."""
 
 
-class ThreatModelViolation(RuntimeError):  # noqa: N818  (the word of the design)
-    """An attack that promises to stay inside its threat model came back from outside it: a bug in the attack."""
+class ThreatModelViolation(RuntimeError):  # noqa: N818  (the name in the design)
+    """An attack that must stay inside its threat model returned images outside it: a bug in the attack."""
 
 
 class AttackFailed(RuntimeError):  # noqa: N818
-    """An attack raised an error of its own, or gave back no batch of images. The other attacks can go on."""
+    """An attack raised an error, or did not return a batch of images. The other attacks can continue."""
 
 
 def one_line(text: str) -> str:
@@ -35,5 +35,5 @@ def one_line(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first; its type where it says nothing."""
+    """The first line of an error's message; its type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Files that are complete or absent."""
+"""Reading files, and writing them atomically: complete or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_json(file: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ def read_json(file: Path) -> Any:
 
 
 def beginning(file: Path) -> str:
-    """What there is instead of what should be: `it is empty`, `it is a web page`, `it begins with b'PK'`."""
+    """Describe the start of an unexpected file: `it is empty`, `it is a web page`, `it begins with b'PK'`."""
     with file.open("rb") as stream:
         head = stream.read(256).lstrip()
     if head.lower().startswith((b"<!doctype html", b"<html")):
@@ -41,24 +41,24 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write_atomically(file: Path, content: bytes | str) -> None:
     """Write to a temporary name beside the file, flush to disk, rename; creates the folder.
 
-    A file that already has this content is left alone, so that a finished run can be shown from a read-only disk.
-    Text is UTF-8; bytes of file names that are no UTF-8 are written as escapes. Permissions follow the umask.
+    A file that already has this content is not written, so that a finished run can be shown from a read-only disk.
+    Text is UTF-8; bytes of file names that are not UTF-8 are written as escapes. Permissions follow the umask.
 
     Raises:
-        UserError: the disk is full, or nothing can be written there.
+        UserError: the disk is full, or the file cannot be written.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    if _holds(file, data):
+    if _has_content(file, data):
         return
     try:
         _write(file, data)
     except OSError as error:
         reason = f"{error.filename} is a file" if isinstance(error, FileExistsError) else error.strerror
-        way = "make room, the same command goes on from here" if error.errno in _FULL else "choose another place"
-        raise UserError(f"{file} could not be written ({reason}): {way}") from None
+        remedy = "make room, the same command goes on from here" if error.errno in _FULL else "choose another folder"
+        raise UserError(f"{file} could not be written ({reason}): {remedy}") from None
 
 
-def _holds(file: Path, data: bytes) -> bool:
+def _has_content(file: Path, data: bytes) -> bool:
     try:
         return file.stat().st_size == len(data) and file.read_bytes() == data
     except OSError:

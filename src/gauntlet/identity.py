@@ -1,9 +1,9 @@
-"""What makes two attacks the same attack: their classes, their numbers, the weights they look through.
+"""Identities of attacks: their classes, their numbers, and the weights of their networks.
 
-An attack is a tree of frozen dataclasses of plain values, so its identity is read off the objects and is the same with
-and without a config. A class counts by the name and version that it declares (`gauntlet.class_identity`), a field by
-its value where that is not its default. So moving or renaming a class, or adding a field with a default, changes no
-identity; a change of what is computed, or of a default, needs a new version. Networks count by architecture here; their
+An attack is a tree of frozen dataclasses of plain values, from which its identity is computed, with or without a
+config. A class is identified by the name and version that it declares (`gauntlet.class_identity`), a field by its value
+if that is not its default. So moving or renaming a class, or adding a field with a default, changes no identity; a
+change of what is computed, or of a default, needs a new version. Networks are described by architecture here; their
 weights are a second part of every identity.
 """
 
@@ -21,15 +21,15 @@ from gauntlet.architecture import architecture, bytes_of
 from gauntlet.class_identity import class_identity, declared_identity
 
 PLACE: Mapping[str, bool] = {"identity": False}
-"""Metadata of a dataclass field that says where something lies: no part of what it is."""
+"""Metadata of a dataclass field that is only a path or location: not part of the identity."""
 
 
 def describe(thing: Any) -> Any:
-    """The thing as plain JSON values: declared classes and the fields that are not at their defaults, all the way down.
+    """Describe an object as JSON values, recursively: declared classes, and the fields that differ from their defaults.
 
     Raises:
         UserError: a class declares no identity, and its source cannot be read.
-        TypeError: it is nothing of which an attack is made.
+        TypeError: the object is not a possible part of an attack.
     """
     if isinstance(thing, float) and thing.is_integer():
         return int(thing)  # 1 and 1.0 are the same bound
@@ -39,13 +39,12 @@ def describe(thing: Any) -> Any:
         return {"network": class_identity(type(thing)), "architecture": digest(architecture(thing))}
     if is_dataclass(thing) and not isinstance(thing, type):
         values = {field.name: describe(getattr(thing, field.name)) for field in _identifying(type(thing))}
-        defaults = (
-            described_defaults(type(thing)) if declared_identity(type(thing)) else {}
-        )  # for which its version stands
+        # The version of a declared class covers its defaults.
+        defaults = described_defaults(type(thing)) if declared_identity(type(thing)) else {}
         changed = {name: value for name, value in values.items() if _differs(value, defaults.get(name, MISSING))}
         return {"class": class_identity(type(thing)), **changed}
     if isinstance(thing, Mapping):
-        return [[str(key), describe(value)] for key, value in thing.items()]  # attacks in turn: the order counts
+        return [[str(key), describe(value)] for key, value in thing.items()]  # the order of attacks matters
     if isinstance(thing, Sequence):
         return [describe(value) for value in thing]
     raise TypeError(
@@ -54,14 +53,14 @@ def describe(thing: Any) -> Any:
 
 
 def described_defaults(cls: type) -> dict[str, Any]:
-    """The default of every field of a dataclass that has one and is part of what it is, described."""
-    found = {}
+    """The described default of every field of a dataclass that has one and is part of its identity."""
+    defaults = {}
     for field in _identifying(cls):
         if field.default_factory is not MISSING:
-            found[field.name] = describe(field.default_factory())
+            defaults[field.name] = describe(field.default_factory())
         elif field.default is not MISSING:
-            found[field.name] = describe(field.default)
-    return found
+            defaults[field.name] = describe(field.default)
+    return defaults
 
 
 def _identifying(cls: type) -> Iterator[Field[Any]]:
@@ -73,12 +72,12 @@ def _differs(described: Any, default: Any) -> bool:
 
 
 def stream_of(thing: Any) -> int:
-    """The number from which the random numbers of an attack derive: the same wherever its identity is."""
+    """The stream of an attack's random numbers, derived from its identity."""
     return stream_of_identity(describe(thing))
 
 
 def stream_of_identity(description: Any) -> int:
-    """The same of what `describe` gave."""
+    """The stream of a description by `describe`."""
     return int(digest(description)[:15], 16)
 
 
@@ -116,8 +115,10 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """`key: old → new` for every leaf in which two configs or descriptions differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = sorted(old.keys() | new.keys())
-        pairs = ((key, old.get(key, _UNSET), new.get(key, _UNSET)) for key in keys)
-        return [line for key, one, other in pairs for line in differences(one, other, f"{path}.{key}".lstrip("."))]
+        lines = []
+        for key in keys:
+            lines += differences(old.get(key, _UNSET), new.get(key, _UNSET), f"{path}.{key}".lstrip("."))
+        return lines
     return [] if old == new else [f"{path}: {_brief(old)} → {_brief(new)}"]
 
 

@@ -1,7 +1,7 @@
 """Declarations of the fields that checks vary, in the metadata of the fields; `bound` is declared by its name.
 
 The sanity checks double the steps of a search, draw the widest noise of a threat model, and use another bound; a
-rehearsal runs every search as short as possible. `steps: int = field(default=40, metadata=STEPS)` declares it.
+rehearsal runs every search as short as possible. A field is declared by `field(default=40, metadata=STEPS)`.
 """
 
 from __future__ import annotations

@@ -76,10 +76,10 @@ def test_logits_and_gradients_are_the_same(make, left):
     plain = network(images)
     (slope,) = torch.autograd.grad(plain.square().sum(), images)
     with folded(network, images.detach()):
-        norms, found = norms_in(lambda: network(images))
-        (steep,) = torch.autograd.grad(found.square().sum(), images)
+        norms, adversarial = norms_in(lambda: network(images))
+        (steep,) = torch.autograd.grad(adversarial.square().sum(), images)
     assert norms == left
-    assert found.allclose(plain, rtol=1e-9, atol=1e-11)
+    assert adversarial.allclose(plain, rtol=1e-9, atol=1e-11)
     assert steep.allclose(slope, rtol=1e-7, atol=1e-9 * slope.abs().max())
     assert network(images).equal(plain)
 
@@ -88,12 +88,12 @@ def test_maps_are_the_same():
     network, images = small(), random_images(2, 3, 32, 32).double()
     plain, logits = network.tap(images)
     with folded(network, images):
-        maps, found = network.tap(images)
+        maps, adversarial = network.tap(images)
         alone = network.features(images)
-    for here, other, before in zip(maps, alone, plain, strict=True):
-        assert here.allclose(before, rtol=1e-9, atol=1e-11)
-        assert here.equal(other)
-    assert found.allclose(logits)
+    for current, other, before in zip(maps, alone, plain, strict=True):
+        assert current.allclose(before, rtol=1e-9, atol=1e-11)
+        assert current.equal(other)
+    assert adversarial.allclose(logits)
 
 
 def altered(network):
@@ -152,7 +152,9 @@ def test_what_was_found_is_remembered_and_the_generator_untouched():
     for _ in range(3):
         with folded(network, images):
             pass
-    assert [count for count, _ in runs] == [1] * (1 + 3 * 2)  # who is new is looked at once; then with and without
+    assert [count for count, _ in runs] == [1] * (
+        1 + 3 * 2
+    )  # a new network is recorded once; then with and without folding
     assert len({number.item() for _, number in runs}) == 1
     assert torch.random.get_rng_state().equal(before)
 
@@ -177,8 +179,8 @@ def test_new_weights_are_folded_anew():
         network.network.conv1.weight *= 1.5
     with folded(network, images):
         assert not network(images).allclose(before)
-        found = network(images)
-    assert found.allclose(network(images), rtol=1e-9)
+        adversarial = network(images)
+    assert adversarial.allclose(network(images), rtol=1e-9)
 
 
 def test_parts_that_were_replaced_are_folded_as_they_are_or_not_at_all():
@@ -229,14 +231,14 @@ class Hidden(nn.Module):
 
 @pytest.mark.parametrize("iterate", [Last(), FirstSuccess()])
 def test_phi_of_a_network_inside_the_classifier_stays_what_it_is(iterate):
-    eyes, images = lived(OwnTaps(), torch.float32), random_images(3, 3, 9, 8)
-    distance = LPIPS(eyes)
+    phi_network, images = lived(OwnTaps(), torch.float32), random_images(3, 3, 9, 8)
+    distance = LPIPS(phi_network)
     threat = NeuralPerceptual(distance, 0.3)
     attack = FastLagrangianPerceptualAttack(threat_model=threat, steps=5, iterate=iterate)
-    labels = eyes(images).argmax(1)
-    found = attack(Hidden(eyes), images, labels, seeds=torch.arange(3))
-    assert (found.images - images).abs().amax() > 0.01
-    assert found.size.allclose(distance(images, found.images) / 0.3, rtol=1e-4)
+    labels = phi_network(images).argmax(1)
+    adversarial = attack(Hidden(phi_network), images, labels, seeds=torch.arange(3))
+    assert (adversarial.images - images).abs().amax() > 0.01
+    assert adversarial.size.allclose(distance(images, adversarial.images) / 0.3, rtol=1e-4)
 
 
 def test_a_forward_that_goes_another_way_than_the_taps():
@@ -310,8 +312,8 @@ def kept(network, images):
     """Whether the network computes its norms inside the context, and the same numbers."""
     plain = network(images)
     with folded(network, images):
-        count, found = norms_in(lambda: network(images))
-    torch.testing.assert_close(found, plain, rtol=1e-9, atol=1e-12)
+        count, adversarial = norms_in(lambda: network(images))
+    torch.testing.assert_close(adversarial, plain, rtol=1e-9, atol=1e-12)
     return count > 0
 
 
@@ -467,8 +469,8 @@ def test_rounding_is_far_below_what_is_doubtful_on_a_real_network():
     with torch.no_grad():
         plain = network(images)
         with folded(network, images):
-            found = network(images)
-    rounding = ((found - plain).abs().amax(1) / found.abs().amax(1)).max()
+            adversarial = network(images)
+    rounding = ((adversarial - plain).abs().amax(1) / adversarial.abs().amax(1)).max()
     assert 0 < rounding < torch.finfo(torch.float32).eps ** 0.5 / 50
 
 
@@ -487,14 +489,14 @@ def test_robust_accuracy_is_the_same(attack, monkeypatch):
     network = trained_resnet32("delta")
     images, labels = cifar10(24)
 
-    def standing():
-        found = attack(network, images, labels, seeds=torch.arange(24)).images
+    def still_correct():
+        adversarial = attack(network, images, labels, seeds=torch.arange(24)).images
         with torch.no_grad():
-            return network(found).argmax(1) == labels
+            return network(adversarial).argmax(1) == labels
 
-    count, folding = norms_in(standing)
+    count, folding = norms_in(still_correct)
     monkeypatch.setattr("gauntlet.acceleration.folding._pairs_of", lambda *_: [])
-    plain_count, plain = norms_in(standing)
+    plain_count, plain = norms_in(still_correct)
     assert plain_count > 5 * count  # what is left of them are looks before the search, and doubtful successes
     assert 0 < plain.sum() < 24
     assert (folding != plain).sum() <= 1
@@ -506,10 +508,10 @@ def test_attacks_compute_no_batch_norm():
     threat = NeuralPerceptual(SelfLPIPS(), 0.5)
     perceptual = FastLagrangianPerceptualAttack(threat_model=threat, steps=3, iterate=Last())
     seeds = torch.arange(3)
-    for attack, norms, looks in ((pgd, 9, 1), (perceptual, 9, 2)):  # a look or two at the first image, as it is
+    for attack, norms, forwards in ((pgd, 9, 1), (perceptual, 9, 2)):  # a look or two at the first image, as it is
         attack(network, images, labels, seeds=seeds)
         count, _ = norms_in(lambda: attack(network, images, labels, seeds=seeds))  # noqa: B023
-        assert count == norms * looks
+        assert count == norms * forwards
 
 
 class Torn(nn.Module):
@@ -518,13 +520,13 @@ class Torn(nn.Module):
     def __init__(self):
         super().__init__()
         self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.truthful, self.looks = True, []
+        self.truthful, self.forwards = True, []
 
     def forward(self, images):
         scores = self.norm(self.convolution(images)).sum((1, 2, 3)) * 1e-9
         kind = (images.detach().mean((1, 2, 3)) * 4).round().long()
         folding = "forward" in vars(self.norm)
-        self.looks.append((kind.tolist(), folding))
+        self.forwards.append((kind.tolist(), folding))
         lie = torch.tensor([0.0, 1 + 1e-5, 2.0, 0.0])[kind] * (folding and not self.truthful)
         return torch.stack((scores + 1, scores + lie), 1)
 
@@ -536,17 +538,17 @@ def test_a_narrow_success_counts_once_the_network_as_it_is_agrees(goal):
     grays = torch.tensor([0.75, 0.25, 0.5, 0.25])[:, None, None, None].expand(4, 3, 8, 8).clone()
     attack = PGD(threat_model=Linf(0.02), steps=2, step_size=0.1, goal=goal)
     with folded(network, grays):
-        network.truthful, network.looks = False, []
+        network.truthful, network.forwards = False, []
     attack(network, grays, torch.zeros(4, dtype=torch.long), seeds=seeds)
     glances, first, asked = [([3], False), ([3], True)], [3, 1, 2, 1], [1, 1]
-    assert network.looks == [*glances, (first, True), (asked, False), *[([3, 1, 1], True), (asked, False)] * 2]
+    assert network.forwards == [*glances, (first, True), (asked, False), *[([3, 1, 1], True), (asked, False)] * 2]
 
 
 def test_a_narrow_success_of_a_search_that_roams_is_asked_about_inside_the_bound():
     network, grays = Torn().eval(), torch.tensor([0.75, 0.25])[:, None, None, None].expand(2, 3, 8, 8).clone()
     with folded(network, grays):
-        network.truthful, network.looks = False, []
+        network.truthful, network.forwards = False, []
     attack = FAB(threat_model=Linf(0.02), goal=Untargeted(Margin()), steps=1)
     attack(network, grays, torch.zeros(2, dtype=torch.long), seeds=torch.arange(2))
-    assert network.looks[2:4] == [([3, 1], True), ([1], False)]
-    assert all(len(kinds) > 1 or not folding for kinds, folding in network.looks[2:])  # nobody left
+    assert network.forwards[2:4] == [([3, 1], True), ([1], False)]
+    assert all(len(kinds) > 1 or not folding for kinds, folding in network.forwards[2:])  # no example dropped

@@ -9,10 +9,10 @@ from tests.fixtures import Ellipsoid, LinearClassifier, predictions, random_imag
 DOUBLE = torch.float64
 
 
-def phi(eyes, images):
+def phi(phi_network, images):
     """φ by Laidlaw et al. 2021, §3, of a network's feature maps, `[N, P]`."""
     layers = []
-    for maps in eyes.features(images):
+    for maps in phi_network.features(images):
         length = maps.square().sum(1, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny).sqrt() + 1e-10
         layers.append((maps / (length * (maps.shape[2] * maps.shape[3]) ** 0.5)).reshape(len(images), -1))
     return torch.cat(layers, 1)
@@ -21,18 +21,25 @@ def phi(eyes, images):
 def setting(bounded, dtype, bound=0.3, count=5):
     """A classifier, the network of φ, a threat model, a batch."""
     classifier = tapped(classes=5, dtype=dtype)
-    eyes = classifier if bounded == "self" else tapped(seed=8, dtype=dtype)
-    threat = NeuralPerceptual(SelfLPIPS() if bounded == "self" else LPIPS(eyes), bound)
+    phi_network = classifier if bounded == "self" else tapped(seed=8, dtype=dtype)
+    threat = NeuralPerceptual(SelfLPIPS() if bounded == "self" else LPIPS(phi_network), bound)
     images = random_images(count, 3, 7, 6, dtype=dtype).mul(1.2).sub(0.1).clamp(0, 1)
-    return classifier, eyes, threat, images, predictions(classifier, images), torch.arange(count)
+    return classifier, phi_network, threat, images, predictions(classifier, images), torch.arange(count)
 
 
 def sharp(bound, count=40):
     """Half of the examples fall."""
-    classifier, eyes, _, images, _, seeds = setting("externally", DOUBLE, count=count)
+    classifier, phi_network, _, images, _, seeds = setting("externally", DOUBLE, count=count)
     with torch.no_grad():
         classifier.head[2].weight.mul_(3)
-    return classifier, eyes, NeuralPerceptual(LPIPS(eyes), bound), images, predictions(classifier, images), seeds
+    return (
+        classifier,
+        phi_network,
+        NeuralPerceptual(LPIPS(phi_network), bound),
+        images,
+        predictions(classifier, images),
+        seeds,
+    )
 
 
 def ellipsoid(seed, bound=0.05, count=3, size=12):

@@ -16,7 +16,7 @@ DOUBLE = torch.float64
 
 
 def sure(classifier, images, rise):
-    """Move the boundary so far away that no image falls, and not so far that the cross-entropy rounds to 0."""
+    """Move the boundary so far away that no attack succeeds, but not so far that the cross-entropy rounds to 0."""
     score = images.flatten(1) @ classifier.weight.detach()
     classifier.bias.data = 0.6 * rise + 0.1 - score.amin()
 
@@ -101,7 +101,7 @@ def test_lengths_are_halved_example_by_example():
 
 @pytest.mark.parametrize("attack", [APGD(threat_model=Linf(0.1), steps=20), SparseAPGD(threat_model=L1(1.0), steps=20)])
 def test_an_example_that_has_fallen_costs_nothing(attack):
-    """One is wrong wherever it starts, one never falls."""
+    """One is misclassified at every start, one is never misclassified."""
     classifier = LinearClassifier(4, dtype=DOUBLE)
     classifier.weight.data, classifier.bias.data = torch.ones(4, dtype=DOUBLE), torch.tensor(-2.0, dtype=DOUBLE)
     images = torch.tensor([0.1, 0.9], dtype=DOUBLE).reshape(2, 1, 1, 1).expand(2, 1, 2, 2).contiguous()
@@ -133,9 +133,9 @@ def test_a_constant_classifier_makes_no_nan(threat, value):
     labels = predictions(classifier, images)
     attack = SparseAPGD if isinstance(threat, L1) else APGD
     for changes in ({}, {"iterate": Last()}, {"goal": Untargeted(DLR())}, {"goal": RankedTargets()}):
-        found = attack(threat_model=threat, steps=8, **changes)(classifier, images, labels)
-        assert found.images.isfinite().all()
-        assert (found.size <= 1 + 1e-4).all()
+        result = attack(threat_model=threat, steps=8, **changes)(classifier, images, labels)
+        assert result.images.isfinite().all()
+        assert (result.size <= 1 + 1e-4).all()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def lead(classifier, images, labels):
 def test_apgd_walks_where_the_package_walks(package, threat):
     """In float64, from the same start, all hundred steps: the same best cross-entropy for every example.
 
-    Bounds so small that nothing falls: ours would stop there.
+    Bounds so small that no attack succeeds: ours would stop there.
     """
     from pyautoattack.autopgd_base import APGDAttack
 
@@ -52,19 +52,19 @@ def test_apgd_walks_where_the_package_walks(package, threat):
     theirs = APGDAttack(classifier, n_iter=100, norm=NORMS[type(threat)], eps=threat.bound, loss="ce", device="cpu")
     theirs.init_hyperparam(images)
     start = images + threat.around(batch_of(images)).start(Noise(seeds))
-    best, standing, loss, _ = theirs.attack_single_run(images, labels, x_init=start.clone())
-    found = APGD(threat_model=threat, goal=Untargeted(CrossEntropy()))(classifier, images, labels, seeds=seeds)
+    best, still_correct, loss, _ = theirs.attack_single_run(images, labels, x_init=start.clone())
+    result = APGD(threat_model=threat, goal=Untargeted(CrossEntropy()))(classifier, images, labels, seeds=seeds)
     with torch.no_grad():
-        ours = CrossEntropy()(classifier(found.images), labels)
-    assert standing.all(), "the test needs examples that hold"
+        ours = CrossEntropy()(classifier(result.images), labels)
+    assert still_correct.all(), "the test needs examples that stay correct"
     assert ours.allclose(loss, rtol=1e-6)
-    assert found.images.allclose(best, rtol=0, atol=1e-6)
+    assert result.images.allclose(best, rtol=0, atol=1e-6)
 
 
 def linear(shape, bound, count=6):
     """A linear classifier, images of medium margin that it gets right, and by how much it can fall at most, `[N]`.
 
-    The boundary lies a half of that beyond the worst case, so that nothing falls and no cross-entropy rounds to 0.
+    The boundary lies a half of that beyond the worst case, so that no attack succeeds and no cross-entropy rounds to 0.
     """
     classifier = LinearClassifier(torch.Size(shape).numel())
     many, weight = random_images(60, *shape), classifier.weight.detach()
@@ -87,9 +87,9 @@ def test_in_the_l1_ball_apgd_comes_to_rest_where_the_packages_does(package, shap
     theirs.init_hyperparam(images)
     other = theirs.attack_single_run(images, labels, x_init=start)[0]
     one_stage = SparseAPGD(threat_model=L1(bound), steps=100, radii=[1], shares=[1])
-    found = one_stage(classifier, images, labels, seeds=torch.arange(len(images))).images
+    result = one_stage(classifier, images, labels, seeds=torch.arange(len(images))).images
     ours, packages = (
-        (classifier.margin(some, labels) - classifier.margin(images, labels)) / best for some in (found, other)
+        (classifier.margin(some, labels) - classifier.margin(images, labels)) / best for some in (result, other)
     )
     assert ((ours - packages).abs() < 2e-3).sum() >= len(images) - 1
     assert (ours > packages - 0.01).all()
@@ -104,11 +104,11 @@ def test_autoattack_for_l1_breaks_a_linear_classifier_wherever_it_can_be_broken(
         classifier, images, labels, best = linear((3, 7, 5), bound)
         images, labels = images[index : index + 1], labels[:1]
         attack = in_turn(L1(bound), steps=20, queries=20, targets=1)
-        for share, falls in ((0.99, True), (1.001, False)):
+        for share, misclassified in ((0.99, True), (1.001, False)):
             lead_now = classifier.margin(images, labels)
             classifier.bias.data += (lead_now + share * best[index])[0] / 2
-            found = attack(classifier, images, labels, seeds=torch.tensor([index]))
-            assert (classifier(found.images).argmax(1) != labels).item() == falls
+            result = attack(classifier, images, labels, seeds=torch.tensor([index]))
+            assert (classifier(result.images).argmax(1) != labels).item() == misclassified
 
 
 def test_dlr_is_the_packages(package):
@@ -168,11 +168,11 @@ def compare(name, attack, norm, bound, count, **budget):
     """Whom either breaks; how far from the boundary ours left those that only the package broke."""
     classifier, images, labels = right(name, count)
     ours, theirs = single(attack, classifier, norm, bound, **budget)
-    found = ours(classifier, images, labels, seeds=torch.arange(len(images))).images
+    result = ours(classifier, images, labels, seeds=torch.arange(len(images))).images
     other = theirs.perturb(images, labels)
     other = other[1] if isinstance(other, tuple) else other
     inside = ours.threat_model.around(batch_of(images)).size(other - images) <= 1 + 1e-3
-    return lead(classifier, found, labels), torch.where(
+    return lead(classifier, result, labels), torch.where(
         inside, lead(classifier, other, labels), lead(classifier, images, labels)
     )
 
@@ -229,12 +229,12 @@ def the_packages(classifier, threat):
 
 
 def leads(name, threat, count, ours, theirs):
-    """Of the label's best rival on what either attack made of the same images, `[n]` each; standing is ≤ 0."""
+    """The negative margin on either attack's images, `[n]` each; ≤ 0 where still correct."""
     classifier, images, labels = right(name, count)
-    found = ours(threat)(classifier, images, labels, seeds=torch.arange(len(images))).images
+    result = ours(threat)(classifier, images, labels, seeds=torch.arange(len(images))).images
     other = theirs(classifier, threat).run_standard_evaluation(images, labels, batch_size=len(images))[0]
     assert (threat.around(batch_of(images)).size(other - images) <= 1 + 1e-4).all()
-    return lead(classifier, found, labels), lead(classifier, other, labels)
+    return lead(classifier, result, labels), lead(classifier, other, labels)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ STANDARD = {
     ("name", "threat"), [(name, threat) for name, threats in STANDARD.items() for threat in threats], ids=str
 )
 def test_autoattack_agrees_with_the_package(package, name, threat):
-    """The standard version, whole budget, example by example; who falls to one alone is next to the boundary."""
+    """The standard version with the whole budget; examples broken by only one of the two are next to the boundary."""
     restarts = 5 if isinstance(threat, L1) else 1
     ours, theirs = leads(name, threat, 22, lambda threat: in_turn(threat, restarts=restarts), the_packages)
     differ = (ours > 0) != (theirs > 0)

@@ -36,8 +36,8 @@ def test_the_weights_are_those_of_the_record(name):
 def test_ten_steps_of_pgd_leave_what_the_record_says(name):
     (images, labels), classifier = cifar10_test(200), resnet32(name)
     attack = PGD(threat_model=Linf(8 / 255), steps=10, step_size=0.25, iterate=Last(), goal=Untargeted(CrossEntropy()))
-    found = attack(classifier, images, labels, seeds=torch.arange(200))
-    assert accuracy(classifier, found.images, labels) == pytest.approx(PUBLISHED[name][1], abs=0.02)
+    result = attack(classifier, images, labels, seeds=torch.arange(200))
+    assert accuracy(classifier, result.images, labels) == pytest.approx(PUBLISHED[name][1], abs=0.02)
 
 
 BALL = 0.5
@@ -55,9 +55,9 @@ PERCEPTUAL = {
 @pytest.mark.parametrize("attack", PERCEPTUAL.values(), ids=PERCEPTUAL)
 def test_nothing_is_left_in_the_alexnet_ball(name, attack):
     (images, labels), classifier, distance = cifar10_test(100), resnet32(name), alexnet_distance()
-    found = attack(NeuralPerceptual(distance, BALL))(classifier, images, labels, seeds=torch.arange(100))
-    assert accuracy(classifier, found.images, labels) == 0
-    assert (numpy_distance(distance.network, images, found.images) <= BALL * (1 + 1e-4)).all()
+    result = attack(NeuralPerceptual(distance, BALL))(classifier, images, labels, seeds=torch.arange(100))
+    assert accuracy(classifier, result.images, labels) == 0
+    assert (numpy_distance(distance.network, images, result.images) <= BALL * (1 + 1e-4)).all()
 
 
 @every_network
@@ -65,6 +65,6 @@ def test_nothing_of_eight_is_left_by_either(name):
     (images, labels), classifier, distance = cifar10_test(8), resnet32(name), alexnet_distance()
     assert [tuple(m.shape[2:]) for m in distance.network.features(images)] == [(7, 7), (3, 3), (1, 1), (1, 1), (1, 1)]
     for attack in ("lpa", "ppgd"):
-        found = PERCEPTUAL[attack](NeuralPerceptual(distance, BALL))(classifier, images, labels, seeds=torch.arange(8))
-        assert accuracy(classifier, found.images, labels) == 0
-        assert (numpy_distance(distance.network, images, found.images) <= BALL * (1 + 1e-4)).all()
+        result = PERCEPTUAL[attack](NeuralPerceptual(distance, BALL))(classifier, images, labels, seeds=torch.arange(8))
+        assert accuracy(classifier, result.images, labels) == 0
+        assert (numpy_distance(distance.network, images, result.images) <= BALL * (1 + 1e-4)).all()

@@ -64,14 +64,14 @@ def gray(*values):
 
 
 def test_each_attack_sees_those_who_still_stand_and_the_first_success_is_returned():
-    """From 0.4 all are wrong; 0.55 falls to −0.1, 0.65 to −0.2, 0.95 to nobody."""
+    """From 0.4 all are wrong; 0.55 falls to −0.1, 0.65 to −0.2, 0.95 to no attack."""
     attack, seen = in_turn(-0.1, -0.2, -0.05)
     counting = Counting(mean_classifier())
     seeds = torch.tensor([7, 8, 9, 10])
-    found = attack(counting, gray(0.4, 0.55, 0.65, 0.95), torch.zeros(4, dtype=torch.long), seeds=seeds)
-    assert found.images[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.45, 0.45, 0.75])
-    assert found.params[:, 0, 0, 0].tolist() == pytest.approx([0.0, -0.1, -0.2, -0.2])
-    assert found.size.tolist() == pytest.approx([0.0, 0.2, 0.4, 0.4])
+    result = attack(counting, gray(0.4, 0.55, 0.65, 0.95), torch.zeros(4, dtype=torch.long), seeds=seeds)
+    assert result.images[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.45, 0.45, 0.75])
+    assert result.params[:, 0, 0, 0].tolist() == pytest.approx([0.0, -0.1, -0.2, -0.2])
+    assert result.size.tolist() == pytest.approx([0.0, 0.2, 0.4, 0.4])
     assert [calls[0][0] for calls in seen] == [3, 2, 1]
     assert counting.batches == [4, 3, 2, 1]  # x and what came back; the attacks here do not look
     expected = [mix(seeds, 1 + i)[4 - count :].tolist() for i, count in enumerate((3, 2, 1))]
@@ -80,8 +80,8 @@ def test_each_attack_sees_those_who_still_stand_and_the_first_success_is_returne
 
 def test_when_nobody_stands_no_attack_is_asked():
     attack, seen = in_turn(-0.1, -0.2)
-    found = attack(mean_classifier(), gray(0.1, 0.2), torch.zeros(2, dtype=torch.long))
-    assert found.images.equal(gray(0.1, 0.2))
+    result = attack(mean_classifier(), gray(0.1, 0.2), torch.zeros(2, dtype=torch.long))
+    assert result.images.equal(gray(0.1, 0.2))
     assert seen == [[], []]
 
 
@@ -99,17 +99,19 @@ def test_is_at_least_as_strong_as_each_and_falls_just_where_one_of_them_succeeds
     labels = predictions(classifier, images)
     ball = Linf(0.02)
     attacks = {"short": PGD(threat_model=ball, steps=1), "long": PGD(threat_model=ball, steps=10)}
-    found = WorstCase(threat_model=ball, attacks=attacks)(classifier, images, labels, seeds=seeds)
-    fallen, lead = torch.zeros(40, dtype=torch.bool), torch.full((40,), -torch.inf, dtype=DOUBLE)
+    result = WorstCase(threat_model=ball, attacks=attacks)(classifier, images, labels, seeds=seeds)
+    misclassified, lead = torch.zeros(40, dtype=torch.bool), torch.full((40,), -torch.inf, dtype=DOUBLE)
     for index, attack in enumerate(attacks.values()):
         alone = attack(classifier, images, labels, seeds=Noise(seeds).stream(1 + index).seeds).images
-        fallen |= predictions(classifier, alone) != labels
+        misclassified |= predictions(classifier, alone) != labels
         with torch.no_grad():
             lead = torch.maximum(lead, Margin()(classifier(alone), labels))
-    assert 0 < fallen.sum() < 40
-    assert (predictions(classifier, found.images) != labels).equal(fallen)
+    assert 0 < misclassified.sum() < 40
+    assert (predictions(classifier, result.images) != labels).equal(misclassified)
     with torch.no_grad():
-        assert Margin()(classifier(found.images), labels)[~fallen].allclose(lead[~fallen], rtol=0, atol=1e-9)
+        assert Margin()(classifier(result.images), labels)[~misclassified].allclose(
+            lead[~misclassified], rtol=0, atol=1e-9
+        )
 
 
 def test_the_order_of_the_attacks_is_part_of_the_identity():
@@ -124,10 +126,10 @@ def test_every_attack_is_drawn_and_each_example_gets_what_the_attack_alone_gives
     labels = predictions(classifier, images)
     ball = L2(0.1)
     attacks = {"a": PGD(threat_model=ball, steps=1), "b": PGD(threat_model=ball, steps=2, step_size=0.5)}
-    found = RandomChoice(threat_model=ball, attacks=attacks)(classifier, images, labels, seeds=seeds)
+    result = RandomChoice(threat_model=ball, attacks=attacks)(classifier, images, labels, seeds=seeds)
     matches = torch.stack(
         [
-            (attack(classifier, images, labels, seeds=Noise(seeds).stream(1 + i).seeds).images - found.images)
+            (attack(classifier, images, labels, seeds=Noise(seeds).stream(1 + i).seeds).images - result.images)
             .flatten(1)
             .abs()
             .amax(1)
@@ -187,32 +189,32 @@ def test_the_worst_of_several_threat_models_is_the_worst_of_what_each_attack_fin
     """Image by image; the params are in the place of the member, the size is a share of the member's bound."""
     classifier, images, labels, seeds = hard()
     attacks = on_each()
-    found = WorstCase(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
+    result = WorstCase(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
     union = SPLIT.around(batch_of(images), classifier)
-    shown, chosen = [union.perturb(union.zero())], union.chosen(found.params)
+    shown, chosen = [union.perturb(union.zero())], union.chosen(result.params)
     with torch.no_grad():
         lead = Margin()(classifier(shown[0]), labels)
-    expected, standing = torch.zeros_like(labels), lead < 0
+    expected, still_correct = torch.zeros_like(labels), lead < 0
     for index, attack in enumerate(attacks.values(), 1):
         shown.append(attack(classifier, images, labels, seeds=Noise(seeds).stream(index).seeds).images)
         with torch.no_grad():
             now = Margin()(classifier(shown[index]), labels)
-        better = standing & (now > lead)
+        better = still_correct & (now > lead)
         expected, lead = torch.where(better, index, expected), torch.where(better, now, lead)
-        standing &= lead < 0
+        still_correct &= lead < 0
     for index, alone in enumerate(shown):
-        assert found.images[expected == index].allclose(alone[expected == index], rtol=0, atol=1e-9)
+        assert result.images[expected == index].allclose(alone[expected == index], rtol=0, atol=1e-9)
     assert set(expected.tolist()) >= {1, 2, 3}, "the test needs examples of every threat model"
     own = (expected > 0) & (expected < 4)
     assert chosen[own].equal(expected[own] - 1)
     for i, member in enumerate(SPLIT.members):
         region, rows = member.around(batch_of(images)), chosen == i
         shape = region.zero().shape
-        params = found.params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
-        assert region.perturb(params)[rows].allclose(found.images[rows], rtol=0, atol=1e-12)
-        assert region.size(params)[rows].allclose(found.size[rows])
-    assert union.perturb(found.params).equal(found.images)
-    assert (found.size <= 1 + 1e-9).all()
+        params = result.params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
+        assert region.perturb(params)[rows].allclose(result.images[rows], rtol=0, atol=1e-12)
+        assert region.size(params)[rows].allclose(result.size[rows])
+    assert union.perturb(result.params).equal(result.images)
+    assert (result.size <= 1 + 1e-9).all()
 
 
 def test_a_worst_case_of_threat_models_leaves_no_more_than_any_part_of_it():
@@ -241,13 +243,13 @@ def test_a_worst_case_under_a_union_of_one_is_that_of_the_one():
 def test_a_chance_among_threat_models_gives_each_example_what_its_attack_alone_gives():
     classifier, images, labels, seeds = hard(30)
     attacks = {name: attack for name, attack in on_each().items() if name != "all"}
-    found = RandomChoice(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
-    chosen = SPLIT.around(batch_of(images)).chosen(found.params)
+    result = RandomChoice(threat_model=SPLIT, attacks=attacks)(classifier, images, labels, seeds=seeds)
+    chosen = SPLIT.around(batch_of(images)).chosen(result.params)
     assert chosen.unique().tolist() == [0, 1, 2]
     for index, attack in enumerate(attacks.values()):
         alone = attack(classifier, images, labels, seeds=Noise(seeds).stream(1 + index).seeds)
-        assert alone.images[chosen == index].allclose(found.images[chosen == index], rtol=0, atol=1e-9)
-        assert alone.size[chosen == index].allclose(found.size[chosen == index])
+        assert alone.images[chosen == index].allclose(result.images[chosen == index], rtol=0, atol=1e-9)
+        assert alone.size[chosen == index].allclose(result.size[chosen == index])
 
 
 @pytest.mark.parametrize("combination", [WorstCase, RandomChoice])

@@ -85,7 +85,7 @@ def test_examples_stop_at_their_own_tolerance_whatever_their_scale(scale):
     _, residual = conjugate_gradients(product, scale * right, 100, tolerance=0.1)
     share = residual.flatten(1).norm(dim=1) / (scale * right).flatten(1).norm(dim=1)
     assert (share <= 0.1).all()
-    assert (share > 1e-4).all(), "nobody goes on beyond its tolerance"
+    assert (share > 1e-4).all(), "no example is iterated beyond its tolerance"
     assert len(count) < 12
 
 

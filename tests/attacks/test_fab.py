@@ -55,17 +55,17 @@ def test_no_other_change_is_smaller(seed):
         return
     x, w, r = points[0], weights[0], rise[0]
     tensors = [torch.from_numpy(part) for part in (points, weights, rise)]
-    found = {name: onto_hyperplane(*tensors, move)[0].norm(p=norm).item() for name, (move, norm) in MOVERS.items()}
+    result = {name: onto_hyperplane(*tensors, move)[0].norm(p=norm).item() for name, (move, norm) in MOVERS.items()}
 
     d = len(x)
     split = np.concatenate((w, -w))
     one = linprog(np.ones(2 * d), A_eq=split[None], b_eq=[r], bounds=[(0, v) for v in (*(1 - x), *x)])
-    assert found["l1"] == pytest.approx(one.fun, abs=1e-9)
+    assert result["l1"] == pytest.approx(one.fun, abs=1e-9)
     above = np.concatenate((split, [0]))[None]
     below = np.concatenate((np.eye(2 * d), -np.ones((2 * d, 1))), 1)
     bounds = [*[(0, v) for v in (*(1 - x), *x)], (0, None)]
     top = linprog(np.eye(2 * d + 1)[-1], A_ub=below, b_ub=np.zeros(2 * d), A_eq=above, b_eq=[r], bounds=bounds)
-    assert found["linf"] == pytest.approx(top.fun, abs=1e-9)
+    assert result["linf"] == pytest.approx(top.fun, abs=1e-9)
     two = minimize(
         lambda change: (change**2).sum(),
         onto_hyperplane(*tensors, move_linf)[0].numpy(),
@@ -75,7 +75,7 @@ def test_no_other_change_is_smaller(seed):
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 500},
     )
-    assert found["l2"] <= np.sqrt(two.fun) + 1e-6
+    assert result["l2"] <= np.sqrt(two.fun) + 1e-6
 
 
 def test_what_the_heavy_pixels_bring_altogether_is_brought_beside_pixels_that_weigh_nearly_nothing():
@@ -121,9 +121,9 @@ def test_finds_the_distance_to_the_hyperplane_of_a_linear_classifier(threat, dua
     labels = torch.zeros(4, dtype=torch.long)
     distance = ((images.flatten(1) @ classifier.weight + classifier.bias) / classifier.weight.norm(p=dual)).detach()
     for goal in (Untargeted(Margin()), RankedTargets(LogitDifference(), targets=1)):
-        found = FAB(threat_model=threat, goal=goal, iterate=Last(), steps=20)(classifier, images, labels)
-        assert (predictions(classifier, found.images) == 1).all()
-        size = found.size * threat.bound
+        result = FAB(threat_model=threat, goal=goal, iterate=Last(), steps=20)(classifier, images, labels)
+        assert (predictions(classifier, result.images) == 1).all()
+        size = result.size * threat.bound
         assert (size >= distance * (1 - 1e-9)).all()
         assert size.allclose(distance, rtol=2e-3)
 
@@ -138,11 +138,11 @@ def test_finds_the_distance_also_where_the_box_is_in_the_way(threat):
     labels = torch.zeros(4, dtype=torch.long)
     rise = -(score + classifier.bias.detach())
     nearest = onto_hyperplane(images, classifier.weight.detach().expand(4, -1), rise, mover(threat))
-    found = FAB(threat_model=threat, goal=Untargeted(Margin()), iterate=Last())(classifier, images, labels)
+    result = FAB(threat_model=threat, goal=Untargeted(Margin()), iterate=Last())(classifier, images, labels)
     best = threat.around(batch_of(images)).size(nearest)
-    assert (predictions(classifier, found.images) == 1).all()
-    assert (found.size >= best * (1 - 1e-9)).all()
-    assert found.size.allclose(best, rtol=1e-2)
+    assert (predictions(classifier, result.images) == 1).all()
+    assert (result.size >= best * (1 - 1e-9)).all()
+    assert result.size.allclose(best, rtol=1e-2)
 
 
 @pytest.mark.parametrize("threat", [Linf, L2, L1])
@@ -151,12 +151,12 @@ def test_breaks_an_example_just_where_the_boundary_is_inside_the_bound(threat):
     classifier.weight.data -= classifier.weight.data.mean()
     images, labels = torch.full((1, 3, 4, 4), 0.5, dtype=DOUBLE), torch.zeros(1, dtype=torch.long)
     distance = (0.5 / classifier.weight.norm(p={Linf: 1, L2: 2, L1: torch.inf}[threat])).item()
-    for share, falls in ((0.99, False), (1.01, True)):
-        found = FAB(threat_model=threat(share * distance), goal=RankedTargets(LogitDifference()))(
+    for share, misclassified in ((0.99, False), (1.01, True)):
+        result = FAB(threat_model=threat(share * distance), goal=RankedTargets(LogitDifference()))(
             classifier, images, labels
         )
-        assert (predictions(classifier, found.images) != labels).item() == falls
-        assert found.size.item() <= 1 + 1e-4
+        assert (predictions(classifier, result.images) != labels).item() == misclassified
+        assert result.size.item() <= 1 + 1e-4
 
 
 def test_an_example_that_has_fallen_costs_nothing():

@@ -20,21 +20,21 @@ def lpa(threat_model, **changes):
     return FastLagrangianPerceptualAttack(**{"threat_model": threat_model, "iterate": Last()} | changes)
 
 
-def paper(classifier, eyes, images, labels, delta, bound, multipliers, lengths):
+def paper(classifier, phi_network, images, labels, delta, bound, multipliers, lengths):
     """Laidlaw et al. 2021, appendix A, Fast-LPA, in plain tensors: δ after the last step."""
-    clean, rows = phi(eyes, images).detach(), torch.arange(len(images))
+    clean, rows = phi(phi_network, images).detach(), torch.arange(len(images))
     for multiplier, length in zip(multipliers, lengths, strict=True):
         delta = delta.detach().requires_grad_()
         logits = classifier(images + delta)
         first, second = logits.topk(2, 1).indices.T
         other = torch.where(first == labels, second, first)
         rise = logits[rows, other] - logits[rows, labels]
-        here = phi(eyes, images + delta)
-        excess = (here - clean).square().sum(1).sqrt() - bound
+        current = phi(phi_network, images + delta)
+        excess = (current - clean).square().sum(1).sqrt() - bound
         (gradient,) = torch.autograd.grad((-rise + multiplier * excess.clamp(min=0)).sum(), delta)
         with torch.no_grad():
             down = gradient / (gradient.square().sum((1, 2, 3), keepdim=True).sqrt() + 1e-8)
-            rate = (here - phi(eyes, images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
+            rate = (current - phi(phi_network, images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
             step = (bound * length / (rate + 1e-4)).reshape(-1, 1, 1, 1)
             delta = (images + delta - step * down).clamp(0, 1) - images
     return delta.detach()
@@ -50,23 +50,23 @@ def schedules(steps):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(DOUBLE, 1e-9), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("bound", [0.05, 0.3])
 def test_agrees_with_the_paper_in_plain_tensors(bounded, steps, dtype, tolerance, bound):
-    classifier, eyes, threat, images, labels, seeds = setting(bounded, dtype, bound)
+    classifier, phi_network, threat, images, labels, seeds = setting(bounded, dtype, bound)
     start = threat.around(batch_of(images), classifier).start(Noise(seeds))
-    expected = paper(classifier, eyes, images, labels, start, bound, *schedules(steps))
-    found = lpa(threat, steps=steps, projection=NoProjection())(classifier, images, labels, seeds=seeds)
+    expected = paper(classifier, phi_network, images, labels, start, bound, *schedules(steps))
+    result = lpa(threat, steps=steps, projection=NoProjection())(classifier, images, labels, seeds=seeds)
     assert (expected - start).abs().amax((1, 2, 3)).min() > 1e-3
-    assert (found.params - expected).abs().max() <= tolerance
-    assert (found.images - (images + expected)).abs().max() <= tolerance
+    assert (result.params - expected).abs().max() <= tolerance
+    assert (result.images - (images + expected)).abs().max() <= tolerance
 
 
 def test_its_schedules_are_the_published_numbers():
     """λ from 1 to 7.9433 and steps from 1 to 0.1259 bounds for N = 10; other numbers end elsewhere."""
-    classifier, eyes, threat, images, labels, seeds = setting("self", DOUBLE, bound=0.1)
+    classifier, phi_network, threat, images, labels, seeds = setting("self", DOUBLE, bound=0.1)
     start = threat.around(batch_of(images), classifier).start(Noise(seeds))
-    found = lpa(threat, steps=10)(classifier, images, labels, seeds=seeds).params
+    result = lpa(threat, steps=10)(classifier, images, labels, seeds=seeds).params
 
     def distance_to(multipliers, lengths):
-        return (found - paper(classifier, eyes, images, labels, start, 0.1, multipliers, lengths)).norm().item()
+        return (result - paper(classifier, phi_network, images, labels, start, 0.1, multipliers, lengths)).norm().item()
 
     assert distance_to(PUBLISHED_MULTIPLIERS, PUBLISHED_STEPS) < 1e-3
     assert distance_to([10] * 10, PUBLISHED_STEPS) > 1e-2
@@ -84,29 +84,29 @@ def test_its_defaults_are_the_papers():
 @pytest.mark.parametrize("iterate", [Last(), Best()])
 @pytest.mark.parametrize("bound", [0.0, 0.02, 0.3, 2.0])
 def test_onto_the_region_every_image_is_inside_by_another_computation(bounded, iterate, bound):
-    classifier, eyes, threat, images, labels, seeds = setting(bounded, torch.float32, bound, count=8)
+    classifier, phi_network, threat, images, labels, seeds = setting(bounded, torch.float32, bound, count=8)
     attack = lpa(threat, steps=8, projection=OntoRegion(), iterate=iterate)
-    found = attack(classifier, images, labels, seeds=seeds)
+    result = attack(classifier, images, labels, seeds=seeds)
     assert attack.stays_inside
-    assert (numpy_distance(eyes, images, found.images) <= bound * (1 + 1e-4) + 1e-6).all()
-    assert ((found.images >= 0) & (found.images <= 1)).all()
+    assert (numpy_distance(phi_network, images, result.images) <= bound * (1 + 1e-4) + 1e-6).all()
+    assert ((result.images >= 0) & (result.images <= 1)).all()
 
 
 def test_without_a_projection_it_promises_nothing_and_reports_how_far_it_went():
-    classifier, eyes, threat, images, labels, seeds = setting("self", torch.float32, bound=0.05, count=8)
+    classifier, phi_network, threat, images, labels, seeds = setting("self", torch.float32, bound=0.05, count=8)
     attack = lpa(threat, steps=2)
-    found = attack(classifier, images, labels, seeds=seeds)
+    result = attack(classifier, images, labels, seeds=seeds)
     assert not attack.stays_inside
-    assert (found.size > 1).any()
-    assert found.size.numpy() == pytest.approx(numpy_distance(eyes, images, found.images) / 0.05, rel=1e-3)
+    assert (result.size > 1).any()
+    assert result.size.numpy() == pytest.approx(numpy_distance(phi_network, images, result.images) / 0.05, rel=1e-3)
 
 
 def test_it_climbs():
     """The margin of the wrong class rises for every example that is not at once at its ball's end."""
     classifier, _, threat, images, labels, seeds = setting("self", DOUBLE, bound=0.3, count=20)
-    found = lpa(threat, steps=10, projection=OntoRegion())(classifier, images, labels, seeds=seeds)
+    result = lpa(threat, steps=10, projection=OntoRegion())(classifier, images, labels, seeds=seeds)
     with torch.no_grad():
-        before, after = (classifier(batch).log_softmax(1)[range(20), labels] for batch in (images, found.images))
+        before, after = (classifier(batch).log_softmax(1)[range(20), labels] for batch in (images, result.images))
     assert (after < before).double().mean() > 0.9
 
 
@@ -141,26 +141,26 @@ def test_a_fixed_distance_on_the_attacked_network_costs_the_same():
 
 
 def test_externally_bounded_the_classifier_is_passed_once_a_step_and_phi_twice():
-    classifier, eyes, threat, images, labels, seeds = setting("externally", torch.float32)
-    seen, seen_by_eyes = passes(classifier), passes(eyes)
+    classifier, phi_network, threat, images, labels, seeds = setting("externally", torch.float32)
+    seen, seen_by_eyes = passes(classifier), passes(phi_network)
     lpa(threat, steps=3)(classifier, images, labels, seeds=seeds)
     assert seen == {"forward": 3, "backward": 3}
     assert seen_by_eyes == {"forward": 2 * 3 + 2, "backward": 3}
 
 
 def test_best_lets_fallen_examples_go():
-    classifier, eyes, _, images, labels, seeds = setting("externally", torch.float32, count=30)
+    classifier, phi_network, _, images, labels, seeds = setting("externally", torch.float32, count=30)
     with torch.no_grad():
         classifier.head[2].weight.mul_(3)
     labels = predictions(classifier, images)
     counting = Counting(classifier)
-    attack = lpa(NeuralPerceptual(LPIPS(eyes), 0.04), steps=10, iterate=Best(), projection=OntoRegion())
-    found = attack(counting, images, labels, seeds=seeds)
-    fallen = predictions(classifier, found.images) != labels
-    assert 0 < fallen.sum() < 30
+    attack = lpa(NeuralPerceptual(LPIPS(phi_network), 0.04), steps=10, iterate=Best(), projection=OntoRegion())
+    result = attack(counting, images, labels, seeds=seeds)
+    misclassified = predictions(classifier, result.images) != labels
+    assert 0 < misclassified.sum() < 30
     assert counting.batches == sorted(counting.batches, reverse=True)
     assert counting.batches[-1] < 30
-    assert (numpy_distance(eyes, images, found.images) <= 0.04 * (1 + 1e-4)).all()
+    assert (numpy_distance(phi_network, images, result.images) <= 0.04 * (1 + 1e-4)).all()
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), Unchanged()])
@@ -195,9 +195,9 @@ def test_a_constant_classifier_and_constant_images_make_no_nan(bounded, iterate,
     classifier, _, threat, images, _, seeds = setting(bounded, torch.float32, bound=0.01)
     nn.init.zeros_(classifier.head[2].weight)
     images = torch.full_like(images, value)
-    found = lpa(threat, steps=5, iterate=iterate)(classifier, images, predictions(classifier, images), seeds=seeds)
-    assert found.images.isfinite().all()
-    assert found.size.isfinite().all()
+    result = lpa(threat, steps=5, iterate=iterate)(classifier, images, predictions(classifier, images), seeds=seeds)
+    assert result.images.isfinite().all()
+    assert result.size.isfinite().all()
 
 
 def test_a_classifier_that_is_dead_all_over_makes_no_nan():
@@ -205,27 +205,27 @@ def test_a_classifier_that_is_dead_all_over_makes_no_nan():
     classifier, _, threat, images, labels, seeds = setting("self", torch.float32)
     nn.init.constant_(classifier.stages[0][0].bias, -1e3)
     nn.init.constant_(classifier.stages[1][1].bias, -1e3)
-    found = lpa(threat, steps=3)(classifier, images, labels, seeds=seeds)
+    result = lpa(threat, steps=3)(classifier, images, labels, seeds=seeds)
     start = threat.around(batch_of(images), classifier).start(Noise(seeds))
-    assert found.images.allclose((images + start).clamp(0, 1), rtol=0, atol=1e-6)
-    assert found.size.tolist() == [0] * 5
+    assert result.images.allclose((images + start).clamp(0, 1), rtol=0, atol=1e-6)
+    assert result.size.tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("iterate", [Last(), Best()])
 def test_examples_that_are_wrong_at_the_start_stay_wrong(iterate):
-    classifier, eyes, threat, images, labels, seeds = setting("self", torch.float32)
+    classifier, phi_network, threat, images, labels, seeds = setting("self", torch.float32)
     labels = (labels + 1) % 5
-    found = lpa(threat, steps=4, iterate=iterate, projection=OntoRegion())(classifier, images, labels, seeds=seeds)
-    assert (predictions(classifier, found.images) != labels).all()
-    assert (numpy_distance(eyes, images, found.images) <= 0.3 * (1 + 1e-4)).all()
+    result = lpa(threat, steps=4, iterate=iterate, projection=OntoRegion())(classifier, images, labels, seeds=seeds)
+    assert (predictions(classifier, result.images) != labels).all()
+    assert (numpy_distance(phi_network, images, result.images) <= 0.3 * (1 + 1e-4)).all()
 
 
 @pytest.mark.parametrize("iterate", [Last(), Best()])
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_batch_of_none_or_one_is_fine(iterate, count):
     classifier, _, threat, images, labels, seeds = setting("self", torch.float32)
-    found = lpa(threat, steps=2, iterate=iterate)(classifier, images[:count], labels[:count], seeds=seeds[:count])
-    assert found.images.shape == (count, 3, 7, 6)
+    result = lpa(threat, steps=2, iterate=iterate)(classifier, images[:count], labels[:count], seeds=seeds[:count])
+    assert result.images.shape == (count, 3, 7, 6)
 
 
 def test_at_a_bound_of_0_nothing_moves():

@@ -86,8 +86,8 @@ def test_attacks_reach_what_they_reach_where_the_slope_is_0_instead(trained, dig
 
     def still_correct(root):
         network = Edges(trained, root).eval()
-        found = attack(network, batch.images, batch.labels, seeds=batch.ids)
-        return (logits_of(network, found.images).argmax(1) == batch.labels).float().mean()
+        result = attack(network, batch.images, batch.labels, seeds=batch.ids)
+        return (logits_of(network, result.images).argmax(1) == batch.labels).float().mean()
 
     expected = still_correct(FlatRoot.apply)
     assert expected < 0.75

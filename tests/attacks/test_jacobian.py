@@ -46,10 +46,10 @@ def test_it_is_the_dense_derivative_times_the_vector(jacobian, length):
         random_images(3, 3, 5, 4, dtype=DOUBLE),
     )
     along = length * (random_images(3, 3, 5, 4, seed=1, dtype=DOUBLE) - 0.5)
-    found = flat(times(jacobian, distance.embed, images, along))
+    result = flat(times(jacobian, distance.embed, images, along))
     for i in range(3):
         expected = dense(distance.embed, images[i : i + 1]) @ along[i].flatten()
-        assert found[i].allclose(expected, rtol=1e-5, atol=1e-8 * length)
+        assert result[i].allclose(expected, rtol=1e-5, atol=1e-8 * length)
 
 
 @pytest.mark.parametrize("jacobian", [CentralDifference(), DoubleBackward()])
@@ -57,8 +57,8 @@ def test_it_is_exact_where_the_embedding_is_linear(jacobian):
     matrix = torch.randn(7, 12, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     along = random_images(2, 3, 2, 2, dtype=DOUBLE)
     embed = Ellipsoid(tapped(dtype=DOUBLE), matrix).embed
-    found = times(jacobian, embed, random_images(2, 3, 2, 2, dtype=DOUBLE), along)
-    assert flat(found).allclose(along.flatten(1) @ matrix.T, rtol=1e-9)
+    result = times(jacobian, embed, random_images(2, 3, 2, 2, dtype=DOUBLE), along)
+    assert flat(result).allclose(along.flatten(1) @ matrix.T, rtol=1e-9)
 
 
 @pytest.mark.parametrize("jacobian", [CentralDifference(), DoubleBackward()])
@@ -99,10 +99,10 @@ def test_products_on_alexnet_and_real_images_are_those_of_forward_mode(jacobian,
     images = images.to(dtype).requires_grad_()
     embedding = distance.embed(images)
     along = transposed_product(embedding, images, tuple(torch.ones_like(layer) for layer in embedding))
-    found, expected = times(jacobian, distance.embed, images, along), forward_mode(distance.embed, images, along)
-    assert difference(found, expected).median() < tolerance
-    assert torch.cosine_similarity(flat(found), flat(expected)).min() > cosine
-    assert not any(layer.requires_grad for layer in found)
+    result, expected = times(jacobian, distance.embed, images, along), forward_mode(distance.embed, images, along)
+    assert difference(result, expected).median() < tolerance
+    assert torch.cosine_similarity(flat(result), flat(expected)).min() > cosine
+    assert not any(layer.requires_grad for layer in result)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

@@ -31,30 +31,30 @@ def lpa(threat_model, **changes):
     return LagrangianPerceptualAttack(**{"threat_model": threat_model} | changes)
 
 
-def paper(classifier, eyes, images, labels, delta, bound, searches, steps, stops, decays):
-    """Laidlaw et al. 2021, LPA, in plain tensors, but an example stops where it was seen: δ, λ, who stopped."""
-    delta, clean, live = delta.clone(), phi(eyes, images).detach(), torch.ones(len(images), dtype=torch.bool)
+def paper(classifier, phi_network, images, labels, delta, bound, searches, steps, stops, decays):
+    """Laidlaw et al. 2021, LPA, in plain tensors, but examples stop at their first success: δ, λ, and which stopped."""
+    delta, clean, live = delta.clone(), phi(phi_network, images).detach(), torch.ones(len(images), dtype=torch.bool)
     multiplier = torch.full((len(images),), 0.01, dtype=images.dtype)
     for _ in range(searches):
         last = torch.zeros(len(images), dtype=images.dtype)
         for i in range(steps):
-            here = delta.requires_grad_()
-            logits = classifier(images + here)
+            current = delta.requires_grad_()
+            logits = classifier(images + current)
             rise = torch.cat(
                 [logits[j, [k for k in range(logits.shape[1]) if k != labels[j]]].amax()[None] - logits[j, labels[j]]
                  for j in range(len(images))]
             )  # fmt: skip
-            embedding = phi(eyes, images + here)
+            embedding = phi(phi_network, images + current)
             size = (embedding - clean).square().sum(1).sqrt()
             loss = -rise.clamp(max=1) + multiplier * (size - bound).clamp(min=0)
-            (gradient,) = torch.autograd.grad(loss.sum(), here)
+            (gradient,) = torch.autograd.grad(loss.sum(), current)
             with torch.no_grad():
                 inside = (size <= bound) & ((images + delta >= 0) & (images + delta <= 1)).flatten(1).all(1)
                 if stops:
                     live = live & ~((logits.argmax(1) != labels) & inside)
                 last = torch.where(live, size, 0)
                 down = gradient / (gradient.square().sum((1, 2, 3), keepdim=True).sqrt() + 1e-8)
-                rate = (embedding - phi(eyes, images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
+                rate = (embedding - phi(phi_network, images + delta - 0.1 * down)).square().sum(1).sqrt() / 0.1
                 length = bound * 0.1 ** (i / steps) if decays else 2 * bound / steps
                 moved = (images + delta - down * (length / (rate + 1e-8)).reshape(-1, 1, 1, 1)).clamp(0, 1) - images
                 delta = torch.where(live.reshape(-1, 1, 1, 1), moved, delta.detach())
@@ -68,9 +68,9 @@ def paper(classifier, eyes, images, labels, delta, bound, searches, steps, stops
 @pytest.mark.parametrize("decays", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(DOUBLE, 1e-9), (torch.float32, 2e-3)])
 def test_agrees_with_the_paper_in_plain_tensors(bounded, searches, steps, stops, decays, dtype, tolerance):
-    classifier, eyes, threat, images, labels, seeds = setting(bounded, dtype, 0.15, count=8)
+    classifier, phi_network, threat, images, labels, seeds = setting(bounded, dtype, 0.15, count=8)
     start = threat.around(batch_of(images), classifier).start(Noise(seeds))
-    expected, _, stopped = paper(classifier, eyes, images, labels, start, 0.15, searches, steps, stops, decays)
+    expected, _, stopped = paper(classifier, phi_network, images, labels, start, 0.15, searches, steps, stops, decays)
     rule = {} if decays else {"step_size": 2 / steps, "schedule": Constant()}
     attack = lpa(
         threat,
@@ -80,13 +80,13 @@ def test_agrees_with_the_paper_in_plain_tensors(bounded, searches, steps, stops,
         iterate=FirstSuccess() if stops else Last(),
         **rule,
     )
-    found = attack(classifier, images, labels, seeds=seeds)
+    result = attack(classifier, images, labels, seeds=seeds)
     assert (expected - start).abs().amax((1, 2, 3)).min() > 1e-3
-    assert (found.params - expected).abs().max() <= tolerance
+    assert (result.params - expected).abs().max() <= tolerance
     if stops and searches == 5:
         assert stopped.any()
-        assert (predictions(classifier, found.images) != labels)[stopped].all()
-        assert (numpy_distance(eyes, images, found.images)[stopped.numpy()] <= 0.15 * (1 + 1e-5)).all()
+        assert (predictions(classifier, result.images) != labels)[stopped].all()
+        assert (numpy_distance(phi_network, images, result.images)[stopped.numpy()] <= 0.15 * (1 + 1e-5)).all()
 
 
 def test_its_defaults_are_the_papers_for_evaluation():
@@ -130,48 +130,48 @@ def test_reaches_the_best_point_of_an_ellipsoid(seed):
     """Bound · √(wᵀ (AᵀA)⁻¹ w), twice, as the margin is twice the score; a second search finds λ, so within 1 %."""
     classifier, threat, images, labels, rise = ellipsoid(seed)
     attack = lpa(threat, searches=9, steps=60, schedule=Geometric(1e-3), multipliers=Bracketed())
-    found = attack(classifier, images, labels, seeds=torch.arange(3)).images
-    share = (classifier.margin(found, labels) - classifier.margin(images, labels)) / rise
+    result = attack(classifier, images, labels, seeds=torch.arange(3)).images
+    share = (classifier.margin(result, labels) - classifier.margin(images, labels)) / rise
     assert (share <= 1 + 1e-9).all()
     assert (share >= 0.99).all()
 
 
 def test_success_rises_with_the_bound_and_is_complete_without_one():
-    fallen = []
+    misclassified = []
     for bound in (0.0, 0.02, 0.05, 0.1, 0.3, 4.0):
         classifier, _, threat, images, labels, seeds = sharp(bound, count=25)
-        found = lpa(threat, searches=3, steps=10)(classifier, images, labels, seeds=seeds)
-        fallen.append((predictions(classifier, found.images) != labels).double().mean().item())
-    assert fallen == sorted(fallen)
-    assert fallen[0] == 0
-    assert 0 < fallen[2] < 1
-    assert fallen[-1] == 1
+        result = lpa(threat, searches=3, steps=10)(classifier, images, labels, seeds=seeds)
+        misclassified.append((predictions(classifier, result.images) != labels).double().mean().item())
+    assert misclassified == sorted(misclassified)
+    assert misclassified[0] == 0
+    assert 0 < misclassified[2] < 1
+    assert misclassified[-1] == 1
 
 
 def test_those_who_fell_stay_bit_for_bit_what_they_were_and_cost_nothing_more():
-    classifier, eyes, threat, images, labels, seeds = sharp(0.08)
+    classifier, phi_network, threat, images, labels, seeds = sharp(0.08)
     counting = Counting(classifier)
-    found = lpa(threat, searches=2, steps=15)(counting, images, labels, seeds=seeds)
-    fallen = predictions(classifier, found.images) != labels
-    assert 0 < fallen.sum() < len(images)
+    result = lpa(threat, searches=2, steps=15)(counting, images, labels, seeds=seeds)
+    misclassified = predictions(classifier, result.images) != labels
+    assert 0 < misclassified.sum() < len(images)
     assert counting.batches == sorted(counting.batches, reverse=True)
     assert counting.batches[-1] < len(images)
-    assert (numpy_distance(eyes, images, found.images) <= 0.08 * (1 + 1e-5)).all()
+    assert (numpy_distance(phi_network, images, result.images) <= 0.08 * (1 + 1e-5)).all()
     short = lpa(threat, searches=1, steps=15, projection=NoProjection())(classifier, images, labels, seeds=seeds)
     early = predictions(classifier, short.images) != labels
     assert early.any()
-    assert found.images[early].equal(short.images[early])
+    assert result.images[early].equal(short.images[early])
 
 
 @pytest.mark.parametrize("iterate", [Best(), FirstSuccess()])
 def test_a_target_is_reached_inside_where_it_is_reached(iterate):
-    classifier, eyes, threat, images, labels, seeds = sharp(0.4)
+    classifier, phi_network, threat, images, labels, seeds = sharp(0.4)
     attack = lpa(threat, searches=3, steps=15, goal=RandomTarget(Margin(1.0)), iterate=iterate)
-    found = attack(classifier, images, labels, seeds=seeds)
+    result = attack(classifier, images, labels, seeds=seeds)
     targets = attack.goal.bind(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
-    assert (predictions(classifier, found.images) == targets).double().mean() > 0.5
+    assert (predictions(classifier, result.images) == targets).double().mean() > 0.5
     assert (targets != labels).all()
-    assert (numpy_distance(eyes, images, found.images) <= 0.4 * (1 + 1e-4)).all()
+    assert (numpy_distance(phi_network, images, result.images) <= 0.4 * (1 + 1e-4)).all()
 
 
 @pytest.mark.parametrize("iterate", [Best(), Last(), FirstSuccess()])
@@ -186,9 +186,9 @@ def test_constants_and_a_reached_kappa_make_no_nan(iterate, projection, value):
             classifier.head[2].bias[2] = sure
         images, labels = torch.full_like(images, value), torch.zeros_like(labels)
         attack = lpa(threat, searches=2, steps=3, iterate=iterate, projection=projection)
-        found = attack(classifier, images, labels, seeds=seeds)
-        assert found.images.isfinite().all()
-        assert (found.size <= 1 + 1e-4).all()
+        result = attack(classifier, images, labels, seeds=seeds)
+        assert result.images.isfinite().all()
+        assert (result.size <= 1 + 1e-4).all()
 
 
 @pytest.mark.parametrize("changes", [{"searches": 0}, {"steps": 0}, {"step_size": 0.0}])

@@ -41,9 +41,9 @@ def masked(logits):
 def test_losses_and_their_gradients_are_those_without_the_dead_classes(loss, classes):
     logits, labels = LOGITS[:, :classes].clone().requires_grad_(), LABELS.clamp(max=classes - 1)
     for measure in (loss, loss.towards):
-        plain, found = measure(logits, labels), measure(masked(logits), labels)
-        assert found.allclose(plain)
-        slopes = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (plain, found)]
+        plain, result = measure(logits, labels), measure(masked(logits), labels)
+        assert result.allclose(plain)
+        slopes = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (plain, result)]
         assert slopes[1].allclose(slopes[0])
     assert margin(masked(logits), labels).equal(margin(logits, labels))
 
@@ -53,9 +53,9 @@ def test_losses_and_their_gradients_are_those_without_the_dead_classes(loss, cla
 def test_losses_of_two_classes_are_those_without_the_dead_classes(loss, classes):
     logits, labels = LOGITS[:, :classes].clone().requires_grad_(), LABELS.clamp(max=classes - 1)
     rivals = (labels + 1) % classes
-    plain, found = loss(logits, labels, rivals), loss(masked(logits), labels, rivals)
-    assert found.allclose(plain)
-    slopes = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (plain, found)]
+    plain, result = loss(logits, labels, rivals), loss(masked(logits), labels, rivals)
+    assert result.allclose(plain)
+    slopes = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (plain, result)]
     assert slopes[1].allclose(slopes[0])
 
 
@@ -102,8 +102,8 @@ def test_attacks_break_the_same_examples_as_without_the_dead_classes(attack):
     labels = logits_of(network, images).argmax(1)
     broken = []
     for each in (network, Masked(network)):
-        found = attack(each, images, labels, seeds=torch.arange(16)).images
-        broken.append(logits_of(network, found).argmax(1) != labels)
+        result = attack(each, images, labels, seeds=torch.arange(16)).images
+        broken.append(logits_of(network, result).argmax(1) != labels)
     assert broken[0].any()
     assert broken[1].equal(broken[0])
 
@@ -111,9 +111,9 @@ def test_attacks_break_the_same_examples_as_without_the_dead_classes(attack):
 def test_the_library_and_the_probe_take_a_network_with_dead_classes():
     suite = AttackSuite({"linf": APGD(threat_model=Linf(0.1), steps=5, goal=Untargeted(DLR()))})
     network, split = tapped(classes=4), examples()
-    plain, found = (evaluate(each.eval(), split, suite)["linf"] for each in (network, Masked(network)))
-    assert found["correct"].equals(plain["correct"])
-    assert found["margin"].is_finite().all()
+    plain, result = (evaluate(each.eval(), split, suite)["linf"] for each in (network, Masked(network)))
+    assert result["correct"].equals(plain["correct"])
+    assert result["margin"].is_finite().all()
     batch = split[slice(0, 12)]
     flags = [probe(each.eval(), suite, Batch(*batch)) for each in (network, Masked(network))]
     assert [(flag.name, flag.raised) for flag in flags[0]] == [(flag.name, flag.raised) for flag in flags[1]]

@@ -39,16 +39,16 @@ def closed_form(classifier, images, threat):
 def test_the_distance_to_the_boundary_of_a_linear_classifier_is_the_margin_over_the_dual_norm(kind, dtype):
     classifier, images, labels = setting(dtype=dtype)
     attack = NearestOfLinear(threat_model=kind(0.1), overshoot=1e-6 if dtype is DOUBLE else 1e-3)
-    found = attack(classifier, images, labels)
-    verified = attack.verify(classifier, Batch(images, labels, torch.arange(6)), found)
+    result = attack(classifier, images, labels)
+    verified = attack.verify(classifier, Batch(images, labels, torch.arange(6)), result)
     expected = closed_form(classifier, images, attack.threat_model)
     expected[-2:] = 0  # wrong already
     assert verified.distance.dtype == DOUBLE
     assert verified.distance.allclose(expected, rtol=2e-6 if dtype is DOUBLE else 2e-3, atol=0)
     assert verified.inside.all()
-    assert (classifier(found.images).argmax(1) != labels).all()
+    assert (classifier(result.images).argmax(1) != labels).all()
     assert verified.size.allclose(verified.distance / 0.1)
-    assert found.size.equal(verified.size)
+    assert result.size.equal(verified.size)
 
 
 @pytest.mark.parametrize("kind", DUALS)
@@ -58,12 +58,12 @@ def test_the_result_does_not_depend_on_the_bound(kind):
     batch, results = Batch(images, labels, torch.arange(6)), []
     for bound in (0.0, 1e-4, 0.9):
         attack = NearestOfLinear(threat_model=kind(bound))
-        found = attack.run(classifier, batch, Noise(batch.ids))
-        verified = attack.verify(classifier, batch, found)
+        result = attack.run(classifier, batch, Noise(batch.ids))
+        verified = attack.verify(classifier, batch, result)
         assert verified.inside.all()
         assert verified.size.isfinite().all()
         assert verified.size.equal(verified.distance / bound if bound else verified.distance)
-        results.append((found.images, found.params, verified.distance))
+        results.append((result.images, result.params, verified.distance))
     for images, params, distance in results[1:]:
         assert images.equal(results[0][0])
         assert params.equal(results[0][1])
@@ -73,33 +73,33 @@ def test_the_result_does_not_depend_on_the_bound(kind):
 def test_where_nothing_is_found_the_image_is_the_clean_one_at_distance_0():
     classifier, images, labels = setting()
     attack = NearestOfLinear(threat_model=L2(0.1))
-    found = attack(classifier, images, labels)
-    assert found.images[-2:].equal(images[-2:])
-    assert found.size[-2:].tolist() == [0, 0]
+    result = attack(classifier, images, labels)
+    assert result.images[-2:].equal(images[-2:])
+    assert result.size[-2:].tolist() == [0, 0]
 
 
 def test_an_image_that_is_not_what_its_params_say_is_outside():
     classifier, images, labels = setting()
     attack, batch = NearestOfLinear(threat_model=L2(0.1)), Batch(images, labels, torch.arange(6))
-    found = attack.run(classifier, batch, Noise(batch.ids))
-    moved = found.images.clone()
+    result = attack.run(classifier, batch, Noise(batch.ids))
+    moved = result.images.clone()
     moved[2] += 1e-9
     assert (
-        attack.verify(classifier, batch, found._replace(images=moved)).inside.tolist()
+        attack.verify(classifier, batch, result._replace(images=moved)).inside.tolist()
         == [True] * 2 + [False] + [True] * 3
     )
-    beyond = found.params.clone()
+    beyond = result.params.clone()
     beyond[1] = 2.0
-    left = found._replace(params=beyond, images=images + beyond)
+    left = result._replace(params=beyond, images=images + beyond)
     assert attack.verify(classifier, batch, left).inside.tolist() == [True, False] + [True] * 4
-    broken = found.size.clone()
-    broken[0] = torch.inf  # what stands for an attack that raised
-    assert attack.verify(classifier, batch, found._replace(size=broken)).inside.tolist() == [False] + [True] * 5
+    broken = result.size.clone()
+    broken[0] = torch.inf  # the result of an attack that raised
+    assert attack.verify(classifier, batch, result._replace(size=broken)).inside.tolist() == [False] + [True] * 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asking(MinimumDistanceAttack):
-    """Notes how it is called, and returns whatever it is told to."""
+    """Records how it is called, and returns given params."""
 
     calls: list
     moved: float = 0.0
@@ -123,27 +123,27 @@ def test_the_classifier_is_frozen_and_in_eval_mode_in_full_precision_and_left_as
     classifier = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(48, 3)).train()
     attack = Asking(threat_model=L2(0.1), calls=[])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = attack(classifier, random_images(3, *SHAPE), torch.arange(3), seeds=torch.tensor([7, 8, 9]))
+        result = attack(classifier, random_images(3, *SHAPE), torch.arange(3), seeds=torch.tensor([7, 8, 9]))
     assert attack.calls == [(3, True, False, False, False, [7, 8, 9])]
     assert classifier.training
     assert all(parameter.requires_grad for parameter in classifier.parameters())
-    assert not found.images.requires_grad
-    assert not found.params.requires_grad
+    assert not result.images.requires_grad
+    assert not result.params.requires_grad
 
 
 def test_an_empty_batch_is_an_empty_result_without_a_search():
     attack, batch = Asking(threat_model=L2(0.1), calls=[]), batch_of(random_images(0, *SHAPE))
-    found = attack.run(LinearClassifier(48), batch, Noise(batch.ids))
-    verified = attack.verify(LinearClassifier(48), batch, found)
-    assert found.images.shape == (0, *SHAPE)
-    assert [len(part) for part in (found.params, found.size, *verified)] == [0] * 5
+    result = attack.run(LinearClassifier(48), batch, Noise(batch.ids))
+    verified = attack.verify(LinearClassifier(48), batch, result)
+    assert result.images.shape == (0, *SHAPE)
+    assert [len(part) for part in (result.params, result.size, *verified)] == [0] * 5
     assert not attack.calls
 
 
-@pytest.mark.parametrize(("moved", "said"), [(0.9, "left \\[0, 1\\]"), (float("nan"), "made NaN")])
-def test_an_attack_that_leaves_the_box_or_makes_nan_is_refused(moved, said):
+@pytest.mark.parametrize(("moved", "message"), [(0.9, "left \\[0, 1\\]"), (float("nan"), "made NaN")])
+def test_an_attack_that_leaves_the_box_or_makes_nan_is_refused(moved, message):
     attack = Asking(threat_model=L2(0.1), calls=[], moved=moved)
-    with pytest.raises(ThreatModelViolation, match=f"Asking {said}"):
+    with pytest.raises(ThreatModelViolation, match=f"Asking {message}"):
         attack(LinearClassifier(48), random_images(2, *SHAPE), torch.zeros(2, dtype=torch.long))
 
 

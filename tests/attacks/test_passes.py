@@ -48,10 +48,10 @@ COUNT = 5
 
 
 def spent(attack, bounded, bound=1e-3):
-    """Passes per example of the classifier and of the network of φ; nobody falls in so small a ball."""
-    classifier, eyes, _, images, labels, seeds = setting(bounded, torch.float32, bound, COUNT)
-    threat = NeuralPerceptual(LPIPS(eyes), bound)
-    seen, seen_by_eyes = Passes(classifier), Passes(eyes)
+    """Passes per example of the classifier and of the network of φ; no attack succeeds in so small a ball."""
+    classifier, phi_network, _, images, labels, seeds = setting(bounded, torch.float32, bound, COUNT)
+    threat = NeuralPerceptual(LPIPS(phi_network), bound)
+    seen, seen_by_eyes = Passes(classifier), Passes(phi_network)
     attack(threat)(classifier, images, labels, seeds=seeds)
     return seen.per(COUNT), seen_by_eyes.per(COUNT)
 
@@ -142,13 +142,13 @@ def test_passes_of_pgd(steps):
 
 @pytest.mark.parametrize(("projection", "forwards", "backwards"), [(Bisection(), 6, 0), (Newton(), 7, 5)])
 def test_a_way_back_costs_little_and_for_those_inside_a_look(projection, forwards, backwards):
-    eyes, images = tapped(activation=torch.nn.Softplus), random_images(COUNT, 3, 7, 6)
-    region = NeuralPerceptual(LPIPS(eyes), 0.1).around(batch_of(images))
+    phi_network, images = tapped(activation=torch.nn.Softplus), random_images(COUNT, 3, 7, 6)
+    region = NeuralPerceptual(LPIPS(phi_network), 0.1).around(batch_of(images))
     delta = 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     delta[1:] *= 1e-3
     delta = region.clip(delta)
     assert (region.size(delta) > 1).tolist() == [True, False, False, False, False]
-    seen = Passes(eyes)
+    seen = Passes(phi_network)
     projection(region, delta)
     assert COUNT < seen.forward <= COUNT + forwards
     assert seen.backward <= (COUNT if backwards else 0) + backwards
@@ -156,18 +156,18 @@ def test_a_way_back_costs_little_and_for_those_inside_a_look(projection, forward
 
 @pytest.mark.parametrize("make", [lpa, ppgd])
 def test_finished_examples_cost_nothing_after_the_look_that_finished_them(make):
-    """Class 0 always leads: label 0 never falls, label 1 is wrong at the first look, which is inside so wide a ball."""
+    """Always predicts class 0: label 0 stays correct, label 1 is misclassified at the first evaluation, in the ball."""
     spent = []
     for finished in (0, 20):
-        classifier, eyes, _, images, _, seeds = setting("externally", torch.float32, count=25)
+        classifier, phi_network, _, images, _, seeds = setting("externally", torch.float32, count=25)
         with torch.no_grad():
             classifier.head[2].bias[0] = 1e3
         images, labels = (
             images[: finished + COUNT].mul(0.8).add(0.1),
             (torch.arange(finished + COUNT) < finished).long(),
         )
-        seen, seen_by_eyes = Passes(classifier), Passes(eyes)
-        published = make(NeuralPerceptual(LPIPS(eyes), 3.0))
+        seen, seen_by_eyes = Passes(classifier), Passes(phi_network)
+        published = make(NeuralPerceptual(LPIPS(phi_network), 3.0))
         replace(published, iterate=Best())(classifier, images, labels, seeds=seeds[: len(images)])
         spent.append((seen.forward, seen_by_eyes.forward))
     own, of_phi = (more - less for less, more in zip(*spent, strict=True))

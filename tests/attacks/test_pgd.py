@@ -21,7 +21,7 @@ def test_reaches_the_worst_case_of_a_linear_classifier(threat, dual, batch, shap
     """For logits ±(w·x + b) the margin can rise by exactly 2 · bound · ‖w‖ of the dual norm."""
     classifier = LinearClassifier(
         torch.Size(shape).numel(), bias=1e3, dtype=DOUBLE
-    )  # so sure that nothing retires early
+    )  # so large a margin that no example is dropped
     images = torch.full((batch, *shape), 0.5, dtype=DOUBLE)
     labels = torch.zeros(batch, dtype=torch.long)
 
@@ -92,8 +92,8 @@ def test_no_steps_give_the_start(threat):
     images, labels, seeds = random_images(4, 3, 4, 4), torch.zeros(4, dtype=torch.long), torch.arange(4)
     start = threat.around(batch_of(images)).start(Noise(seeds))
     for changes in ({}, {"iterate": Last()}):
-        found = PGD(threat_model=threat, steps=0, **changes)(LinearClassifier(48), images, labels, seeds=seeds)
-        assert found.images.allclose(images + start, rtol=0, atol=1e-7)
+        result = PGD(threat_model=threat, steps=0, **changes)(LinearClassifier(48), images, labels, seeds=seeds)
+        assert result.images.allclose(images + start, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(("steps", "step_size"), [(-1, 0.1), (5, 0.0), (5, -0.1)])
@@ -118,10 +118,10 @@ def test_last_returns_the_last_iterate(steps):
         (gradient,) = torch.autograd.grad((others - logits[range(4), labels]).sum(), changed)
         changed = (changed.detach() + 0.13 * gradient.sign()).clamp(images - 0.1, images + 0.1).clamp(0, 1)
 
-    found = PGD(threat_model=Linf(0.1), steps=steps, step_size=1.3, iterate=Last())(
+    result = PGD(threat_model=Linf(0.1), steps=steps, step_size=1.3, iterate=Last())(
         classifier, images, labels, seeds=seeds
     )
-    assert found.images.allclose(changed, rtol=0, atol=1e-12)
+    assert result.images.allclose(changed, rtol=0, atol=1e-12)
 
 
 def test_best_is_at_least_as_good_as_last_and_somewhere_better():
@@ -141,19 +141,19 @@ def test_best_is_at_least_as_good_as_last_and_somewhere_better():
 
 
 def test_best_lets_examples_go_once_they_are_wrong():
-    """Sure in steps: the surer an example, the later it falls, the longer it is looked at."""
+    """Margins in steps: the larger the margin, the later the success, the more forwards."""
     classifier = LinearClassifier(4, dtype=DOUBLE)
     classifier.weight.data = torch.ones(4, dtype=DOUBLE)
     classifier.bias.data = torch.tensor(-2.0, dtype=DOUBLE)
-    lead = torch.tensor([-0.01, 0.005, 0.05, 0.09, 0.3], dtype=DOUBLE)  # one is wrong at once, one never falls
+    lead = torch.tensor([-0.01, 0.005, 0.05, 0.09, 0.3], dtype=DOUBLE)  # one is wrong at once, one stays correct
     images = (0.5 + lead).reshape(5, 1, 1, 1).expand(5, 1, 2, 2).contiguous()
     labels = torch.zeros(5, dtype=torch.long)
     labels[0] = 0
     counting = Counting(classifier)
 
-    found = PGD(threat_model=Linf(0.1), steps=10, step_size=0.25)(counting, images, labels, seeds=torch.arange(5))
+    result = PGD(threat_model=Linf(0.1), steps=10, step_size=0.25)(counting, images, labels, seeds=torch.arange(5))
 
-    assert predictions(classifier, found.images).tolist() == [1, 1, 1, 1, 0]
+    assert predictions(classifier, result.images).tolist() == [1, 1, 1, 1, 0]
     assert sorted(counting.batches, reverse=True) == counting.batches
     assert counting.batches[0] == 5
     assert counting.batches[-1] == 1
@@ -164,9 +164,9 @@ def test_best_lets_examples_go_once_they_are_wrong():
 def test_when_all_are_wrong_at_the_start_one_look_is_enough():
     classifier = Counting(LinearClassifier(12, bias=100.0))
     images, seeds = random_images(3, 3, 2, 2), torch.arange(3)
-    found = PGD(threat_model=Linf(0.1), steps=10)(classifier, images, torch.ones(3, dtype=torch.long), seeds=seeds)
+    result = PGD(threat_model=Linf(0.1), steps=10)(classifier, images, torch.ones(3, dtype=torch.long), seeds=seeds)
     assert classifier.batches == [3]
-    assert found.images.allclose(images + Linf(0.1).around(batch_of(images)).start(Noise(seeds)), atol=1e-7)
+    assert result.images.allclose(images + Linf(0.1).around(batch_of(images)).start(Noise(seeds)), atol=1e-7)
 
 
 def test_a_fallen_example_is_the_one_that_was_confirmed():
@@ -177,10 +177,12 @@ def test_a_fallen_example_is_the_one_that_was_confirmed():
     images = random_images(60, 3, 6, 6)
     labels = predictions(classifier, images)
     counting = Counting(classifier)
-    found = PGD(threat_model=Linf(0.03), steps=10)(counting, images, labels, seeds=torch.arange(60))
-    fallen = predictions(classifier, found.images) != labels
-    assert 0 < fallen.sum() < 60
-    assert 60 - fallen.sum() <= counting.batches[-1] <= 60 - fallen.sum() + 60 - min(counting.batches[:-1])
+    result = PGD(threat_model=Linf(0.03), steps=10)(counting, images, labels, seeds=torch.arange(60))
+    misclassified = predictions(classifier, result.images) != labels
+    assert 0 < misclassified.sum() < 60
+    assert (
+        60 - misclassified.sum() <= counting.batches[-1] <= 60 - misclassified.sum() + 60 - min(counting.batches[:-1])
+    )
 
 
 def test_last_walks_all_the_way_with_everybody():
@@ -198,6 +200,6 @@ def test_a_constant_classifier_and_black_images_make_no_nan(threat):
     labels = predictions(classifier, torch.zeros(2, 3, 6, 6, dtype=DOUBLE))
     for images in (torch.zeros(2, 3, 6, 6, dtype=DOUBLE), torch.ones(2, 3, 6, 6, dtype=DOUBLE)):
         for changes in ({}, {"iterate": Last()}):
-            found = PGD(threat_model=threat, steps=3, **changes)(classifier, images, labels)
-            assert found.images.isfinite().all()
-            assert (found.size <= 1 + 1e-4).all()
+            result = PGD(threat_model=threat, steps=3, **changes)(classifier, images, labels)
+            assert result.images.isfinite().all()
+            assert (result.size <= 1 + 1e-4).all()

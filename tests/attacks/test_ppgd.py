@@ -67,18 +67,18 @@ def test_reaches_the_best_point_of_an_ellipsoid(seed):
     """Bound · √(wᵀ (AᵀA)⁻¹ w), twice, as the margin is twice the score."""
     classifier, threat, images, labels, rise = ellipsoid(seed)
     attack = ppgd(threat, iterations=12, step_size=1.0, schedule=Geometric(), projection=Bisection())
-    found = attack(classifier, images, labels, seeds=torch.arange(3)).images
-    share = (classifier.margin(found, labels) - classifier.margin(images, labels)) / rise
+    result = attack(classifier, images, labels, seeds=torch.arange(3)).images
+    share = (classifier.margin(result, labels) - classifier.margin(images, labels)) / rise
     assert (share <= 1 + 1e-9).all()
     assert (share >= 0.99).all()
 
 
 def test_the_step_is_the_dense_solution_on_a_tiny_network():
     """J by autograd, the system by LU; the step is of the asked length in φ to 1e-3."""
-    classifier, eyes, _, images, labels, seeds = setting("externally", DOUBLE, count=2)
-    eyes = tapped(dtype=DOUBLE, activation=torch.nn.Softplus, seed=3)
+    classifier, phi_network, _, images, labels, seeds = setting("externally", DOUBLE, count=2)
+    phi_network = tapped(dtype=DOUBLE, activation=torch.nn.Softplus, seed=3)
     images = images[:, :, :4, :4] * 0.5 + 0.25
-    threat = NeuralPerceptual(LPIPS(eyes), 1e-3)
+    threat = NeuralPerceptual(LPIPS(phi_network), 1e-3)
     labels = predictions(classifier, images)
     attack = FirstOrderStep(
         threat_model=threat, goal=Untargeted(), iterations=200, tolerance=1e-10, projection=NoProjection(),
@@ -89,7 +89,7 @@ def test_the_step_is_the_dense_solution_on_a_tiny_network():
     for i in range(2):
         at = (images + start)[i : i + 1].requires_grad_()
         flat = torch.autograd.functional.jacobian(
-            lambda x: torch.cat([layer.flatten() for layer in LPIPS(eyes).embed(x)]), at
+            lambda x: torch.cat([layer.flatten() for layer in LPIPS(phi_network).embed(x)]), at
         ).reshape(-1, 48)
         (gradient,) = torch.autograd.grad(Margin()(classifier(at), labels[i : i + 1]).sum(), at)
         best = torch.linalg.lstsq(flat.T @ flat, gradient.flatten()).solution
@@ -105,10 +105,10 @@ def test_whoever_is_beyond_kappa_does_not_move_and_makes_no_nan():
         classifier.head[2].bias[:] = torch.tensor([5.0, 0, 0, 0, 0])
     labels = torch.ones_like(labels)
     start = threat.around(batch_of(images)).start(Noise(seeds))
-    found = FirstOrderStep(threat_model=threat, projection=NoProjection(), iterate=Last())(
+    result = FirstOrderStep(threat_model=threat, projection=NoProjection(), iterate=Last())(
         classifier, images, labels, seeds=seeds
     )
-    assert found.images.allclose((images + start).clamp(0, 1), rtol=0, atol=1e-15)
+    assert result.images.allclose((images + start).clamp(0, 1), rtol=0, atol=1e-15)
 
 
 def test_an_example_beyond_kappa_does_not_stop_its_neighbours():
@@ -130,24 +130,24 @@ def test_an_example_beyond_kappa_does_not_stop_its_neighbours():
 @pytest.mark.parametrize("iterate", [Best(), Last()])
 def test_constants_and_dead_networks_make_no_nan(bounded, value, iterate):
     for dead in (False, True):
-        classifier, eyes, threat, images, _, seeds = setting(bounded, torch.float32, bound=0.05)
+        classifier, phi_network, threat, images, _, seeds = setting(bounded, torch.float32, bound=0.05)
         if dead:
-            for stage in (eyes.stages[0][0], eyes.stages[1][1]):
+            for stage in (phi_network.stages[0][0], phi_network.stages[1][1]):
                 torch.nn.init.constant_(stage.bias, -1e3)
         images = torch.full_like(images, value)
         labels = predictions(classifier, images)
-        found = ppgd(threat, steps=3, iterate=iterate)(classifier, images, labels, seeds=seeds)
-        assert found.images.isfinite().all()
-        assert (found.size <= 1 + 1e-4).all()
+        result = ppgd(threat, steps=3, iterate=iterate)(classifier, images, labels, seeds=seeds)
+        assert result.images.isfinite().all()
+        assert (result.size <= 1 + 1e-4).all()
 
 
 def test_where_phi_sees_nothing_the_step_goes_to_the_box_and_no_further():
-    classifier, eyes, threat, images, labels, seeds = setting("externally", torch.float32, bound=0.05)
-    for stage in (eyes.stages[0][0], eyes.stages[1][1]):
+    classifier, phi_network, threat, images, labels, seeds = setting("externally", torch.float32, bound=0.05)
+    for stage in (phi_network.stages[0][0], phi_network.stages[1][1]):
         torch.nn.init.constant_(stage.bias, -1e3)
-    found = FirstOrderStep(threat_model=threat, iterate=Last())(classifier, images, labels, seeds=seeds)
-    assert found.size.tolist() == [0] * 5
-    assert ((found.images == 0) | (found.images == 1)).float().mean() > 0.8
+    result = FirstOrderStep(threat_model=threat, iterate=Last())(classifier, images, labels, seeds=seeds)
+    assert result.size.tolist() == [0] * 5
+    assert ((result.images == 0) | (result.images == 1)).float().mean() > 0.8
 
 
 @pytest.mark.parametrize("bounded", ["self", "externally"])
@@ -155,12 +155,12 @@ def test_where_phi_sees_nothing_the_step_goes_to_the_box_and_no_further():
 @pytest.mark.parametrize("bound", [0.0, 0.02, 0.3, 2.0])
 @pytest.mark.parametrize("iterate", [Best(), Last()])
 def test_every_image_is_inside_by_another_computation(bounded, projection, bound, iterate):
-    classifier, eyes, threat, images, labels, seeds = setting(bounded, torch.float32, bound, count=8)
+    classifier, phi_network, threat, images, labels, seeds = setting(bounded, torch.float32, bound, count=8)
     attack = ppgd(threat, steps=4, projection=projection, iterate=iterate)
-    found = attack(classifier, images, labels, seeds=seeds)
+    result = attack(classifier, images, labels, seeds=seeds)
     assert attack.stays_inside
-    assert (numpy_distance(eyes, images, found.images) <= bound * (1 + 1e-4) + 1e-6).all()
-    assert ((found.images >= 0) & (found.images <= 1)).all()
+    assert (numpy_distance(phi_network, images, result.images) <= bound * (1 + 1e-4) + 1e-6).all()
+    assert ((result.images >= 0) & (result.images <= 1)).all()
 
 
 def test_exact_and_cheap_products_lead_to_the_same_place_on_a_smooth_phi():
@@ -180,45 +180,45 @@ def test_on_a_circle_the_step_has_its_closed_form():
     images = torch.full((1, 1, 1, 1), 0.5, dtype=DOUBLE)
     attack = FirstOrderStep(threat_model=threat, step_size=0.5, projection=NoProjection(), iterate=Last())
     start = threat.around(batch_of(images)).start(Noise(torch.tensor([0])))
-    found = attack(circle, images, predictions(circle, images), seeds=torch.tensor([0]))
-    assert (found.params - start).abs().item() == pytest.approx(0.05 / 2, rel=1e-3)
+    result = attack(circle, images, predictions(circle, images), seeds=torch.tensor([0]))
+    assert (result.params - start).abs().item() == pytest.approx(0.05 / 2, rel=1e-3)
 
 
 def test_success_rises_with_the_bound_and_is_complete_without_one():
-    fallen = []
+    misclassified = []
     for bound in (0.0, 0.02, 0.05, 0.1, 0.3, 4.0):
         classifier, _, threat, images, labels, seeds = sharp(bound, count=25)
-        found = ppgd(threat, steps=8)(classifier, images, labels, seeds=seeds)
-        fallen.append((predictions(classifier, found.images) != labels).double().mean().item())
-    assert fallen == sorted(fallen)
-    assert fallen[0] == 0
-    assert 0 < fallen[2] < 1
-    assert fallen[-1] == 1
+        result = ppgd(threat, steps=8)(classifier, images, labels, seeds=seeds)
+        misclassified.append((predictions(classifier, result.images) != labels).double().mean().item())
+    assert misclassified == sorted(misclassified)
+    assert misclassified[0] == 0
+    assert 0 < misclassified[2] < 1
+    assert misclassified[-1] == 1
 
 
 def test_best_is_at_least_as_good_as_last_and_finished_examples_leave():
-    classifier, eyes, threat, images, labels, seeds = sharp(0.03)
+    classifier, phi_network, threat, images, labels, seeds = sharp(0.03)
     counting = Counting(classifier)
     best, last = (
         ppgd(threat, steps=15, iterate=iterate)(counting, images, labels, seeds=seeds) for iterate in (Best(), Last())
     )
-    wrong = [predictions(classifier, found.images) != labels for found in (best, last)]
+    wrong = [predictions(classifier, result.images) != labels for result in (best, last)]
     assert (wrong[0] >= wrong[1]).all()
     assert 0 < wrong[0].sum() < len(images)
     walked = counting.batches[:-15]
     assert walked == sorted(walked, reverse=True)
     assert walked[-1] < len(images)
-    assert (numpy_distance(eyes, images, best.images) <= 0.03 * (1 + 1e-4)).all()
+    assert (numpy_distance(phi_network, images, best.images) <= 0.03 * (1 + 1e-4)).all()
 
 
 @pytest.mark.parametrize("loss", [Margin(1.0), Margin()])
 def test_a_target_is_reached_inside_where_it_is_reached(loss):
-    classifier, eyes, threat, images, labels, seeds = sharp(0.4)
+    classifier, phi_network, threat, images, labels, seeds = sharp(0.4)
     attack = ppgd(threat, steps=20, goal=RandomTarget(loss))
-    found = attack(classifier, images, labels, seeds=seeds)
+    result = attack(classifier, images, labels, seeds=seeds)
     targets = attack.goal.bind(labels, Noise(seeds).stream(1)).targets(torch.zeros(len(labels), 5))
-    assert (predictions(classifier, found.images) == targets).double().mean() > 0.5
-    assert (numpy_distance(eyes, images, found.images) <= 0.4 * (1 + 1e-4)).all()
+    assert (predictions(classifier, result.images) == targets).double().mean() > 0.5
+    assert (numpy_distance(phi_network, images, result.images) <= 0.4 * (1 + 1e-4)).all()
 
 
 def test_under_autocast_the_differences_are_taken_in_float32():
@@ -228,9 +228,9 @@ def test_under_autocast_the_differences_are_taken_in_float32():
     attack = ppgd(NeuralPerceptual(SelfLPIPS(), 0.2), steps=5, iterate=Last())
     plain = attack(classifier, images, labels, seeds=torch.arange(20))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = attack(classifier, images, labels, seeds=torch.arange(20))
-    assert found.images.isfinite().all()
-    assert torch.cosine_similarity(found.params.flatten(1), plain.params.flatten(1)).median() > 0.9
+        result = attack(classifier, images, labels, seeds=torch.arange(20))
+    assert result.images.isfinite().all()
+    assert torch.cosine_similarity(result.params.flatten(1), plain.params.flatten(1)).median() > 0.9
 
 
 def test_what_cannot_be_is_refused():

@@ -94,12 +94,12 @@ def test_newton_ends_where_dense_algebra_says(seed):
         point = point - (length - 0.1998) * slope / slope.square().sum()
         steps += 1
     assert steps >= 1
-    found = Newton()(region, delta).flatten()
+    result = Newton()(region, delta).flatten()
     before = delta.flatten()
     if length >= 0.2 * 0.998:
-        assert found.allclose(point, rtol=1e-6)
-    assert 0.998 - 1e-9 <= (matrix @ found).norm() / 0.2 <= 1
-    assert (found - before).norm() <= 1.5 * (1 - 1 / 1.05) * before.norm(), "it does not wander"
+        assert result.allclose(point, rtol=1e-6)
+    assert 0.998 - 1e-9 <= (matrix @ result).norm() / 0.2 <= 1
+    assert (result - before).norm() <= 1.5 * (1 - 1 / 1.05) * before.norm(), "it does not wander"
 
 
 def test_newton_keeps_more_of_a_change_that_phi_does_not_see():
@@ -142,11 +142,11 @@ def test_where_no_slope_leads_back_the_way_is_straight_and_others_are_spared(pro
     images = torch.full((2, 1, 2, 2), 0.5, dtype=DOUBLE)
     region = NeuralPerceptual(LPIPS(Cliff().eval()), 0.4).around(batch_of(images))
     delta = torch.stack((torch.full((1, 2, 2), 0.4), torch.full((1, 2, 2), 0.1))).to(DOUBLE)
-    found = projection(region, delta)
-    assert found[1].allclose(delta[1])
-    assert (region.size(found) <= 1).all()
-    assert (found[0] >= 0.2 * (1 - 2**-5)).all(), "up to the cliff at 0.7"
-    assert (found[0] <= 0.2).all()
+    result = projection(region, delta)
+    assert result[1].allclose(delta[1])
+    assert (region.size(result) <= 1).all()
+    assert (result[0] >= 0.2 * (1 - 2**-5)).all(), "up to the cliff at 0.7"
+    assert (result[0] <= 0.2).all()
 
 
 @every
@@ -178,7 +178,7 @@ def test_pixel_balls_have_their_own():
     region = Linf(0.1).around(batch_of(images))
     assert OntoRegion()(region, torch.ones_like(images)).abs().max() <= 0.1 + 1e-6
     for projection in (Bisection(), Newton(), OvershootingNewton()):
-        with pytest.raises(TypeError, match=r"LinfRegion is no perceptual ball: .* use OntoRegion"):
+        with pytest.raises(TypeError, match=r"LinfRegion is not a perceptual ball: .* use OntoRegion"):
             projection(region, torch.ones_like(images))
 
 

@@ -129,7 +129,7 @@ every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 
 
 def network():
-    """Sharp enough that attacks succeed on some examples and not on others."""
+    """A network on which attacks succeed on some examples only."""
     classifier = tapped(classes=5, dtype=torch.float64)
     with torch.no_grad():
         classifier.head[2].weight.mul_(3)
@@ -164,8 +164,8 @@ def test_without_seeds_the_global_generator_decides(attack):
 def test_images_that_want_a_gradient_give_results_without_one(attack):
     images, labels, seeds = batch(2)
     images.requires_grad_()
-    found = attack(network(), images, labels, seeds=seeds)
-    assert not found.images.requires_grad
+    adversarial = attack(network(), images, labels, seeds=seeds)
+    assert not adversarial.images.requires_grad
     assert images.grad is None
 
 
@@ -178,7 +178,7 @@ def test_channels_last_and_strided_images_give_the_same_result(attack):
 
 
 def intricate():
-    """Parts in different modes, a parameter frozen, a gradient lying about, buffers that a train-mode forward moves."""
+    """Submodules in different modes, a frozen parameter, a stored gradient, buffers that train-mode forwards change."""
     classifier = small_resnet(5, [0.5] * 3, [0.25] * 3, width=4).double().train()
     classifier.network.layer2.eval()
     classifier.network.fc.bias.requires_grad_(False)
@@ -187,16 +187,16 @@ def intricate():
 
 
 class Failing(nn.Module):
-    """A head that raises at the third look."""
+    """A head that raises at the third forward."""
 
     def __init__(self, head):
         super().__init__()
-        self.head, self.looks = head, 0
+        self.head, self.forwards = head, 0
 
     def forward(self, maps):
-        self.looks += 1
-        if self.looks == 3:
-            raise ArithmeticError("the third look")
+        self.forwards += 1
+        if self.forwards == 3:
+            raise ArithmeticError("the third forward")
         return self.head(maps)
 
 
@@ -204,7 +204,7 @@ def test_an_attack_that_fails_midway_says_so_and_restores():
     classifier = intricate()
     classifier.network.fc = Failing(classifier.network.fc)
     images, labels, seeds = batch()
-    with pytest.raises(ArithmeticError, match="the third look"):
+    with pytest.raises(ArithmeticError, match="the third forward"):
         PGD(threat_model=Linf(0.01), steps=5, iterate=Last())(classifier, images, labels, seeds=seeds)
     assert classifier.training
     assert classifier.network.layer1.training
@@ -257,7 +257,7 @@ def test_labels_of_any_integer_type_will_do(attack, dtype):
 @pytest.mark.parametrize("name", ["pgd linf", "pgd l2 targeted", "lpa fixed, best"])
 def test_a_wrong_number_of_seeds_raises(name):
     images, labels, _ = batch(3)
-    with pytest.raises(ValueError, match="one row each"):
+    with pytest.raises(ValueError, match="one row per example"):
         ATTACKS[name](network(), images, labels, seeds=torch.arange(2))
 
 
@@ -289,9 +289,9 @@ def test_under_autocast_a_success_is_one_in_float32(bias):
     labels = torch.ones(200, dtype=torch.long)
     attack = PGD(threat_model=Linf(0.02), steps=3, step_size=0.5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = attack(whole, images, labels, seeds=torch.arange(200))
-        rounded = predictions(whole, found.images) != labels
-    truly = predictions(whole, found.images) != labels
+        adversarial = attack(whole, images, labels, seeds=torch.arange(200))
+        rounded = predictions(whole, adversarial.images) != labels
+    truly = predictions(whole, adversarial.images) != labels
     exactly = attack(whole, images, labels, seeds=torch.arange(200))
     assert (rounded & ~truly).any(), "the test needs an example that only bfloat16 gets wrong"
     assert truly.equal(predictions(whole, exactly.images) != labels)
@@ -317,31 +317,31 @@ def test_under_autocast_what_comes_back_is_inside_in_float32(attack):
     images = random_images(40, 3, 8, 8)
     labels = predictions(classifier, images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = attack(classifier, images, labels, seeds=torch.arange(40))
-    size = attack.threat_model.around(batch_of(images), classifier).size(found.images - images)
+        adversarial = attack(classifier, images, labels, seeds=torch.arange(40))
+    size = attack.threat_model.around(batch_of(images), classifier).size(adversarial.images - images)
     assert (size <= 1 + 1e-4).all()
-    assert found.size.allclose(size, rtol=1e-4)
+    assert adversarial.size.allclose(size, rtol=1e-4)
 
 
 @dataclass(frozen=True)
 class Eavesdropping:
     """Untargeted, and keeps the first number it could have drawn for every example."""
 
-    heard: list
+    recorded: list
 
     def bind(self, labels, noise):
-        self.heard.append(noise.uniform((len(labels),)))
+        self.recorded.append(noise.uniform((len(labels),)))
         return Untargeted().bind(labels, noise)
 
 
 def test_the_random_start_and_the_random_target_are_drawn_apart():
     """Were they drawn from one stream, the first pixel would tell the target."""
-    images, labels, heard = torch.full((500, 1, 2, 2), 0.5), torch.zeros(500, dtype=torch.long), []
-    attack = PGD(threat_model=Linf(0.5), steps=0, iterate=Last(), goal=Eavesdropping(heard))
-    found = attack(LinearClassifier(4), images, labels, seeds=torch.arange(500))
-    assert heard[0].shape == (500,)
-    for pixel in found.images.flatten(1).T:
-        assert abs(torch.corrcoef(torch.stack((pixel, heard[0])))[0, 1]) < 0.2
+    images, labels, recorded = torch.full((500, 1, 2, 2), 0.5), torch.zeros(500, dtype=torch.long), []
+    attack = PGD(threat_model=Linf(0.5), steps=0, iterate=Last(), goal=Eavesdropping(recorded))
+    adversarial = attack(LinearClassifier(4), images, labels, seeds=torch.arange(500))
+    assert recorded[0].shape == (500,)
+    for pixel in adversarial.images.flatten(1).T:
+        assert abs(torch.corrcoef(torch.stack((pixel, recorded[0])))[0, 1]) < 0.2
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "clean"])

@@ -103,9 +103,9 @@ def test_no_gradient_is_asked_for(threat):
     images, labels = random_images(4, 3, 4, 4, dtype=DOUBLE), torch.zeros(4, dtype=torch.long)
     classifier = Steps()
     labels = predictions_without_gradient(classifier, images)
-    found = Square(threat_model=threat, queries=200)(classifier, images, labels, seeds=torch.arange(4)).images
+    result = Square(threat_model=threat, queries=200)(classifier, images, labels, seeds=torch.arange(4)).images
     with torch.no_grad():
-        assert (Margin()(classifier(found), labels) > Margin()(classifier(images), labels)).all()
+        assert (Margin()(classifier(result), labels) > Margin()(classifier(images), labels)).all()
 
 
 def predictions_without_gradient(classifier, images):
@@ -122,10 +122,10 @@ def test_more_queries_never_lower_the_gain(threat):
     labels = torch.zeros(3, dtype=torch.long)
     attack = Square(threat_model=threat, queries=60, iterate=Last())
     classifier.register_forward_hook(lambda *call: gains.append(Margin()(call[2], labels)))
-    found = attack(classifier, random_images(3, 3, 8, 8, dtype=DOUBLE), labels, seeds=torch.arange(3))
+    result = attack(classifier, random_images(3, 3, 8, 8, dtype=DOUBLE), labels, seeds=torch.arange(3))
     assert len(gains) == 61
     with torch.no_grad():
-        last = Margin()(classifier(found.images), labels)
+        last = Margin()(classifier(result.images), labels)
     assert last.allclose(torch.stack(gains[:61]).amax(0), rtol=0, atol=1e-12)
     assert (last > gains[0]).any()
 
@@ -133,20 +133,20 @@ def test_more_queries_never_lower_the_gain(threat):
 def test_comes_near_the_worst_case_of_a_linear_classifier():
     classifier = LinearClassifier(48, bias=100.0, dtype=DOUBLE)
     images, labels = torch.full((3, 3, 4, 4), 0.5, dtype=DOUBLE), torch.zeros(3, dtype=torch.long)
-    found = Square(threat_model=Linf(0.1), queries=1500)(classifier, images, labels, seeds=torch.arange(3)).images
-    rise = classifier.margin(found, labels) - classifier.margin(images, labels)
+    result = Square(threat_model=Linf(0.1), queries=1500)(classifier, images, labels, seeds=torch.arange(3)).images
+    rise = classifier.margin(result, labels) - classifier.margin(images, labels)
     assert (rise > 0.95 * 0.2 * classifier.weight.abs().sum()).all()
 
 
 def test_an_example_that_has_fallen_costs_nothing():
-    """One is wrong wherever it starts, one never falls."""
+    """One is misclassified at every start, one is never misclassified."""
     classifier = LinearClassifier(4, dtype=DOUBLE)
     classifier.weight.data, classifier.bias.data = torch.ones(4, dtype=DOUBLE), torch.tensor(-2.0, dtype=DOUBLE)
     images = torch.tensor([0.1, 0.9], dtype=DOUBLE).reshape(2, 1, 1, 1).expand(2, 1, 2, 2).contiguous()
     counting = Counting(classifier)
-    found = Square(threat_model=Linf(0.1), queries=30)(counting, images, torch.zeros(2, dtype=torch.long))
+    result = Square(threat_model=Linf(0.1), queries=30)(counting, images, torch.zeros(2, dtype=torch.long))
     assert counting.batches == [2] + [1] * 31
-    assert predictions(classifier, found.images).tolist() == [1, 0]
+    assert predictions(classifier, result.images).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -81,15 +81,15 @@ def test_every_step_rule_finds_the_worst_case_of_a_linear_classifier(step):
 
 
 def test_momentum_travels_with_its_example_when_others_leave():
-    """Adam's result for an example does not depend on who fell before it."""
+    """Adam's result for an example does not depend on examples dropped before it."""
     classifier = tapped(classes=5, dtype=DOUBLE)
     images = random_images(8, 3, 6, 5, dtype=DOUBLE)
     labels, seeds = predictions(classifier, images), torch.arange(8)
     attack = PGD(threat_model=Linf(0.02), steps=8, step=Adam(), step_size=0.1)
     whole = attack(classifier, images, labels, seeds=seeds).images
-    fallen = predictions(classifier, whole) != labels
-    assert fallen.any()
-    assert not fallen.all()
+    misclassified = predictions(classifier, whole) != labels
+    assert misclassified.any()
+    assert not misclassified.all()
     for i in range(8):
         alone = attack(classifier, images[i : i + 1], labels[i : i + 1], seeds=seeds[i : i + 1]).images
         assert alone.allclose(whole[i : i + 1], rtol=0, atol=1e-12)
@@ -99,17 +99,17 @@ def test_restarts_begin_elsewhere_and_leave_the_fallen_alone():
     classifier = tapped(classes=5, dtype=DOUBLE)
     images = random_images(40, 3, 6, 5, dtype=DOUBLE)
     labels, seeds = predictions(classifier, images), torch.arange(40)
-    standing, batches = [], []
+    still_correct, batches = [], []
     for restarts in (1, 2, 5):
         counting = Counting(classifier)
         attack = PGD(threat_model=Linf(0.02), steps=2, step_size=0.5, restarts=restarts)
-        found = attack(counting, images, labels, seeds=seeds).images
-        standing.append(predictions(classifier, found) == labels)
+        result = attack(counting, images, labels, seeds=seeds).images
+        still_correct.append(predictions(classifier, result) == labels)
         batches.append(counting.batches)
-    assert standing[0].sum() > standing[2].sum() > 0
-    assert not (standing[1] & ~standing[0]).any()
+    assert still_correct[0].sum() > still_correct[2].sum() > 0
+    assert not (still_correct[1] & ~still_correct[0]).any()
     assert batches[1][: len(batches[0])] == batches[0]
-    assert batches[1][len(batches[0])] == standing[0].sum()
+    assert batches[1][len(batches[0])] == still_correct[0].sum()
 
 
 def test_no_steps_and_restarts_are_random_noise():
@@ -118,9 +118,9 @@ def test_no_steps_and_restarts_are_random_noise():
     labels, seeds = predictions(classifier, images), torch.arange(3)
     attack = PGD(threat_model=Linf(0.3), steps=0, restarts=4)
     counting = Counting(classifier)
-    found = attack(counting, images, labels, seeds=seeds)
+    result = attack(counting, images, labels, seeds=seeds)
     assert sum(counting.batches) <= 12
-    assert (found.size > 0.5).all()
+    assert (result.size > 0.5).all()
 
 
 def test_restarts_need_a_memory():
@@ -187,12 +187,12 @@ def test_every_step_rule_climbs_in_every_geometry(threat, step):
     labels, seeds = predictions(classifier, images), torch.arange(6)
     keep = {"threat_model": threat, "iterate": Last()}
     length = 2.0 if isinstance(step, Normalised) else 0.2
-    found = PGD(steps=12, step=step, step_size=length, **keep)(classifier, images, labels, seeds=seeds)
+    result = PGD(steps=12, step=step, step_size=length, **keep)(classifier, images, labels, seeds=seeds)
     noise = PGD(steps=0, **keep)(classifier, images, labels, seeds=seeds)
     with torch.no_grad():
-        ascent_logits, random = (Margin()(classifier(some.images), labels) for some in (found, noise))
+        ascent_logits, random = (Margin()(classifier(some.images), labels) for some in (result, noise))
     assert (ascent_logits > random).all()
-    assert (found.size <= 1 + 1e-6).all()
+    assert (result.size <= 1 + 1e-6).all()
 
 
 @pytest.mark.parametrize("bound", [1e-6, 0.01 / 255, 0.25 / 255, 1 / 255, 8 / 255])

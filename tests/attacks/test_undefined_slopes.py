@@ -61,9 +61,9 @@ def test_sparse_apgd_reaches_what_it_reaches_where_the_slope_is_0_there(bound, b
     right = []
     for cared_for in (False, True):
         network = Rough(body, cared_for).eval()
-        found = attack(network, images, labels, seeds=seeds).images
+        result = attack(network, images, labels, seeds=seeds).images
         with torch.no_grad():
-            right.append((network(found).argmax(1) == labels).double().mean().item())
+            right.append((network(result).argmax(1) == labels).double().mean().item())
     assert abs(right[0] - right[1]) <= 1 / 40
     assert right[0] < below
 
@@ -102,12 +102,12 @@ def test_every_search_goes_on_and_leaves_no_example_behind(attack):
     network = Rough(tapped(classes=5), cared_for=False, classes=5).eval()
     with torch.no_grad():
         labels = network(images).argmax(1)
-    found = attack(network, images, labels, seeds=seeds)
-    assert found.images.isfinite().all()
-    assert (found.images != images).flatten(1).any(1).all()
+    result = attack(network, images, labels, seeds=seeds)
+    assert result.images.isfinite().all()
+    assert (result.images != images).flatten(1).any(1).all()
     for i in range(2):  # what is undefined in one example is nothing to the others
         alone = attack(network, images[i : i + 1], labels[i : i + 1], seeds=seeds[i : i + 1])
-        assert alone.images.allclose(found.images[i : i + 1], rtol=0, atol=1e-4)
+        assert alone.images.allclose(result.images[i : i + 1], rtol=0, atol=1e-4)
 
 
 class Nowhere(nn.Module):
@@ -163,16 +163,16 @@ def test_a_distance_without_a_derivative_somewhere_stops_no_search(attack, jacob
     with torch.no_grad():
         labels = network(images).argmax(1)
         assert any((layer == 0).any() for layer in network.features(images))
-    found = attack(NeuralPerceptual(SelfLPIPS(), 0.3), jacobian)(network, images, labels, seeds=torch.arange(5))
-    assert found.images.isfinite().all()
-    assert (found.size <= 1 + 1e-4).all()
-    assert (found.images != images).flatten(1).any(1).all()
+    result = attack(NeuralPerceptual(SelfLPIPS(), 0.3), jacobian)(network, images, labels, seeds=torch.arange(5))
+    assert result.images.isfinite().all()
+    assert (result.size <= 1 + 1e-4).all()
+    assert (result.images != images).flatten(1).any(1).all()
 
 
 def test_a_slope_keeps_what_is_defined_to_the_bit():
     params = torch.tensor([[0.0, 2.0, -3.0], [1.0, 5.0, 0.5]], requires_grad=True)
-    found = finite_gradient((params**2).sqrt().sum(1) + params.square().sum(1), params)
-    assert found.tolist() == [[0.0, 5.0, -7.0], [3.0, 11.0, 2.0]]
+    result = finite_gradient((params**2).sqrt().sum(1) + params.square().sum(1), params)
+    assert result.tolist() == [[0.0, 5.0, -7.0], [3.0, 11.0, 2.0]]
 
 
 def test_the_library_measures_all_attacks_and_the_flag_is_raised():

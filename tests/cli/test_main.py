@@ -387,7 +387,7 @@ def test_one_name_of_a_threat_model_is_a_list_of_one(door, run, tmp_path):
     [
         (("runs=[]",), "runs=[]: expected a run folder"),
         (("runs=",), "runs=: expected a run folder"),
-        (("folder=file",), "file/table.md could not be written (file is a file): choose another place"),
+        (("folder=file",), "file/table.md could not be written (file is a file): choose another folder"),
         (("against=nowhere",), "nowhere has no card.json"),
     ],
 )

@@ -12,10 +12,10 @@ from tests.fixtures import imagenet_alexnet_features, photographs, shared_data
 @pytest.fixture
 def hub(tmp_path):
     """An empty torch hub folder."""
-    found = torch.hub.get_dir()
+    result = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path))
     yield tmp_path
-    torch.hub.set_dir(found)
+    torch.hub.set_dir(result)
 
 
 def test_absent_weights_are_a_reason(hub):

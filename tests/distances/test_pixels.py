@@ -99,9 +99,9 @@ def test_the_perceptual_ball_of_l2_is_the_l2_ball():
     one, other = ball.around(batch_of(images), classifier), plain.around(batch_of(images))
     assert one.size(change).allclose(other.size(change), rtol=1e-9)
     assert (one.size(one.project(change)) <= 1 + 1e-9).all()
-    found = PGD(threat_model=ball, steps=10)(classifier, images, predictions(classifier, images))
-    assert (L2()(found.images, images) <= 0.4 + 1e-6).all()
-    assert predictions(classifier, found.images).ne(predictions(classifier, images)).any()
+    result = PGD(threat_model=ball, steps=10)(classifier, images, predictions(classifier, images))
+    assert (L2()(result.images, images) <= 0.4 + 1e-6).all()
+    assert predictions(classifier, result.images).ne(predictions(classifier, images)).any()
 
 
 def test_they_have_an_identity():

@@ -80,11 +80,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("make", "said"), WRONG.values(), ids=WRONG)
-def test_anything_else_is_one_line_that_says_what_came_and_what_to_do(make, said):
+@pytest.mark.parametrize(("make", "message"), WRONG.values(), ids=WRONG)
+def test_anything_else_is_one_line_that_says_what_came_and_what_to_do(make, message):
     images, labels = random_images(5, 3, 8, 8), torch.arange(5)
     for ask in (logits_of, lambda network, images: PGD(threat_model=Linf(0.1), steps=1)(network, images, labels)):
-        with pytest.raises(UserError, match=said) as error:
+        with pytest.raises(UserError, match=message) as error:
             ask(Answering(make), images)
         assert "\n" not in str(error.value)
         assert "wrap it in a module whose forward returns them" in str(error.value)
@@ -146,10 +146,10 @@ SEARCHES = {
 def test_every_search_takes_networks_of_every_precision(attack, make):
     network, images = make().eval(), random_images(4, 3, 8, 8)
     labels = logits_of(network, images).argmax(1)
-    found = attack(network, images, labels, seeds=torch.arange(4))
-    assert found.images.dtype == torch.float32
-    assert (found.size <= 1 + 1e-4).all() or not attack.stays_inside
-    assert not found.images.equal(images)
+    result = attack(network, images, labels, seeds=torch.arange(4))
+    assert result.images.dtype == torch.float32
+    assert (result.size <= 1 + 1e-4).all() or not attack.stays_inside
+    assert not result.images.equal(images)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -157,8 +157,8 @@ def test_every_search_takes_networks_of_every_precision(attack, make):
 def test_half_precision_images_are_searched_in_float32(attack, dtype):
     network, images = tapped(classes=5).to(dtype), random_images(4, 3, 8, 8).to(dtype)
     labels, seeds = logits_of(network, images).argmax(1), torch.arange(4)
-    found = attack(network, images, labels, seeds=seeds)
-    assert found.images.equal(attack(network, images.float(), labels, seeds=seeds).images)
+    result = attack(network, images, labels, seeds=seeds)
+    assert result.images.equal(attack(network, images.float(), labels, seeds=seeds).images)
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -229,9 +229,9 @@ def test_the_library_measures_the_same_of_a_network_that_normalises_in_place():
             "black": Square(threat_model=Linf(0.1), queries=20),
         }
     )
-    plain, found = (evaluate(Normalising(way).eval(), examples(), suite) for way in ("not", "in place"))
+    plain, result = (evaluate(Normalising(way).eval(), examples(), suite) for way in ("not", "in place"))
     for name, records in plain.items():
-        assert records.drop("seconds").equals(found[name].drop("seconds"))
+        assert records.drop("seconds").equals(result[name].drop("seconds"))
     assert any((records["clean_prediction"] != records["prediction"]).any() for records in plain.values())
 
 
@@ -273,7 +273,7 @@ def test_a_network_that_begins_to_change_its_input_later_is_refused_in_one_line(
     network, images = Normalising("not"), random_images(2, 3, 8, 8)
     logits_of(network, images)
     network.way = "in place"
-    with pytest.raises(UserError, match="changed its input in place, and did not the first time"):
+    with pytest.raises(UserError, match="changed its input in place, but not in its first forward"):
         logits_of(network, images)
     before = images.clone()
     logits_of(network, images)

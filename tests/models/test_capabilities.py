@@ -1,4 +1,4 @@
-"""A surrogate is climbed and the forward decides; a model that optimises inside forward works wherever it is asked."""
+"""Searches ascend a surrogate and succeed by the forward; models that optimise inside forward work everywhere."""
 
 import pytest
 import torch
@@ -57,10 +57,10 @@ SEARCHES = {
 def test_a_search_climbs_the_surrogate_and_succeeds_by_the_vote(attack):
     vote, images = Vote().eval(), random_images(24, 3, 8, 8, seed=3)
     labels = logits_of(vote, images).argmax(1)
-    found = attack(vote, images, labels, seeds=torch.arange(24)).images
-    broken = logits_of(vote, found).argmax(1) != labels
+    result = attack(vote, images, labels, seeds=torch.arange(24)).images
+    broken = logits_of(vote, result).argmax(1) != labels
     assert broken.any()
-    lead = torch.stack([climbed_of(vote, x).gather(1, labels[:, None])[:, 0] for x in (images, found)])
+    lead = torch.stack([climbed_of(vote, x).gather(1, labels[:, None])[:, 0] for x in (images, result)])
     assert (lead[1] <= lead[0])[~broken].all()
 
 
@@ -87,8 +87,8 @@ def test_an_example_leaves_when_the_vote_and_not_when_the_surrogate_is_wrong():
     images = random_images(3, 3, 8, 8)
     torn, labels = Torn(), torch.zeros(3, dtype=torch.long)
     assert answers_of(torn, images).logits.argmax(1).tolist() == [0, 0, 0]
-    found = PGD(threat_model=Linf(0.1), steps=20)(torn, images, labels)
-    assert (found.images - (images - 0.1).clamp(min=0)).abs().max() < 1e-6  # all the way down
+    result = PGD(threat_model=Linf(0.1), steps=20)(torn, images, labels)
+    assert (result.images - (images - 0.1).clamp(min=0)).abs().max() < 1e-6  # all the way down
 
 
 def test_a_surrogate_may_be_a_module_and_may_be_wrapped():
@@ -121,8 +121,8 @@ def test_the_distance_of_a_classifier_with_a_surrogate_is_searched_by_the_surrog
     vote, images = Tapped().eval(), random_images(8, 3, 8, 8)
     labels = logits_of(vote, images).argmax(1)
     attack = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(SelfLPIPS(), 0.3), steps=5)
-    found = attack(vote, images, labels, seeds=torch.arange(8)).images
-    before, after = (climbed_of(vote, x).gather(1, labels[:, None]) for x in (images, found))
+    result = attack(vote, images, labels, seeds=torch.arange(8)).images
+    before, after = (climbed_of(vote, x).gather(1, labels[:, None]) for x in (images, result))
     assert (after <= before).all()
     assert (after < before).any()
 
@@ -280,8 +280,8 @@ def test_it_is_attacked_like_any_other(attack):
     model, images = Synthesis().eval(), synthetic_images()
     labels = model.exact(images).argmax(1)
     with torch.no_grad():
-        found = attack(model, images, labels, seeds=torch.arange(16)).images
-    assert (model.exact(found).argmax(1) != labels).any()
+        result = attack(model, images, labels, seeds=torch.arange(16)).images
+    assert (model.exact(result).argmax(1) != labels).any()
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 

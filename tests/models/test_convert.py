@@ -375,12 +375,12 @@ REFUSED = {
     "two state dicts": (
         {"model": bare(RESNET), "state_dict": bare(RESNET)},
         {},
-        "several networks, model and state_dict: say which is meant, such as --weights state_dict",
+        "several networks, model and state_dict: choose one, such as --weights state_dict",
     ),
     "a network behind something that was not saved": (
         prefixed("1.", bare(RESNET)),
         {},
-        "stands behind a layer of which nothing was saved, such as a normalisation: say --mean and --std",
+        "follows a layer of which nothing was saved, such as a normalisation: give --mean and --std",
     ),
     "a network behind something, compiled and averaged": (
         {"n_averaged": torch.tensor(3)} | prefixed("module._orig_mod.1.", bare(RESNET)),
@@ -423,11 +423,11 @@ def test_the_command_line(tmp_path, capsys):
     network, file, out = known(small_wide, **OTHER), tmp_path / "nat.pt", tmp_path / "trades.safetensors"
     torch.save(trades(network), file)
     normalisation = ["--mean", "0.1", "0.2", "0.3", "--std", "0.5", "0.6", "0.7"]
-    rest = ["--classes", "4", *normalisation, "--trained-on", "linf", "l2", "--source", "here", "--out", str(out)]
+    rest = ["--classes", "4", *normalisation, "--trained-on", "linf", "l2", "--source", "current", "--out", str(out)]
     main([str(file), "--model", "wide_resnet", *rest, "depth=10", "width=2"])
     card = json.loads(card_of(out).read_text())
     assert card["node"] == {"_target_": "gauntlet.models.wide_resnet", "classes": 4, **OTHER, **WIDE}
-    assert (card["trained_on"], card["source"]["from"]) == (["linf", "l2"], "here")
+    assert (card["trained_on"], card["source"]["from"]) == (["linf", "l2"], "current")
     assert card["sha256"] in capsys.readouterr().out
     main([str(file), "width=2", "--model", "wide_resnet", *rest, "depth=10"])
     assert json.loads(card_of(out).read_text()) == card
@@ -454,23 +454,29 @@ def test_a_model_of_torchvision_by_name(tmp_path):
         (["page.pt", *WORDS, "a.safetensors"], r"page.pt is damaged .*\(it is a web page\): nothing of it was run"),
         (["empty.pt", *WORDS, "a.safetensors"], r"empty.pt is damaged .*\(it is empty\)"),
         (["zip.pt", *WORDS, "a.safetensors"], r"zip.pt is damaged .*\(it is a zip archive without tensors\)"),
-        (["cut.pt", *WORDS, "a.safetensors"], r"cut.pt is damaged .*\(it is cut off\)"),
-        (["trap.pt", *WORDS, "a.safetensors"], r"trap.pt .* \(it asks for (\w+\.)?exec\): nothing of it was run"),
-        (["old.pt", *WORDS, "a.safetensors"], r"old.pt .* \(it asks for (\w+\.)?exec\): nothing of it was run"),
+        (["cut.pt", *WORDS, "a.safetensors"], r"cut.pt is damaged .*\(it is truncated\)"),
+        (["trap.pt", *WORDS, "a.safetensors"], r"trap.pt .* \(it needs (\w+\.)?exec\): nothing of it was run"),
+        (["old.pt", *WORDS, "a.safetensors"], r"old.pt .* \(it needs (\w+\.)?exec\): nothing of it was run"),
         (["new.pt", *WORDS, "a.safetensors"], r"new.pt .* \(it is a pickle of more than tensors\): nothing"),
-        (["trap.pkl", *WORDS, "a.safetensors"], r"trap.pkl .* \(it is a pickle that torch.save has not written"),
+        (["trap.pkl", *WORDS, "a.safetensors"], r"trap.pkl .* \(it is a pickle not written by torch.save"),
         (["good.pt", *WORDS, "page.pt/a.safetensors"], r"a.safetensors could not be written \(page.pt is a file\)"),
         (["good.pt", *WORDS, "folder.safetensors"], r"folder.safetensors could not be written \(Is a directory\)"),
-        (["good.pt", *WORDS, "a.safetensors", "classes=5"], "classes=5: that is the option --classes; say it there"),
-        (["good.pt", *WORDS, "a.safetensors", "std=[1]"], r"std=\[1\]: that is the option --std"),
+        (["good.pt", *WORDS, "a.safetensors", "classes=5"], "classes=5: use the option --classes"),
+        (["good.pt", *WORDS, "a.safetensors", "std=[1]"], r"std=\[1\]: use the option --std"),
         (["good.pt", *WORDS, "a.safetensors", "--mean", "0.5", "0.5"], "expected one of each per channel"),
         (["good.pt", *WORDS, "a.safetensors", "--trained-on", "linf", "banana"], r"--trained-on banana: .*\(linf, l2,"),
         (["good.pt", *WORDS, "a.safetensors", "--trained-on", "linf+fog"], r"--trained-on linf\+fog: expected"),
         (["page.pt", *WORDS, "a.pt"], "ends with .safetensors"),
         (["good.pt", *WORDS, "a.safetensors", "depth"], "depth: expected arguments of the model as key=value"),
-        (["good.pt", *WORDS, "a.safetensors", "depth=18"], "--model resnet18 takes no depth: expected --classes …, --"),
+        (
+            ["good.pt", *WORDS, "a.safetensors", "depth=18"],
+            "--model resnet18 has no argument depth: expected --classes …, --",
+        ),
         (["good.pt", "--model", "resnet", *WORDS[2:], "a.safetensors"], "--model resnet: expected one of alexnet"),
-        (["good.pt", "--model", "small_resnet", *WORDS[2:], "a.safetensors"], "small_resnet has no mean and no std"),
+        (
+            ["good.pt", "--model", "small_resnet", *WORDS[2:], "a.safetensors"],
+            "small_resnet has no default mean and std",
+        ),
         (["good.pt", "--model", "torchvision", *WORDS[2:], "a.safetensors"], "add name=…, --mean …, --std …"),
     ],
 )
@@ -489,10 +495,10 @@ def test_what_cannot_be_is_one_line(tmp_path, monkeypatch, capsys, words, says):
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(SystemExit) as stop:
         main(words)
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert stop.value.code == 2
-    assert re.search(says, said), said
-    assert len(said.strip().splitlines()) == 1
+    assert re.search(says, message), message
+    assert len(message.strip().splitlines()) == 1
     assert not (tmp_path / "a.safetensors").exists()
 
 

@@ -49,8 +49,8 @@ def test_the_option_reads_the_layers_of_lpips(tmp_path, option):
         for index, part in enumerate(theirs):
             current = part(current)
             wanted += [current.clone()] if f"features.{index}" in node["network"]["taps"] else []
-        found = distance.network.features(images)  # channels last: other last bits
-        assert all(a.allclose(b, rtol=1e-3, atol=1e-4 * b.max()) for a, b in zip(found, wanted, strict=True))
+        result = distance.network.features(images)  # channels last: other last bits
+        assert all(a.allclose(b, rtol=1e-3, atol=1e-4 * b.max()) for a, b in zip(result, wanted, strict=True))
     assert [tuple(layer.shape[1:]) for layer in embedding] == SIZES[option]
     assert sum(layer.numel() for layer in embedding) == {"lpips_alexnet": 484_992, "lpips_vgg": 6_121_472}.get(
         option, sum(c * h * w for c, h, w in SIZES[option])
@@ -65,11 +65,11 @@ def test_a_whole_checkpoint_and_a_converted_one_give_the_same_network(tmp_path):
     normalise = {"normalise.mean": torch.zeros(3, 1, 1)}
     save_file({f"network.{n}": t for n, t in (features | head).items()} | normalise, tmp_path / "ours.safetensors")
     images = random_images(1, 3, 40, 33)
-    found = [
+    result = [
         imagenet_features("alexnet", RELUS["alexnet"], tmp_path / name).features(images)
         for name in ("features.pth", "whole.pth", "ours.safetensors")
     ]
-    assert all(a.equal(b) and a.equal(c) for a, b, c in zip(*found, strict=True))
+    assert all(a.equal(b) and a.equal(c) for a, b, c in zip(*result, strict=True))
 
 
 def test_the_head_is_never_made(tmp_path):
@@ -94,10 +94,10 @@ def test_weights_of_another_network_are_refused(tmp_path):
 @pytest.fixture
 def hub(tmp_path):
     """An empty torch hub folder."""
-    found = torch.hub.get_dir()
+    result = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path / "hub"))
     yield tmp_path / "hub" / "checkpoints"
-    torch.hub.set_dir(found)
+    torch.hub.set_dir(result)
 
 
 def test_without_a_file_it_is_torchs_own_or_one_line_where_to_put_it(hub, monkeypatch):

@@ -24,12 +24,12 @@ def test_torchvisions_model_is_theirs_behind_the_normalisation():
     theirs = get_model("mobilenet_v3_small", weights=None, num_classes=5).eval()
     theirs.load_state_dict(ours.network.state_dict())
     images = random_images(2, 3, 40, 32)
-    heard = []
+    recorded = []
     for index in (1, 4):
-        theirs.features[index].register_forward_hook(lambda _, __, output: heard.append(output.clone()))
+        theirs.features[index].register_forward_hook(lambda _, __, output: recorded.append(output.clone()))
     with torch.no_grad():
         assert ours(images).equal(theirs(normalised(images)))
-        assert all(a.equal(b) for a, b in zip(ours.features(images), heard, strict=True))
+        assert all(a.equal(b) for a, b in zip(ours.features(images), recorded, strict=True))
 
 
 def test_timms_model_is_theirs_behind_the_normalisation():

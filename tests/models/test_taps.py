@@ -146,12 +146,12 @@ def test_gradients_pass_through_maps_and_logits_alike():
 
     by_hand, by_tap = (images.clone().requires_grad_() for _ in range(2))
     (wanted,) = torch.autograd.grad(scalar(*expected(network, by_hand)), by_hand)
-    (found,) = torch.autograd.grad(scalar(*network.tap(by_tap)), by_tap)
-    assert found.allclose(wanted, rtol=1e-12)
+    (result,) = torch.autograd.grad(scalar(*network.tap(by_tap)), by_tap)
+    assert result.allclose(wanted, rtol=1e-12)
     partial = images.clone().requires_grad_()
     (wanted,) = torch.autograd.grad(scalar(expected(network, by_hand)[0], torch.zeros(1)), by_hand)
-    (found,) = torch.autograd.grad(scalar(network.features(partial), torch.zeros(1)), partial)
-    assert found.allclose(wanted, rtol=1e-12)
+    (result,) = torch.autograd.grad(scalar(network.features(partial), torch.zeros(1)), partial)
+    assert result.allclose(wanted, rtol=1e-12)
 
 
 COPIES = {
@@ -205,8 +205,8 @@ def test_taps_work_in_every_scope_and_memory_format(scope):
         wanted, logits = expected(network, images)
     network.to(memory_format=torch.channels_last)
     with scope():
-        found, found_logits = network.tap(images.contiguous(memory_format=torch.channels_last))
-    assert all(a.allclose(b.float(), atol=0.03) for a, b in zip(wanted, found, strict=True))
+        result, found_logits = network.tap(images.contiguous(memory_format=torch.channels_last))
+    assert all(a.allclose(b.float(), atol=0.03) for a, b in zip(wanted, result, strict=True))
     assert logits.allclose(found_logits.float(), atol=0.03)
 
 
@@ -248,7 +248,7 @@ class Doubled(nn.Module):
         (("first", "unused"), {}, "tap unused does not run"),
         (("second",), {"twice": True}, "tap second runs more than once"),
         (("first",), {"between": Doubled()}, "output of tap first is overwritten in place behind it"),
-        (("head",), {}, r"tap head puts out \[2, 3\]: φ needs feature maps"),
+        (("head",), {}, r"tap head returns \[2, 3\]: φ needs feature maps"),
     ],
 )
 def test_what_is_no_feature_map_is_named(taps, given, says):

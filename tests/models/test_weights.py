@@ -67,7 +67,7 @@ def test_a_lightning_checkpoint_gives_the_classifier_alone(tmp_path):
 def test_of_two_networks_in_a_file_none_is_taken_unasked(tmp_path, other):
     state = tapped(seed=1).state_dict()
     torch.save({"state_dict": state, other: {name: t + 1 for name, t in state.items()}}, tmp_path / "weights.pt")
-    refused(tapped(), tmp_path / "weights.pt", f"several networks, state_dict and {other}: save the one you mean alone")
+    refused(tapped(), tmp_path / "weights.pt", f"several networks, state_dict and {other}: save one alone")
 
 
 def test_of_our_own_checkpoint_the_average_is_taken(tmp_path):
@@ -137,19 +137,19 @@ REASONS = {
     "an empty file": "it is empty",
     "a page of HTML": "it is a web page",
     "plain text": "it begins with b'not a checkp'",
-    "a truncated checkpoint": "it is cut off",
-    "the first bytes of a checkpoint": "it is cut off",
-    "a pickle of code": "it is a pickle that torch.save has not written, or has not finished",
-    "a checkpoint with code": r"it asks for (\w+\.)?exec",
-    "a checkpoint with an object": r"it asks for tests\.models\.test_weights\.Custom",
-    "a whole network": r"it asks for torch\.nn\.modules\.linear\.Linear",
+    "a truncated checkpoint": "it is truncated",
+    "the first bytes of a checkpoint": "it is truncated",
+    "a pickle of code": "it is a pickle not written by torch.save, or incomplete",
+    "a checkpoint with code": r"it needs (\w+\.)?exec",
+    "a checkpoint with an object": r"it needs tests\.models\.test_weights\.Custom",
+    "a whole network": r"it needs torch\.nn\.modules\.linear\.Linear",
 }
 
 
 @pytest.mark.parametrize("case", REASONS)
 def test_why_is_said_in_our_words(tmp_path, case):
     (tmp_path / "weights.ckpt").write_bytes(DAMAGED[case])
-    refused(tapped(), tmp_path / "weights.ckpt", rf"\({REASONS[case]}\): fetch or write it again$")
+    refused(tapped(), tmp_path / "weights.ckpt", rf"\({REASONS[case]}\): fetch or save it again$")
 
 
 def test_the_line_is_all_there_is_to_read(tmp_path, recwarn):

@@ -32,8 +32,8 @@ def result(**change):
     """A call that changes parts of PGD's result, each by a function of that part."""
 
     def call(self, classifier, images, labels, *, seeds=None):
-        found = PLAIN(classifier, images, labels, seeds=seeds)
-        return found._replace(**{name: make(getattr(found, name)) for name, make in change.items()})
+        adversarial = PLAIN(classifier, images, labels, seeds=seeds)
+        return adversarial._replace(**{name: make(getattr(adversarial, name)) for name, make in change.items()})
 
     return {"__call__": call}
 
@@ -51,8 +51,8 @@ def outside(self, classifier, images, labels, *, seeds=None):
 
 
 def remeasured(self, classifier, images, labels, *, seeds=None):
-    found = outside(self, classifier, images, labels, seeds=seeds)
-    return found._replace(size=2 * found.size)
+    adversarial = outside(self, classifier, images, labels, seeds=seeds)
+    return adversarial._replace(size=2 * adversarial.size)
 
 
 def unseeded(self, classifier, images, labels, *, seeds=None):
@@ -61,8 +61,8 @@ def unseeded(self, classifier, images, labels, *, seeds=None):
 
 def of_the_batch(self, classifier, images, labels, *, seeds=None):
     shared = Linf(0.05 / max(1, len(images)))
-    found = PGD(threat_model=shared, steps=3)(classifier, images, labels, seeds=seeds)
-    return found._replace(size=found.size / max(1, len(images)))
+    adversarial = PGD(threat_model=shared, steps=3)(classifier, images, labels, seeds=seeds)
+    return adversarial._replace(size=adversarial.size / max(1, len(images)))
 
 
 def never_empty(self, classifier, images, labels, *, seeds=None):
@@ -72,9 +72,9 @@ def never_empty(self, classifier, images, labels, *, seeds=None):
 
 
 def writing(self, classifier, images, labels, *, seeds=None):
-    found = PLAIN(classifier, images, labels, seeds=seeds)
+    adversarial = PLAIN(classifier, images, labels, seeds=seeds)
     images.add_(0.0)
-    return found
+    return adversarial
 
 
 def leaving_gradients_on(self, classifier, batch, noise):
@@ -90,10 +90,10 @@ def in_eval_mode_for_good(self, classifier, images, labels, *, seeds=None):
 def eval_mode_unless_it_raises(self, classifier, images, labels, *, seeds=None):
     modes = {part: part.training for part in classifier.modules()}
     classifier.eval()
-    found = PLAIN(classifier, images, labels, seeds=seeds)
+    adversarial = PLAIN(classifier, images, labels, seeds=seeds)
     for part, mode in modes.items():
         part.training = mode
-    return found
+    return adversarial
 
 
 def in_training_mode(self, classifier, images, labels, *, seeds=None):
@@ -226,8 +226,8 @@ class NearestOfLinear(MinimumDistanceAttack):
 
 
 def of_the_bound(self, classifier, region, labels, noise):
-    found = NearestOfLinear.nearest(self, classifier, region, labels, noise) * (1 + 1e-3 * region.bound)
-    return (region.images + found).clamp(0, 1) - region.images
+    adversarial = NearestOfLinear.nearest(self, classifier, region, labels, noise) * (1 + 1e-3 * region.bound)
+    return (region.images + adversarial).clamp(0, 1) - region.images
 
 
 def kept_without_success(self, classifier, region, labels, noise):
@@ -236,27 +236,27 @@ def kept_without_success(self, classifier, region, labels, noise):
 
 def moving_what_is_wrong(self, classifier, region, labels, noise):
     wrong = classifier(region.images).argmax(1) != labels
-    found = NearestOfLinear.nearest(self, classifier, region, labels, noise)
-    found[wrong] = ((0.5 - region.images) * 1e-6)[wrong]
-    return found
+    adversarial = NearestOfLinear.nearest(self, classifier, region, labels, noise)
+    adversarial[wrong] = ((0.5 - region.images) * 1e-6)[wrong]
+    return adversarial
 
 
-def half_measured(self, classifier, batch, found):
-    verified = MinimumDistanceAttack.verify(self, classifier, batch, found)
+def half_measured(self, classifier, batch, adversarial):
+    verified = MinimumDistanceAttack.verify(self, classifier, batch, adversarial)
     return verified._replace(distance=verified.distance / 2)
 
 
-def unmeasured(self, classifier, batch, found):
-    return MinimumDistanceAttack.verify(self, classifier, batch, found)._replace(distance=None)
+def unmeasured(self, classifier, batch, adversarial):
+    return MinimumDistanceAttack.verify(self, classifier, batch, adversarial)._replace(distance=None)
 
 
-def measured_in_float32(self, classifier, batch, found):
-    verified = MinimumDistanceAttack.verify(self, classifier, batch, found)
+def measured_in_float32(self, classifier, batch, adversarial):
+    verified = MinimumDistanceAttack.verify(self, classifier, batch, adversarial)
     return verified._replace(distance=verified.distance.float())
 
 
-def measured_in_bounds(self, classifier, batch, found):
-    verified = MinimumDistanceAttack.verify(self, classifier, batch, found)
+def measured_in_bounds(self, classifier, batch, adversarial):
+    verified = MinimumDistanceAttack.verify(self, classifier, batch, adversarial)
     return verified._replace(distance=verified.distance * (1 + self.threat_model.bound))
 
 

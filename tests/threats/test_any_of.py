@@ -115,10 +115,10 @@ def test_an_attack_reaches_the_worst_case_of_the_member_it_drew(seed):
     classifier = LinearClassifier(48, bias=1e3, dtype=DOUBLE)
     images, labels = torch.full((6, 3, 4, 4), 0.5, dtype=DOUBLE), torch.zeros(6, dtype=torch.long)
     threat = AnyOf([Linf(0.1), L2(0.3)])
-    found = PGD(threat_model=threat, steps=50)(classifier, images, labels, seeds=torch.arange(6) + 6 * seed)
-    rise = classifier.margin(found.images, labels) - classifier.margin(images, labels)
+    result = PGD(threat_model=threat, steps=50)(classifier, images, labels, seeds=torch.arange(6) + 6 * seed)
+    rise = classifier.margin(result.images, labels) - classifier.margin(images, labels)
     norms = torch.stack((0.2 * classifier.weight.norm(p=1), 0.6 * classifier.weight.norm())).detach()
-    chosen = threat.around(batch_of(images)).chosen(found.params)
+    chosen = threat.around(batch_of(images)).chosen(result.params)
     assert chosen.unique().numel() == 2
     assert rise.allclose(norms[chosen], rtol=0.01)
 
@@ -126,11 +126,11 @@ def test_an_attack_reaches_the_worst_case_of_the_member_it_drew(seed):
 def test_a_union_of_one_is_the_one():
     classifier, images = tapped(), random_images(6, 3, 6, 5)
     labels, seeds = predictions(classifier, images), torch.arange(6)
-    found = [
+    result = [
         PGD(threat_model=threat, steps=5)(classifier, images, labels, seeds=seeds)
         for threat in (L2(0.2), AnyOf([L2(0.2)]))
     ]
-    assert found[0].images.equal(found[1].images)
+    assert result[0].images.equal(result[1].images)
 
 
 def test_names_bounds_and_identities():

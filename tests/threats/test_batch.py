@@ -109,9 +109,9 @@ ATTACKS = {
 def test_a_search_reaches_the_optimum_that_label_id_and_code_allow():
     """All numbers of a code at the limit: at a lead of 3 no example is misclassified there, so that none leaves."""
     batch = examples(lead=3.0)
-    found = ATTACKS["search"].run(Brightness(), batch, Noise(torch.arange(COUNT)))
-    assert found.images.allclose(generated(batch.codes + limits(batch, 0.5)))
-    assert found.size.allclose(torch.ones(COUNT))
+    result = ATTACKS["search"].run(Brightness(), batch, Noise(torch.arange(COUNT)))
+    assert result.images.allclose(generated(batch.codes + limits(batch, 0.5)))
+    assert result.size.allclose(torch.ones(COUNT))
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -119,32 +119,32 @@ def test_examples_leave_the_search_and_all_are_verified(name):
     """Some succeed early, some late, some never; an example in the row of another would leave its region."""
     attack, batch, noise = ATTACKS[name], examples(lead=0.35), Noise(torch.arange(COUNT))
     classifier = Counting(Brightness())
-    found = attack.run(classifier, batch, noise)
-    success = Brightness()(found.images).argmax(1) != batch.labels
+    result = attack.run(classifier, batch, noise)
+    success = Brightness()(result.images).argmax(1) != batch.labels
     assert success.any()
     assert not success.all()
     assert len(set(classifier.batches)) > 2  # sub-batches were made
-    verified = attack.verify(Brightness(), batch, found)
+    verified = attack.verify(Brightness(), batch, result)
     assert verified.inside.all()
-    assert verified.size.allclose(found.size)
+    assert verified.size.allclose(result.size)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_example_has_the_same_result_in_any_batch(name):
     attack, batch, noise = ATTACKS[name], examples(lead=0.35), Noise(torch.arange(COUNT))
-    found = attack.run(Brightness(), batch, noise)
+    result = attack.run(Brightness(), batch, noise)
     for rows in (torch.tensor([5, 2, 11, 0]), torch.tensor([7]), torch.arange(0)):
         some = attack.run(Brightness(), batch.rows(rows), noise.rows(rows))
-        assert some.images.allclose(found.images[rows], rtol=0, atol=1e-6)
-        assert some.params.allclose(found.params[rows], rtol=0, atol=1e-5)
+        assert some.images.allclose(result.images[rows], rtol=0, atol=1e-6)
+        assert some.params.allclose(result.params[rows], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("column", ["labels", "ids", "codes"])
 def test_a_result_of_other_labels_ids_or_codes_is_outside(column):
     attack, batch = ATTACKS["search"], examples(lead=3.0)
-    found = attack.run(Brightness(), batch, Noise(torch.arange(COUNT)))
+    result = attack.run(Brightness(), batch, Noise(torch.arange(COUNT)))
     other = batch._replace(**{column: getattr(batch, column).roll(1, 0)})
-    assert not attack.verify(Brightness(), other, found).inside.all()
+    assert not attack.verify(Brightness(), other, result).inside.all()
 
 
 @pytest.mark.parametrize("keep", [torch.tensor([3, 1]), torch.arange(COUNT) > 6])

@@ -33,15 +33,15 @@ def test_how_many_pixels_may_change(bound, height, width, count):
 def test_the_projection_is_the_nearest_of_all_sets_of_pixels(seed, count):
     """Beside every subset of six pixels."""
     x = random_images(1, 2, 2, 3, seed=seed, dtype=DOUBLE)
-    wished = 3 * random_images(1, 2, 2, 3, seed=seed + 1, dtype=DOUBLE) - 1.5
-    clipped = (x + wished).clamp(0, 1) - x
+    requested = 3 * random_images(1, 2, 2, 3, seed=seed + 1, dtype=DOUBLE) - 1.5
+    clipped = (x + requested).clamp(0, 1) - x
     distances = []
     for subset in itertools.combinations(range(6), count):
         kept = torch.zeros(6, dtype=DOUBLE)
         kept[list(subset)] = 1
-        distances.append((wished - clipped * kept.reshape(1, 1, 2, 3)).norm())
-    found = ChangedPixels(count / 6).around(batch_of(x)).project(wished)
-    assert (wished - found).norm().item() == pytest.approx(min(distances).item(), abs=1e-12)
+        distances.append((requested - clipped * kept.reshape(1, 1, 2, 3)).norm())
+    result = ChangedPixels(count / 6).around(batch_of(x)).project(requested)
+    assert (requested - result).norm().item() == pytest.approx(min(distances).item(), abs=1e-12)
 
 
 def test_of_equal_pixels_the_first_are_kept():

@@ -45,8 +45,8 @@ def plain(colours):
     ],
 )
 def test_the_landmarks_lie_where_they_should(rgb, luv):
-    found = plain(LUV().of(single(*rgb))).flatten()
-    assert found.allclose(torch.tensor(luv, dtype=DOUBLE), rtol=0, atol=0.1)
+    result = plain(LUV().of(single(*rgb))).flatten()
+    assert result.allclose(torch.tensor(luv, dtype=DOUBLE), rtol=0, atol=0.1)
 
 
 def test_grays_have_no_colour():

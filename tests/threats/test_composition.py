@@ -96,12 +96,12 @@ def test_a_composition_of_one_is_the_one_bit_for_bit(name, batch):
 def test_an_attack_on_a_composition_of_one_is_the_attack_on_the_one(name):
     classifier, images = tapped(), random_images(6, 3, 6, 5)
     labels, seeds = predictions(classifier, images), torch.arange(6)
-    found = [
+    result = [
         PGD(threat_model=threat, steps=5)(classifier, images, labels, seeds=seeds)
         for threat in (PARTS[name], Composition([PARTS[name]]))
     ]
-    assert found[0].images.equal(found[1].images)
-    assert found[0].size.equal(found[1].size)
+    assert result[0].images.equal(result[1].images)
+    assert result[0].size.equal(result[1].size)
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations([*PARTS, "gamma"], 2)))
@@ -164,8 +164,8 @@ def test_linf_and_linf_reach_as_far_as_one_of_both_together(batch):
     labels, weight = torch.zeros(batch, dtype=torch.long), classifier.weight.detach().reshape(3, 7, 5)
     best = (images - 0.12 * weight.sign()).clamp(0, 1)
     threat = Composition([Linf(0.05), Linf(0.07)])
-    found = PGD(threat_model=threat, steps=40)(classifier, images, labels, seeds=torch.arange(batch))
-    assert found.images.allclose(best, rtol=0, atol=1e-9)
+    result = PGD(threat_model=threat, steps=40)(classifier, images, labels, seeds=torch.arange(batch))
+    assert result.images.allclose(best, rtol=0, atol=1e-9)
 
 
 def test_parts_start_with_numbers_of_their_own():
@@ -189,9 +189,9 @@ def test_a_fixed_network_measures_behind_another_change():
     network = tapped()
     threat = Composition([Linf(0.05), NeuralPerceptual(LPIPS(network), 0.1)])
     images = random_images(4, 3, 6, 6)
-    found = PGD(threat_model=threat, steps=5, iterate=Last())(tapped(seed=1), images, torch.zeros(4, dtype=torch.long))
-    delta, _ = threat.around(batch_of(images)).pieces(found.params)
-    assert (LPIPS(network)(images + delta, found.images) <= 0.1 * (1 + 1e-4)).all()
+    result = PGD(threat_model=threat, steps=5, iterate=Last())(tapped(seed=1), images, torch.zeros(4, dtype=torch.long))
+    delta, _ = threat.around(batch_of(images)).pieces(result.params)
+    assert (LPIPS(network)(images + delta, result.images) <= 0.1 * (1 + 1e-4)).all()
     assert (delta.abs() <= 0.05 * (1 + 1e-5)).all()
 
 

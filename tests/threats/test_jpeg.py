@@ -208,9 +208,9 @@ def test_success_rises_with_the_bound_on_real_images():
         labels = classifier(images).argmax(1)
     rates = []
     for bound in (0.0, 0.05, 0.5, 4.0):
-        found = PGD(threat_model=AdversarialJPEG(bound), steps=10)(classifier, images, labels, seeds=torch.arange(40))
+        result = PGD(threat_model=AdversarialJPEG(bound), steps=10)(classifier, images, labels, seeds=torch.arange(40))
         with torch.no_grad():
-            rates.append((classifier(found.images).argmax(1) != labels).sum().item())
+            rates.append((classifier(result.images).argmax(1) != labels).sum().item())
     assert rates == sorted(rates)
     assert rates[0] < rates[-1]
 
@@ -223,5 +223,5 @@ def test_a_bound_that_is_no_number_is_refused(bound):
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_images_that_are_no_jpeg_are_refused(channels):
-    with pytest.raises(ValueError, match=f"images of {channels} channels are no JPEG"):
+    with pytest.raises(ValueError, match=f"images of {channels} channels cannot be JPEG-encoded"):
         AdversarialJPEG(0.25).around(batch_of(torch.zeros(1, channels, 16, 16)))

@@ -16,17 +16,17 @@ from tests.fixtures import LinearClassifier, batch_of, random_images
 DOUBLE = torch.float64
 
 
-def nearest(wished, x, bound):
+def nearest(requested, x, bound):
     """The projection by bisection on the multiplier in numpy, from its optimality conditions alone."""
-    room = np.where(wished > 0, 1 - x, x)
+    room = np.where(requested > 0, 1 - x, x)
 
     def shrunk(multiplier):
-        return np.clip(np.abs(wished) - multiplier, 0, room)
+        return np.clip(np.abs(requested) - multiplier, 0, room)
 
     if shrunk(0).sum() <= bound:
-        return np.sign(wished) * shrunk(0)
-    root = optimize.brentq(lambda m: shrunk(m).sum() - bound, 0, np.abs(wished).max(), xtol=1e-15, rtol=1e-15)
-    return np.sign(wished) * shrunk(root)
+        return np.sign(requested) * shrunk(0)
+    root = optimize.brentq(lambda m: shrunk(m).sum() - bound, 0, np.abs(requested).max(), xtol=1e-15, rtol=1e-15)
+    return np.sign(requested) * shrunk(root)
 
 
 def best_rise(classifier, images, bound):
@@ -50,29 +50,29 @@ def best_rise(classifier, images, bound):
 def test_the_projection_is_the_nearest_point(seed, pixels, bound, scale, levels):
     """Ties and pixels at both ends of [0, 1] included: rounded numbers make many."""
     random = np.random.default_rng(seed)
-    x, wished = random.random((3, pixels)), scale * random.standard_normal((3, pixels))
+    x, requested = random.random((3, pixels)), scale * random.standard_normal((3, pixels))
     if levels:
-        x, wished = np.round(x * levels) / levels, scale * np.round(wished / scale * levels) / levels
-    found = onto_ball_and_box(torch.from_numpy(wished), torch.from_numpy(x), bound).numpy()
-    expected = np.stack([nearest(w, own, bound) for w, own in zip(wished, x, strict=True)])
-    np.testing.assert_allclose(found, expected, atol=1e-12 * max(1, scale))
+        x, requested = np.round(x * levels) / levels, scale * np.round(requested / scale * levels) / levels
+    result = onto_ball_and_box(torch.from_numpy(requested), torch.from_numpy(x), bound).numpy()
+    expected = np.stack([nearest(w, own, bound) for w, own in zip(requested, x, strict=True)])
+    np.testing.assert_allclose(result, expected, atol=1e-12 * max(1, scale))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_projection_agrees_with_a_solver_that_knows_nothing_of_it(seed):
     """SLSQP on δ = u − v with u, v ≥ 0, u + v adding up to at most the bound."""
     random = np.random.default_rng(seed)
-    x, wished = random.random(4), random.standard_normal(4)
+    x, requested = random.random(4), random.standard_normal(4)
     solved = optimize.minimize(
-        lambda uv: np.square(uv[:4] - uv[4:] - wished).sum(),
+        lambda uv: np.square(uv[:4] - uv[4:] - requested).sum(),
         np.zeros(8),
         bounds=[(0, 1 - own) for own in x] + [(0, own) for own in x],
         constraints={"type": "ineq", "fun": lambda uv: 0.6 - uv.sum()},
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 500},
     )
-    found = onto_ball_and_box(torch.from_numpy(wished)[None], torch.from_numpy(x)[None], 0.6)[0].numpy()
-    np.testing.assert_allclose(found, solved.x[:4] - solved.x[4:], atol=1e-5)
+    result = onto_ball_and_box(torch.from_numpy(requested)[None], torch.from_numpy(x)[None], 0.6)[0].numpy()
+    np.testing.assert_allclose(result, solved.x[:4] - solved.x[4:], atol=1e-5)
 
 
 def test_clamping_after_the_ball_would_waste_the_budget():

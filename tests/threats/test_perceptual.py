@@ -31,12 +31,12 @@ def test_projection_onto_an_ellipsoid_stops_on_its_surface(seed, bound):
     share = (bound / length).clamp(max=1)
 
     projected = region.project(delta)
-    found = (projected.flatten(1) * delta.flatten(1)).sum(1) / delta.flatten(1).square().sum(1)
-    assert torch.cosine_similarity(projected.flatten(1), delta.flatten(1))[found > 0].allclose(
+    result = (projected.flatten(1) * delta.flatten(1)).sum(1) / delta.flatten(1).square().sum(1)
+    assert torch.cosine_similarity(projected.flatten(1), delta.flatten(1))[result > 0].allclose(
         torch.ones(1, dtype=DOUBLE)
     )
-    assert (found <= share + 1e-12).all()
-    assert (found >= share * (1 - 0.002) - 1e-12).all()
+    assert (result <= share + 1e-12).all()
+    assert (result >= share * (1 - 0.002) - 1e-12).all()
     assert region.size(delta).allclose(length / bound)
 
 
@@ -175,10 +175,10 @@ def test_looking_through_the_classifiers_own_eyes_is_one_forward():
 
 
 def test_looking_through_another_network_is_one_forward_of_each():
-    eyes, classifier = tapped(seed=1), Counting(tapped())
+    phi_network, classifier = tapped(seed=1), Counting(tapped())
     forwards = []
-    eyes.stages[0].register_forward_hook(lambda *_: forwards.append(1))
-    region = NeuralPerceptual(LPIPS(eyes), 0.5).around(batch_of(random_images(2, 3, 4, 4)), classifier)
+    phi_network.stages[0].register_forward_hook(lambda *_: forwards.append(1))
+    region = NeuralPerceptual(LPIPS(phi_network), 0.5).around(batch_of(random_images(2, 3, 4, 4)), classifier)
     assert (len(forwards), classifier.batches) == (1, [])
     region.forward(classifier, region.zero() + 0.01)
     assert (len(forwards), classifier.batches) == (2, [2])

@@ -33,11 +33,11 @@ def test_pgd_leaves_next_to_nothing_of_a_plain_classifier(name):
     assert (predictions(classifier, images) == labels).float().mean() > 0.85
 
     attack = PGD(threat_model=threat, steps=20, step_size=0.2)
-    found = attack(classifier, images, labels, seeds=torch.arange(30))
-    assert (predictions(classifier, found.images) == labels).float().mean() < 0.1
+    result = attack(classifier, images, labels, seeds=torch.arange(30))
+    assert (predictions(classifier, result.images) == labels).float().mean() < 0.1
 
-    assert threat.around(batch_of(images)).perturb(found.params).equal(found.images)
-    clean, changed = images.double().numpy(), found.images.double().numpy()
+    assert threat.around(batch_of(images)).perturb(result.params).equal(result.images)
+    clean, changed = images.double().numpy(), result.images.double().numpy()
     if name == "stadv":
         assert (farthest_look(clean, changed, threat.bound) <= threat.bound).all()
     else:
@@ -79,5 +79,5 @@ def test_the_published_settings_overstate_robustness(published, free, rate):
     images, labels = cifar10(50)
     weak = as_published(published, classifier, images, labels, rate, steps=100)
     strong = PGD(threat_model=free, steps=40, step_size=0.1)(classifier, images, labels, seeds=torch.arange(50))
-    standing = [(predictions(classifier, found) == labels).float().mean() for found in (weak, strong.images)]
-    assert standing[0] - standing[1] >= 0.1
+    still_correct = [(predictions(classifier, result) == labels).float().mean() for result in (weak, strong.images)]
+    assert still_correct[0] - still_correct[1] >= 0.1

@@ -22,7 +22,7 @@ Embedding = tuple[Tensor, ...]
 def unit_features(features: tuple[Tensor, ...]) -> Embedding:
     """φ from feature maps `[N, C_l, H_l, W_l]`, in float32 at least.
 
-    A position whose channels are all zero stays zero, with zero gradient: dead ReLUs must not make NaN.
+    A position whose channels are all zero stays zero, with zero gradient, so that dead ReLUs do not give NaN.
     """
     return tuple(_unit(layer if layer.dtype == torch.float64 else layer.float()) for layer in features)
 
@@ -41,7 +41,7 @@ def feature_distance(embedding: Embedding, other: Embedding) -> Tensor:
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """The distance seen by one tapped network, as it is: nothing is frozen or moved."""
+    """The distance by the features of one tapped network, which is neither frozen nor moved."""
 
     identity: ClassVar[str] = "feature_distance/1"
     network: nn.Module
@@ -74,7 +74,7 @@ class FeatureDistance:
 
 @dataclass(frozen=True)
 class LPIPS(FeatureDistance):
-    """The distance of a fixed network. It follows the device of the images and is never trained.
+    """The distance by a fixed network, which is moved to the device of the images and never trained.
 
     Args:
         network: tapped; put in eval mode and frozen.
@@ -86,10 +86,10 @@ class LPIPS(FeatureDistance):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.network.eval().requires_grad_(False)
-        self.network.to(memory_format=torch.channels_last)  # what convolutions like; equal to float32 rounding
+        self.network.to(memory_format=torch.channels_last)  # faster convolutions; equal up to float32 rounding
 
     def bind(self, classifier: nn.Module | None) -> FeatureDistance:
-        """The distance under attack on a classifier: this one, whichever it is."""
+        """This distance, for any classifier."""
         return self
 
     def _tapped(self, images: Tensor) -> Tapped:
@@ -101,24 +101,24 @@ class LPIPS(FeatureDistance):
 
 @dataclass(frozen=True)
 class SelfLPIPS:
-    """The distance seen by the classifier under attack, whose weights change as it learns (PAT-self)."""
+    """The distance by the features of the classifier under attack, whose weights change in training (PAT-self)."""
 
     identity: ClassVar[str] = "lpips_self/1"
     name: ClassVar[str] = "lpips_self"
 
     def bind(self, classifier: nn.Module | None) -> FeatureDistance:
-        """The distance under attack on a classifier: its own."""
+        """The distance by the classifier's features."""
         if classifier is None:
             raise ValueError("lpips_self is the distance of the classifier under attack, and none was given")
         return FeatureDistance(classifier)
 
 
 class PerceptualDistance(Protocol):
-    """What a perceptual threat model is made of: `LPIPS`, `SelfLPIPS`, or a class of your own."""
+    """The distance of a perceptual threat model: `LPIPS`, `SelfLPIPS`, or a class of your own."""
 
     @property
     def name(self) -> str:
-        """As in reports."""
+        """The name in reports."""
 
     def bind(self, classifier: nn.Module | None) -> FeatureDistance:
         """The distance when this classifier is attacked."""

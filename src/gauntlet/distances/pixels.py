@@ -1,4 +1,4 @@
-"""Distances that need no network: L∞, L2 and structural dissimilarity, for measuring and reporting."""
+"""Distances without a network: L∞, L2 and structural dissimilarity, for measuring and reporting."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class L2(FeatureDistance):
     name: ClassVar[str] = "l2"
 
     def __post_init__(self) -> None:
-        """There is no network whose taps to check."""
+        """Skip the check for taps."""
 
     def bind(self, classifier: nn.Module | None) -> FeatureDistance:
-        """The same for every classifier."""
+        """This distance, for any classifier."""
         return self
 
     def embed(self, images: Tensor) -> Embedding:
@@ -47,7 +47,7 @@ class Linf:
         return (images - others).abs().amax((1, 2, 3))
 
     def bind(self, classifier: nn.Module | None) -> NoReturn:
-        """Refused: it has no φ."""
+        """Raise TypeError: there is no φ."""
         _refuse(self.name, "threat_model=linf is its ball")
 
 
@@ -56,7 +56,7 @@ class SSIM:
     """1 − SSIM, structural dissimilarity: 0 for equal images, at most 2.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004: a Gaussian
-    window of 11×11 pixels with σ = 1.5, C₁ = 0.01² and C₂ = 0.03²; black around the image; the mean over an image.
+    window of 11×11 pixels with σ = 1.5, C₁ = 0.01² and C₂ = 0.03²; zero padding; the mean over an image.
     """
 
     identity: ClassVar[str] = "ssim/1"
@@ -67,32 +67,32 @@ class SSIM:
         return 1 - ssim_map(images, others).mean((1, 2, 3))
 
     def bind(self, classifier: nn.Module | None) -> NoReturn:
-        """Refused: it has no φ."""
+        """Raise TypeError: there is no φ."""
         _refuse(self.name, "it measures only")
 
 
 def ssim_map(images: Tensor, others: Tensor) -> Tensor:
     """SSIM around every pixel, `[N, C, H, W]`, in float32 at least."""
     x, y = (batch if batch.dtype == torch.float64 else batch.float() for batch in (images, others))
-    mean_x, mean_y = _blurred(x), _blurred(y)
-    variance_x, variance_y = _blurred(x * x) - mean_x**2, _blurred(y * y) - mean_y**2
-    covariance = _blurred(x * y) - mean_x * mean_y
+    mean_x, mean_y = _filtered(x), _filtered(y)
+    variance_x, variance_y = _filtered(x * x) - mean_x**2, _filtered(y * y) - mean_y**2
+    covariance = _filtered(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
     return luminance * (2 * covariance + _C2) / (variance_x + variance_y + _C2)
 
 
-def _blurred(images: Tensor) -> Tensor:
-    """Each channel under the Gaussian window, zeros around it."""
-    away = torch.arange(_WINDOW, dtype=images.dtype, device=images.device) - _WINDOW // 2
-    line = (-(away**2) / (2 * _SIGMA**2)).exp()
-    line = line / line.sum()
+def _filtered(images: Tensor) -> Tensor:
+    """Filter each channel with the Gaussian window, with zero padding."""
+    offsets = torch.arange(_WINDOW, dtype=images.dtype, device=images.device) - _WINDOW // 2
+    kernel = (-(offsets**2) / (2 * _SIGMA**2)).exp()
+    kernel = kernel / kernel.sum()
     flat = images.reshape(-1, 1, *images.shape[2:])
-    across = F.conv2d(flat, line.reshape(1, 1, 1, -1), padding=(0, _WINDOW // 2))
-    return F.conv2d(across, line.reshape(1, 1, -1, 1), padding=(_WINDOW // 2, 0)).reshape(images.shape)
+    rows = F.conv2d(flat, kernel.reshape(1, 1, 1, -1), padding=(0, _WINDOW // 2))
+    return F.conv2d(rows, kernel.reshape(1, 1, -1, 1), padding=(_WINDOW // 2, 0)).reshape(images.shape)
 
 
 def _refuse(name: str, instead: str) -> NoReturn:
     raise TypeError(
-        f"the distance {name} has no embedding φ, so it bounds no perceptual attack ({instead}):"
+        f"the distance {name} has no embedding φ, which a perceptual attack needs ({instead}):"
         f" choose distance=lpips_self, another lpips_…, or l2"
     )

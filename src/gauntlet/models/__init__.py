@@ -1,4 +1,4 @@
-"""Classifiers, and the networks they are made of. All take images in [0, 1] and normalise inside."""
+"""Classifiers and their networks. All take images in [0, 1] and normalise inside."""
 
 from gauntlet.models.alexnet import alexnet, alexnet_cifar
 from gauntlet.models.border import Answers, answers_of, climbed_of, features_of, logits_of, outputs_for, tap_of

@@ -1,6 +1,6 @@
 """AlexNet, the perceptual network of the PAT paper, for ImageNet-sized and for CIFAR-sized images.
 
-φ is read after the ReLU of each of the five convolutions; the pools stand before the convolution they feed.
+φ is read after the ReLU of each of the five convolutions; a pool precedes the convolution that reads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RELUS = ("features.1", "features.4", "features.7", "features.9", "features.11")
 def alexnet(
     classes: int = 1000, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> TappedClassifier:
-    """Torchvision's AlexNet, uninitialised by any download. Images of at least 63×63 for the head, 31×31 for φ."""
+    """Torchvision's AlexNet without pretrained weights. Images of at least 63×63 for the head, 31×31 for φ."""
     return TappedClassifier(Normalise(mean, std), torchvision.models.alexnet(weights=None, num_classes=classes), _RELUS)
 
 
@@ -28,8 +28,8 @@ def alexnet_cifar(
 ) -> TappedClassifier:
     """The paper's AlexNet for 32×32 images: 43,008 features, 23 million parameters.
 
-    It begins as He et al. 2015 (arXiv:1502.01852, eq. 10) have it for ReLUs: without batch norm, torch's own smaller
-    weights leave it at chance for hundreds of steps.
+    Initialised for ReLUs as in He et al. 2015 (arXiv:1502.01852, eq. 10): without batch norm, torch's smaller initial
+    weights keep it at chance for hundreds of steps.
     """
     features = nn.Sequential(
         *_convolution(3, 64, stride=2),

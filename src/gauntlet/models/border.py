@@ -1,7 +1,7 @@
-"""How a classifier is asked: its input is left as it was, and its answer is float logits in one form.
+"""Calls of classifiers: the input is not changed, and the output is float logits in one form.
 
-Networks of other people answer with tuples, mappings or other dtypes, and some normalise their input in place. What a
-network needs is found out in its first forward; every later one costs two comparisons.
+Foreign networks return tuples, mappings or other dtypes, and some normalise their input in place. What a network needs
+is determined in its first forward; every later one costs two comparisons.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _FORWARD = "__call__"
 
 
 class Answers(NamedTuple):
-    """What a classifier says about `[N, C, H, W]` images."""
+    """The outputs of a classifier for `[N, C, H, W]` images."""
 
     logits: Tensor
-    """`[N, K]`, which decide what is predicted."""
+    """`[N, K]`, of the prediction."""
     surrogate: Tensor | None
-    """`[N, K]`, which gradients climb; None: the logits themselves."""
+    """`[N, K]`, to ascend; None for the logits themselves."""
 
 
 def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
     """The logits `[N, K]` of `[N, C, H, W]` images, in their dtype and in float32 at least.
 
-    Of a tuple or a list they are the first element, of a named tuple or a mapping what is called `logits`.
-    −∞ marks a class that does not exist.
+    Of a tuple or a list they are the first element, of a named tuple or a mapping the entry `logits`. −∞ marks a class
+    that does not exist.
 
     Raises:
-        UserError: the classifier answers anything else, or changes its input in place at some times only.
+        UserError: the classifier returns anything else, or changes its input in place only sometimes.
     """
-    return _logits(_ask(classifier, _FORWARD, images), images)
+    return _logits(_call(classifier, _FORWARD, images), images)
 
 
 def outputs_for(task: Task, network: nn.Module, images: Tensor) -> Tensor:
@@ -49,143 +49,147 @@ def outputs_for(task: Task, network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         UserError: as in `logits_of`.
     """
-    return _read(task, _ask(network, _FORWARD, images), images)
+    return _read(task, _call(network, _FORWARD, images), images)
 
 
 def answer_of(classifier: nn.Module, images: Tensor) -> Any:
-    """Whatever a classifier answers, in train mode as well; the images stay what they are."""
-    return _ask(classifier, _FORWARD, images)
+    """The raw output of a classifier, in train mode as well; the images are not changed."""
+    return _call(classifier, _FORWARD, images)
 
 
 def answers_of(classifier: nn.Module, images: Tensor) -> Answers:
-    """The logits of images, and those of the classifier's surrogate where it has one; as `logits_of`."""
+    """The logits of images, and those of the classifier's surrogate if it has one; see `logits_of`."""
     if surrogate_of(classifier) is None:
         return Answers(logits_of(classifier, images), None)
     with torch.no_grad():
         logits = logits_of(classifier, images)
-    return Answers(logits, _logits(_ask(classifier, "surrogate", images), images))
+    return Answers(logits, _logits(_call(classifier, "surrogate", images), images))
 
 
 def climbed_of(classifier: nn.Module, images: Tensor) -> Tensor:
-    """The logits `[N, K]` that gradients climb: the surrogate's, or the classifier's own."""
-    return _logits(_ask(classifier, _FORWARD if surrogate_of(classifier) is None else "surrogate", images), images)
+    """The logits `[N, K]` to ascend: the surrogate's, or the classifier's own."""
+    method = _FORWARD if surrogate_of(classifier) is None else "surrogate"
+    return _logits(_call(classifier, method, images), images)
 
 
 def features_of(network: Tapped, images: Tensor) -> tuple[Tensor, ...]:
     """The feature maps of a tapped network."""
-    maps: tuple[Tensor, ...] = _ask(cast(nn.Module, network), "features", images)
+    maps: tuple[Tensor, ...] = _call(cast(nn.Module, network), "features", images)
     return maps
 
 
 def tap_of(network: Tapped, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The feature maps of a tapped network and its logits, as `logits_of`, from one forward."""
-    maps, answer = _ask(cast(nn.Module, network), "tap", images)
-    return maps, _logits(answer, images)
+    """The feature maps of a tapped network and its logits, from one forward; see `logits_of`."""
+    maps, output = _call(cast(nn.Module, network), "tap", images)
+    return maps, _logits(output, images)
 
 
 @dataclass(frozen=True)
-class _Needs:
-    """What the first forward has shown."""
+class _InputHandling:
+    """How to pass images to a network, determined in its first forward."""
 
     copy: bool
-    """It changes its input in place."""
+    """Whether it changes its input in place, so that it needs a copy."""
     dtype: torch.dtype | None
-    """Its weights have another dtype than the images, and it does not convert them."""
+    """The dtype of its weights, if it differs from that of the images and the network does not convert them."""
 
 
-_NEEDS: WeakKeyDictionary[nn.Module, dict[tuple[str, torch.dtype], _Needs]] = WeakKeyDictionary()
+_INPUT_HANDLING: WeakKeyDictionary[nn.Module, dict[tuple[str, torch.dtype], _InputHandling]] = WeakKeyDictionary()
 
 
-def _ask(network: nn.Module, method: str, images: Tensor) -> Any:
-    """Call a method of the network so that the images stay what they are."""
+def _call(network: nn.Module, method: str, images: Tensor) -> Any:
+    """Call a method of the network without changing the images."""
     call = network if method == _FORWARD else getattr(network, method)
     if torch.is_inference_mode_enabled() and needs_gradients(network):
         raise UserError(
             f"{type(network).__name__} optimises inside its forward, which inference mode forbids: use torch.no_grad(),"
             f" or Trainer(inference_mode=False)"
         )
-    known = _NEEDS.setdefault(network, {})
-    needs = known.get((method, images.dtype))
-    if needs is None:
-        return _ask_first(network, method, images, known)
-    if needs.dtype is not None:
-        return call(images.to(needs.dtype))
-    if needs.copy:
+    known = _INPUT_HANDLING.setdefault(network, {})
+    handling = known.get((method, images.dtype))
+    if handling is None:
+        return _first_call(network, method, images, known)
+    if handling.dtype is not None:
+        return call(images.to(handling.dtype))
+    if handling.copy:
         return call(images.clone())
     before = _version(images)
-    answer = call(images)
+    output = call(images)
     if _version(images) != before:
-        known[method, images.dtype] = _Needs(copy=True, dtype=None)
+        known[method, images.dtype] = _InputHandling(copy=True, dtype=None)
         raise UserError(
-            f"{type(network).__name__} changed its input in place, and did not the first time: write x = (x - mean) /"
+            f"{type(network).__name__} changed its input in place, but not in its first forward: write x = (x - mean) /"
             f" std in its forward, not x.sub_(mean).div_(std)"
         )
-    return answer
+    return output
 
 
-def _ask_first(network: nn.Module, method: str, images: Tensor, known: dict[tuple[str, torch.dtype], _Needs]) -> Any:
-    """Call it on a copy, and see what becomes of that."""
+def _first_call(
+    network: nn.Module, method: str, images: Tensor, known: dict[tuple[str, torch.dtype], _InputHandling]
+) -> Any:
+    """Call a method on a copy of the images, and record what happens to the copy."""
     call = network if method == _FORWARD else getattr(network, method)
-    own, dtype = images.clone(), None
+    copy = images.clone()
+    dtype = None
     try:
-        answer = call(own)
+        output = call(copy)
     except RuntimeError:
         dtype = _dtype_of(network)
         if dtype in (None, images.dtype):
             raise
-        own = images.to(dtype)
-        answer = call(own)
+        copy = images.to(dtype)
+        output = call(copy)
     if len(images):
-        changed = dtype is None and (_version(own) != 0 or not own.equal(images))
-        known[method, images.dtype] = _Needs(copy=changed, dtype=dtype)
-    return answer
+        changed = dtype is None and (_version(copy) != 0 or not copy.equal(images))
+        known[method, images.dtype] = _InputHandling(copy=changed, dtype=dtype)
+    return output
 
 
 def _dtype_of(network: nn.Module) -> torch.dtype | None:
-    """The dtype of all its weights, if they have one dtype."""
-    kinds = {parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()}
-    return kinds.pop() if len(kinds) == 1 else None
+    """The dtype of all weights, if they have the same."""
+    dtypes = {parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()}
+    return dtypes.pop() if len(dtypes) == 1 else None
 
 
 def _version(tensor: Tensor) -> int:
-    """How often the tensor, or what it is a view of, was changed in place."""
+    """The number of in-place changes of the tensor, or of the tensor it is a view of."""
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _logits(answer: Any, images: Tensor) -> Tensor:
-    return _read(CLASSIFICATION, answer, images)
+def _logits(output: Any, images: Tensor) -> Tensor:
+    return _read(CLASSIFICATION, output, images)
 
 
-def _read(task: Task, answer: Any, images: Tensor) -> Tensor:
-    outputs = _main(answer)
+def _read(task: Task, output: Any, images: Tensor) -> Tensor:
+    outputs = _logits_in(output)
     if not isinstance(outputs, Tensor):
         raise UserError(
-            f"the classifier answered {_named(answer)}: expected {task.form('N', 'K')}, a tuple that begins with them,"
-            f" or a mapping with logits; wrap it in a module whose forward returns them"
+            f"the classifier answered {_describe(output)}: expected {task.form('N', 'K')}, a tuple that begins with"
+            f" them, or a mapping with logits; wrap it in a module whose forward returns them"
         )
     if not (task.takes(outputs) and len(outputs) == len(images) and outputs.is_floating_point()):
         raise UserError(
             f"the classifier answered {outputs.dtype} {list(outputs.shape)} for {len(images)} images: expected float"
             f" {task.form(len(images), 'K')}; wrap it in a module whose forward returns them"
         )
-    if outputs.requires_grad and not torch.is_grad_enabled():  # of a forward that enables gradients itself
+    if outputs.requires_grad and not torch.is_grad_enabled():  # the forward enabled gradients itself
         outputs = outputs.detach()
     return outputs.to(torch.promote_types(images.dtype, torch.float32))
 
 
-def _main(answer: Any) -> Any:
-    if isinstance(answer, Tensor):
-        return answer
-    if isinstance(answer, Mapping):
-        return answer.get("logits")
-    if hasattr(answer, "logits"):
-        return answer.logits
-    return answer[0] if isinstance(answer, tuple | list) and answer else None
+def _logits_in(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        return output.get("logits")
+    if hasattr(output, "logits"):
+        return output.logits
+    return output[0] if isinstance(output, tuple | list) and output else None
 
 
-def _named(answer: Any) -> str:
-    if isinstance(answer, Mapping):
-        return f"a {type(answer).__name__} of {sorted(map(str, answer))}"
-    if isinstance(answer, tuple | list) and answer:
-        return f"a {type(answer).__name__} that begins with {type(answer[0]).__name__}"
-    return "nothing" if answer is None else f"a {type(answer).__name__}"
+def _describe(output: Any) -> str:
+    if isinstance(output, Mapping):
+        return f"a {type(output).__name__} of {sorted(map(str, output))}"
+    if isinstance(output, tuple | list) and output:
+        return f"a {type(output).__name__} that begins with {type(output[0]).__name__}"
+    return "nothing" if output is None else f"a {type(output).__name__}"

@@ -1,4 +1,4 @@
-"""The state dicts that a checkpoint holds: one, or several of which somebody has to say which is meant."""
+"""The state dicts in a checkpoint: one, or several to choose from."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ from torch import Tensor
 from gauntlet.errors import UserError
 
 WHOLE = "."
-"""What the file itself is called, where tensors lie in it beside everything else."""
+"""The path of the file's top level, if tensors are stored there beside other entries."""
 
-_DEPTH = 3  # folds of mappings that are looked into
+_DEPTH = 3  # levels of nested mappings to search
 
 
 def candidates_in(content: Any) -> dict[str, dict[str, Tensor]]:
-    """The state dicts in a checkpoint by where they are, such as `state_dict_ema` or `ema.shadow`.
+    """The state dicts in a checkpoint by their path, such as `state_dict_ema` or `ema.shadow`.
 
-    Weights beside an exponential moving average of them, or a student beside its teacher, are several. What holds less
-    than half as many matrices as the largest (a confusion matrix, a loss with centres) is none.
+    Weights and their exponential moving average, or a student and its teacher, are separate. A mapping with less than
+    half as many matrices as the largest (a confusion matrix, a loss with centres) is not a state dict.
     """
-    found = dict(_state_dicts(content, "", _DEPTH))
-    if matrices := {path: count for path, state in found.items() if (count := _matrices(state))}:
-        return {path: found[path] for path, count in matrices.items() if 2 * count >= max(matrices.values())}
-    return found
+    candidates = dict(_state_dicts(content, "", _DEPTH))
+    matrices = {path: _matrices(state) for path, state in candidates.items()}
+    most = max(matrices.values(), default=0)
+    if not most:
+        return candidates
+    return {path: candidates[path] for path, count in matrices.items() if 2 * count >= most}
 
 
-def refuse_several(candidates: Mapping[str, Any], what: object, way: str) -> None:
-    """Raise where there is more than one.
+def refuse_several(candidates: Mapping[str, Any], file: object, remedy: str) -> None:
+    """Check that there is at most one candidate.
 
     Raises:
-        UserError: naming them.
+        UserError: there are several; it names them.
     """
     if len(candidates) > 1:
         *some, last = candidates
-        raise UserError(f"{what} holds several networks, {', '.join(some)} and {last}: {way}")
+        raise UserError(f"{file} holds several networks, {', '.join(some)} and {last}: {remedy}")
 
 
 def _state_dicts(content: Any, path: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -45,14 +47,14 @@ def _state_dicts(content: Any, path: str, depth: int) -> Iterator[tuple[str, dic
     if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
         yield path or WHOLE, tensors
     for name, value in named.items() if depth else ():
-        place = f"{path}.{name}".lstrip(".")
-        if isinstance(value, list | tuple):  # an average of parameters by their order, which can be named, not taken
-            yield from _state_dicts(
-                {str(i): part for i, part in enumerate(value) if isinstance(part, Tensor)}, place, 0
-            )
-        yield from _state_dicts(value, place, depth - 1)
+        inner_path = f"{path}.{name}".lstrip(".")
+        # A list of parameters, such as an average, has no names: it is listed as a candidate but cannot be loaded.
+        if isinstance(value, list | tuple):
+            numbered = {str(i): part for i, part in enumerate(value) if isinstance(part, Tensor)}
+            yield from _state_dicts(numbered, inner_path, 0)
+        yield from _state_dicts(value, inner_path, depth - 1)
 
 
 def _matrices(state: Mapping[str, Tensor]) -> int:
-    """How many tensors of two dimensions or more there are: every network has some."""
+    """The number of tensors of two dimensions or more, which every network has."""
     return sum(tensor.ndim > 1 for tensor in state.values())

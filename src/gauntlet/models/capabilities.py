@@ -1,4 +1,4 @@
-"""What a classifier may declare beside its forward: a stand-in for gradients, or that it optimises inside."""
+"""Optional capabilities of classifiers: a surrogate for gradients, no folding, optimisation inside the forward."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from torch import Tensor, nn
 
 
 class HasSurrogate(Protocol):
-    """A classifier whose forward has no useful gradient, such as a vote, and what gradients climb instead.
+    """A classifier whose forward has no useful gradient, such as a vote, with a differentiable surrogate.
 
-    A search takes its gain from the surrogate and its success from the forward. A surrogate of votes answers with the
-    logarithm of the mean probabilities; log-probabilities are logits like others.
+    A search takes its gain from the surrogate and its success from the forward. The surrogate of a vote returns the
+    logarithm of the mean probabilities as logits.
     """
 
     @property
     def surrogate(self) -> Callable[[Tensor], Tensor] | None:
-        """A method or a module: images to differentiable logits `[N, K]`. None: the forward itself is climbed."""
+        """A method or a module: images to differentiable logits `[N, K]`. None: the forward itself."""
 
 
 class Foldable(Protocol):
-    """A module that says whether batch norms may be folded in a classifier that it is, or is a part of."""
+    """A module that declares whether batch norms may be folded in a classifier that contains it."""
 
     foldable: bool
-    """False: nothing is folded. Without the attribute folding finds out for itself."""
+    """False: nothing is folded. Without the attribute, folding decides by a comparison of outputs."""
 
 
 class NeedsGradients(Protocol):
-    """A module that says whether it optimises inside its forward.
+    """A module that declares whether it optimises inside its forward.
 
-    Such a forward enables gradients itself, also where the caller has them off, takes them of its own latents alone,
-    since parameters may be frozen, and goes on with detached latents.
+    Such a forward enables gradients itself, computes them only for its own latents, since parameters may be frozen, and
+    continues with detached latents.
     """
 
     needs_gradients: bool
-    """True: folding leaves the classifier alone, and inference mode, which no forward can leave, is refused."""
+    """True: the classifier is not folded, and inference mode, which a forward cannot leave, is an error."""
 
 
 def surrogate_of(classifier: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """What gradients climb instead of the forward, if anything."""
+    """The classifier's surrogate, or None."""
     surrogate: Callable[[Tensor], Tensor] | None = getattr(classifier, "surrogate", None)
     return surrogate
 
 
 def needs_gradients(classifier: nn.Module) -> bool:
-    """Whether a part of it optimises inside its forward."""
+    """Whether any submodule optimises inside its forward."""
     return any(getattr(part, "needs_gradients", False) for part in classifier.modules())
 
 
 def foldable(classifier: nn.Module) -> bool:
-    """Whether no part of it forbids folding."""
+    """Whether no submodule forbids folding."""
     forbidden = not all(getattr(part, "foldable", True) for part in classifier.modules())
     return not forbidden and not needs_gradients(classifier)

@@ -1,4 +1,4 @@
-"""Checkpoint files of other projects, read without running or importing anything that they mention."""
+"""Reads checkpoints of other projects without running or importing anything that they mention."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gauntlet.models.weights import checked, read_weights, reason_of
 
 
 def read_foreign(file: Path, weights: str | None = None) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, whatever lies beside it.
+    """The state dict of a checkpoint, ignoring its other entries.
 
     Args:
         file: the checkpoint.
-        weights: which, where there are several: where it is in the file, such as `state_dict_ema`, or what the names of
-            its tensors begin with.
+        weights: which of several state dicts: its path in the file, such as `state_dict_ema`, or a prefix of the names
+            of its tensors.
 
     Raises:
-        UserError: it is not there, damaged, holds no state dict, or several and it was not said which.
+        UserError: the file is missing or damaged, holds no state dict, or several without a choice.
     """
     if file.suffix in (".safetensors", ".npz"):
         tensors = read_weights(file)
@@ -35,11 +35,11 @@ def read_foreign(file: Path, weights: str | None = None) -> dict[str, Tensor]:
         what = f"{file} is a folder" if file.is_dir() else f"no checkpoint at {file}"
         raise UserError(f"{what}: give a .pt, .pth, .th, .ckpt, .safetensors or .npz file")
     try:
-        strangers: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-            (_Skipped, name) for name in _foreign_classes(file)
+        placeholders: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+            (_Placeholder, name) for name in _foreign_classes(file)
         ]
-        with torch.serialization.safe_globals(strangers), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
+        with torch.serialization.safe_globals(placeholders), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickles; an error is one line
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
         raise UserError(
@@ -49,18 +49,17 @@ def read_foreign(file: Path, weights: str | None = None) -> dict[str, Tensor]:
     if not candidates:
         raise UserError(f"{file} holds no state dict: expected tensors by name, alone or in a mapping")
     if weights is None or weights in candidates:
-        refuse_several(
-            candidates if weights is None else {}, file, f"say which is meant, such as --weights {list(candidates)[-1]}"
-        )
+        if weights is None:
+            refuse_several(candidates, file, f"choose one, such as --weights {list(candidates)[-1]}")
         return checked(candidates[weights or next(iter(candidates))], file)
     return checked(_part(candidates, weights, file), file)
 
 
 def _part(candidates: Mapping[str, dict[str, Tensor]], prefix: str, file: Path) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, under the rest of their names.
+    """The tensors whose names begin with a prefix, which is removed.
 
     Raises:
-        UserError: there are none, or in several of the state dicts.
+        UserError: there are none, or they are in several of the state dicts.
     """
     start = f"{prefix}."
     parts = {
@@ -72,12 +71,12 @@ def _part(candidates: Mapping[str, dict[str, Tensor]], prefix: str, file: Path) 
         first = dict.fromkeys(name.split(".")[0] for state in candidates.values() for name in state if "." in name)
         known = [*candidates, *[name for name in first if name not in candidates]]
         more = " and others" if len(known) > 10 else ""
-        raise UserError(f"--weights {prefix}: {file} holds {', '.join(known[:10])}{more}; say one of these")
+        raise UserError(f"--weights {prefix}: {file} holds {', '.join(known[:10])}{more}; choose one of these")
     return next(iter(parts.values()))
 
 
-class _Skipped:
-    """What stands for an object of a class that is not ours: robustness keeps its settings beside the weights."""
+class _Placeholder:
+    """Replaces objects of foreign classes, such as the settings that robustness saves beside the weights."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -89,7 +88,7 @@ def _foreign_classes(file: Path) -> set[str]:
     with file.open("rb") as stream:
         if not zipfile.is_zipfile(stream):
             stream.seek(0)
-            return _globals(stream, pickles=5)  # magic, protocol, system, the object, the names of its storages
+            return _globals(stream, pickles=5)  # magic number, protocol, system, the object, the names of its storages
     with zipfile.ZipFile(file) as archive:
         inside = [name for name in archive.namelist() if name.endswith("data.pkl")]
         if not inside:
@@ -98,5 +97,9 @@ def _foreign_classes(file: Path) -> set[str]:
 
 
 def _globals(stream: IO[bytes], pickles: int) -> set[str]:
-    named = (arg for _ in range(pickles) for op, arg, _ in pickletools.genops(stream) if op.name == "GLOBAL")
-    return {str(arg).replace(" ", ".") for arg in named}
+    names = set()
+    for _ in range(pickles):
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL":
+                names.add(str(argument).replace(" ", "."))
+    return names

@@ -1,4 +1,4 @@
-"""Perceptual networks: torchvision's with ImageNet weights, without the head that φ never runs."""
+"""Perceptual networks: torchvision's with ImageNet weights, without the head, which φ does not use."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def imagenet_features(name: str, taps: Sequence[str], weights: str | Path | None
     """The `features` of AlexNet, VGG or SqueezeNet, trained on ImageNet.
 
     Args:
-        name: as in torchvision: `alexnet`, `vgg16`, `squeezenet1_1`.
+        name: torchvision's: `alexnet`, `vgg16`, `squeezenet1_1`.
         taps: names of the submodules that φ reads, such as `features.1`.
         weights: a file of torchvision's weights (.pth, .safetensors, .npz), whole or of the features alone, or one
-            that `gauntlet.models.convert` made. None: torch's hub folder, and if it is not there the download.
+            that `gauntlet.models.convert` made. None for torchvision's own, downloaded to torch's hub if missing.
 
     Raises:
-        UserError: there are no weights, or those of another network.
+        UserError: the weights are missing, or belong to another network.
     """
-    with torch.device("meta"):  # a head of up to 124 million weights is never made
+    with torch.device("meta"):  # does not allocate the head of up to 124 million weights
         network = get_model(name, weights=None)
     network.classifier = nn.Identity()
     network.to_empty(device="cpu")
-    found = TappedClassifier(Normalise(IMAGENET_MEAN, IMAGENET_STD), network, taps)
-    file = _downloaded(name) if weights is None else Path(weights)
+    perceptual_network = TappedClassifier(Normalise(IMAGENET_MEAN, IMAGENET_STD), network, taps)
+    file = _download(name) if weights is None else Path(weights)
     load_weights(network, _of_features(read_weights(file)), file)
-    return found
+    return perceptual_network
 
 
 def _of_features(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -41,8 +41,8 @@ def _of_features(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in bare.items() if not name.startswith(("classifier.", "normalise."))}
 
 
-def _downloaded(name: str) -> Path:
-    """Torchvision's file in torch's hub folder, fetched if need be."""
+def _download(name: str) -> Path:
+    """Torchvision's file in torch's hub folder, downloaded if missing."""
     url = get_model_weights(name).DEFAULT.url
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not file.exists():
@@ -52,7 +52,7 @@ def _downloaded(name: str) -> Path:
         except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong digest a RuntimeError
             raise UserError(
                 f"ImageNet weights of {name} are not here and {url} cannot be downloaded ({error}): put the file at"
-                f" {file}, or name one you have: dataset.reference.network.weights=<file>, or"
+                f" {file}, or give another file: dataset.reference.network.weights=<file>, or"
                 f" distance.network.weights=<file>"
             ) from None
     return file

@@ -1,4 +1,4 @@
-"""Any model of torchvision or timm by its name, with first weights of its own."""
+"""Models of torchvision and timm by name, without pretrained weights."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def torchvision(
         classes: number of logits, K.
         mean: per channel, in [0, 1].
         std: per channel, in [0, 1].
-        taps: names of its submodules whose outputs are the feature maps for φ; none: no perceptual distance of it.
+        taps: names of its submodules whose outputs are the feature maps for φ; none: no perceptual distance.
 
     Raises:
-        ValueError: there is no such model or submodule, or it does not take as many channels as there are means.
+        ValueError: there is no such model or submodule, or it takes another number of channels than there are means.
     """
     known = list_models(module=torchvision_models)
     if name not in known:
@@ -39,7 +39,7 @@ def torchvision(
 
 
 def timm(name: str, classes: int, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()) -> Classifier:
-    """A classifier of timm, untrained; arguments and errors as in `torchvision`.
+    """A classifier of timm, untrained; arguments and errors as for `torchvision`.
 
     Raises:
         UserError: the extra `models` is not installed.
@@ -56,5 +56,5 @@ def timm(name: str, classes: int, mean: Sequence[float], std: Sequence[float], t
 
 
 def _like(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, 3)
-    return f": did you mean {' or '.join(near)}?" if near else ""
+    similar = get_close_matches(name, known, 3)
+    return f": did you mean {' or '.join(similar)}?" if similar else ""

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on the pixels: the baseline that has a closed-form worst case and no taps."""
+"""Multinomial logistic regression on the pixels: a baseline with a closed-form worst case and no taps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The pre-activation ResNet-18 of Jin and Rinard (He et al., "Identity mappings in deep residual networks", ECCV 2016).
 
-As in their public code: the stem is activated too, and nothing normalises what the last block gives to the pool.
+As in their public code: the stem is activated, too, and the output of the last block is pooled without a batch norm.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def preact_resnet18(
 
 
 class _Block(nn.Module):
-    """x + F(x), activated before each convolution; a projection sees the activated x, and so does a plain shortcut."""
+    """x + F(x), activated before each convolution; both shortcuts, projection and identity, read the activated x."""
 
     identity: ClassVar[str] = "preact_block/1"
 

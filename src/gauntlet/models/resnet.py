@@ -1,6 +1,6 @@
 """Residual networks (He et al., "Deep residual learning for image recognition", CVPR 2016).
 
-Names inside are torchvision's. φ is read at the end of every stage.
+Submodules have torchvision's names. φ is read at the end of every stage.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def resnet32(
 def small_resnet(
     classes: int, mean: Sequence[float], std: Sequence[float], width: int = 16, blocks: int = 1
 ) -> TappedClassifier:
-    """Three stages of basic blocks behind a stride-2 stem: quick on a laptop, and tapped like its big sisters.
+    """Three stages of basic blocks behind a stride-2 stem: fast on a laptop, with taps like the others.
 
     Args:
         classes: number of logits, K.
@@ -102,7 +102,7 @@ def small_resnet(
 def _with_small_stem(
     network: torchvision.models.ResNet, mean: Sequence[float], std: Sequence[float]
 ) -> TappedClassifier:
-    """A 3×3 stem of stride 1 without a pool, and PyTorch's own first weights: as in the paper's library."""
+    """A 3×3 stem of stride 1 without a pool, and PyTorch's own initial weights, as in the paper's library."""
     network.conv1 = nn.Conv2d(len(mean), 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     for part in network.modules():

@@ -1,4 +1,4 @@
-"""Normalisation, any network, and the names of the submodules whose outputs are the feature maps for φ."""
+"""Classifiers of a normalisation and a network, with taps: submodules whose outputs are the feature maps for φ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @runtime_checkable
 class Tapped(Protocol):
-    """A classifier whose feature maps can be read: what φ, the embedding of a perceptual distance, is made of."""
+    """A classifier with readable feature maps, from which φ, the embedding of a perceptual distance, is computed."""
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The feature maps, `[N, C_l, H_l, W_l]` each."""
@@ -27,7 +27,7 @@ class Tapped(Protocol):
 
 
 class Normalise(nn.Module):
-    """(images − mean) / std per channel, inside the classifier: nothing outside ever normalises."""
+    """(images − mean) / std per channel, inside the classifier, so that all images outside are in [0, 1]."""
 
     identity: ClassVar[str] = "normalise/1"
     mean: Tensor
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
 
     Args:
         normalise: images in [0, 1] to the network's input.
-        network: to logits `[N, K]`; its own names stay as they are, behind `network.`.
+        network: to logits `[N, K]`; its tensors keep their names, with the prefix `network.`.
     """
 
     identity: ClassVar[str] = "classifier/1"
@@ -70,20 +70,20 @@ class Classifier(nn.Module):
 
     @property
     def surrogate(self) -> Callable[[Tensor], Tensor] | None:
-        """The network's own, if it has one, of images in [0, 1]; as in `HasSurrogate`."""
+        """The network's own, if it has one, for images in [0, 1]; see `HasSurrogate`."""
         own = surrogate_of(self.network)
         return None if own is None else lambda images: own(self.normalise(images))
 
 
 class TappedClassifier(Classifier):
-    """A classifier that hands out what some of its submodules put out.
+    """A classifier that returns the outputs of some of its submodules.
 
-    A map is what the submodule gave, whatever comes after it: a layer that is about to overwrite one of them ceases to
-    work in place. All others go on, which saves a tenth of a forward on a CPU.
+    A layer that would overwrite such an output is switched to work out of place. All other in-place layers stay so,
+    which saves a tenth of a forward on a CPU.
 
     Args:
-        normalise: as in `Classifier`.
-        network: as in `Classifier`.
+        normalise: see `Classifier`.
+        network: see `Classifier`.
         taps: names of submodules of `network`, such as `layer1`, in the order in which φ stacks them.
 
     Raises:
@@ -107,15 +107,15 @@ class TappedClassifier(Classifier):
             parts[name].register_forward_hook(_Tap(self._recorder, name))
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The feature maps; the forward ends at the last of them."""
-        with self._recorder.recording(to_the_end=False):
+        """The feature maps; the forward stops at the last of them."""
+        with self._recorder.recording(complete=False):
             with suppress(_StopForwardError):
                 self.network(self.normalise(images))
             return self._recorder.maps()
 
     def tap(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The feature maps and the logits `[N, K]` from one forward."""
-        with self._recorder.recording(to_the_end=True):
+        with self._recorder.recording(complete=True):
             logits = self(images)
             return self._recorder.maps(), logits
 
@@ -125,7 +125,7 @@ class TappedClassifier(Classifier):
 
 
 def classifier(network: nn.Module, mean: Sequence[float], std: Sequence[float], taps: Sequence[str] = ()) -> Classifier:
-    """Any network as a classifier, with taps where some are named.
+    """Make a classifier from any network, with taps if given.
 
     Args:
         network: normalised images to logits `[N, K]`.
@@ -138,43 +138,46 @@ def classifier(network: nn.Module, mean: Sequence[float], std: Sequence[float], 
 
 
 class _StopForwardError(Exception):
-    """The last map is there: nothing behind it needs to run."""
+    """Raised once the last map is recorded, to skip the rest of the forward."""
 
 
 class _Recorder:
-    """What the taps of one classifier tell during one forward; deaf at any other time."""
+    """Records the outputs of a classifier's taps during one forward; inactive at any other time."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self.recorded: dict[str, tuple[Tensor, int]] = {}
-        self.open = self.to_the_end = False
+        self.active = False
+        self.complete = False
 
     @contextmanager
-    def recording(self, to_the_end: bool) -> Iterator[None]:
-        self.open, self.to_the_end = True, to_the_end
+    def recording(self, complete: bool) -> Iterator[None]:
+        self.active, self.complete = True, complete
         try:
             yield
         finally:
-            self.recorded, self.open = {}, False
+            self.recorded, self.active = {}, False
 
     def record(self, name: str, output: Any) -> None:
         if name in self.recorded:
-            raise ValueError(f"tap {name} runs more than once a forward, so it is not one feature map: name another")
+            raise ValueError(
+                f"tap {name} runs more than once per forward, so it is not one feature map: choose another"
+            )
         if not isinstance(output, Tensor) or output.ndim != 4:
-            given = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"tap {name} puts out {given}: φ needs feature maps [N, C, H, W]; name another")
+            kind = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"tap {name} returns {kind}: φ needs feature maps [N, C, H, W]; choose another")
         self.recorded[name] = output, _version(output)
-        if not self.to_the_end and len(self.recorded) == len(self.names):
+        if not self.complete and len(self.recorded) == len(self.names):
             raise _StopForwardError
 
     def maps(self) -> tuple[Tensor, ...]:
-        """In the order of the names."""
+        """The maps in the order of the names."""
         for name in self.names:
             if name not in self.recorded:
-                raise ValueError(f"tap {name} does not run in this network's forward: name another")
+                raise ValueError(f"tap {name} does not run in this network's forward: choose another")
             output, version = self.recorded[name]
             if _version(output) != version:
-                raise ValueError(f"the output of tap {name} is overwritten in place behind it: tap what follows it")
+                raise ValueError(f"the output of tap {name} is overwritten in place by a later layer: tap that layer")
         return tuple(self.recorded[name][0] for name in self.names)
 
 
@@ -185,29 +188,30 @@ class _Tap:
         self.recorder, self.name = recorder, name
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self.recorder.open:
+        if self.recorder.active:
             self.recorder.record(self.name, output)
 
 
 class _KeepRecorded:
-    """The pre-forward hook of a layer that works in place: what the taps have recorded is not overwritten."""
+    """The pre-forward hook of an in-place layer, which must not overwrite what the taps have recorded."""
 
     def __init__(self, recorder: _Recorder) -> None:
         self.recorder = recorder
 
     def __call__(self, module: Any, inputs: Sequence[Any]) -> None:
-        recorded = [_whole(output) for output, _ in self.recorder.recorded.values()]
-        if any(isinstance(one, Tensor) and any(_whole(one) is output for output in recorded) for one in inputs):
-            module.inplace = False
+        recorded = [_base_of(output) for output, _ in self.recorder.recorded.values()]
+        for tensor in inputs:
+            if isinstance(tensor, Tensor) and any(_base_of(tensor) is output for output in recorded):
+                module.inplace = False
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """What a tensor is a view of, or the tensor."""
+def _base_of(tensor: Tensor) -> Tensor:
+    """The tensor that a tensor is a view of, or the tensor itself."""
     return tensor if tensor._base is None else tensor._base
 
 
 def _in_place(network: nn.Module) -> list[Any]:
-    """The layers that overwrite what they are given."""
+    """The layers that overwrite their input."""
     return [part for part in network.modules() if getattr(part, "inplace", False) is True]
 
 

@@ -1,4 +1,4 @@
-"""Expensive classifiers in tiles of a fixed size, the last of them padded."""
+"""Evaluation of expensive classifiers in padded tiles of a fixed size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gauntlet.models.capabilities import surrogate_of
 
 
 class Tiled(nn.Module):
-    """A classifier that sees so many images at once, never more and never fewer.
+    """A classifier evaluated on exactly `size` images at a time.
 
-    Memory is bounded by the tile where no gradient is asked for. The last tile is filled with its last image, so that
-    every forward is one of `size` images. With a size of 1 an example's logits are the same bits in every batch. With
-    more they are while it keeps its place in the tile: some matrix products round the rows of a batch differently.
+    Without gradients, memory is bounded by the tile. The last tile is padded with its last image, so that every forward
+    has `size` images. With a size of 1 an example's logits are bit-identical in every batch. With more they are as long
+    as its position in the tile is the same: some matrix products round the rows of a batch differently.
 
     Args:
-        classifier: images to logits `[N, K]`; in eval mode, its answer for an example depends on no other example.
+        classifier: images to logits `[N, K]`; in eval mode, its logits of an example do not depend on other examples.
         size: images per tile.
     """
 
@@ -35,7 +35,7 @@ class Tiled(nn.Module):
 
     @property
     def surrogate(self) -> Callable[[Tensor], Tensor] | None:
-        """The classifier's own in tiles, if it has one."""
+        """The classifier's own surrogate in tiles, if it has one."""
         own = surrogate_of(self.classifier)
         return None if own is None else lambda images: self._tiled(own, images)
 
@@ -43,13 +43,13 @@ class Tiled(nn.Module):
         """The size, on which the last bits may depend."""
         return f"size={self.size}"
 
-    def _tiled(self, ask: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def _tiled(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         tiles = images.split(self.size) if len(images) else (images,)
-        return torch.cat([ask(self._padded(tile))[: len(tile)] for tile in tiles])
+        return torch.cat([function(self._padded(tile))[: len(tile)] for tile in tiles])
 
     def _padded(self, tile: Tensor) -> Tensor:
         missing = self.size - len(tile)
         if not missing:
             return tile
-        filling = tile[-1:].detach() if len(tile) else tile.new_zeros(1, *tile.shape[1:])
-        return torch.cat((tile, filling.expand(missing, *tile.shape[1:])))
+        padding = tile[-1:].detach() if len(tile) else tile.new_zeros(1, *tile.shape[1:])
+        return torch.cat((tile, padding.expand(missing, *tile.shape[1:])))

@@ -22,21 +22,23 @@ from gauntlet.errors import UserError, first_line
 from gauntlet.files import beginning, write_atomically
 from gauntlet.models.candidates import candidates_in, refuse_several
 
-_PREFIX = "classifier."  # where a defense keeps its network
+_PREFIX = "classifier."  # the attribute of a defense that holds its network
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it holds something else than tensors.
+        UserError: there is no such file, it is damaged, or it holds anything but tensors.
     """
     file = Path(file)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old pickles; a refusal is one line
+            warnings.simplefilter("ignore")  # about old pickles; an error is one line
             if file.suffix == ".safetensors":
-                content: Any = safetensors.torch.load(file.read_bytes())  # which itself opens no name that is not UTF-8
+                content: Any = safetensors.torch.load(
+                    file.read_bytes()
+                )  # its own open() fails on names that are not UTF-8
             elif file.suffix == ".npz":
                 with np.load(file, allow_pickle=False) as arrays:
                     content = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -48,15 +50,15 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
         ) from None
     except Exception as error:  # a damaged pickle raises anything
         raise UserError(
-            f"{file} is damaged or no checkpoint of plain tensors ({reason_of(error, file)}): fetch or write it again"
+            f"{file} is damaged or not a checkpoint of plain tensors ({reason_of(error, file)}): fetch or save it again"
         ) from None
     return checked(_tensors(content, file), file)
 
 
 def reason_of(error: Exception, file: Path) -> str:
-    """Why a checkpoint could not be read: what the libraries say of it is about their insides."""
-    if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return f"it asks for {asked[1]}"
+    """Why a checkpoint could not be read, in place of the libraries' messages about their internals."""
+    if mentioned := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it needs {mentioned[1]}"
     if file.is_dir():
         return "it is a folder"
     if isinstance(error, PermissionError):
@@ -64,28 +66,28 @@ def reason_of(error: Exception, file: Path) -> str:
     with file.open("rb") as stream:
         head = stream.read(9)
     if head[:2] == b"PK" and not _is_whole_zip(file):
-        return "it is cut off"
+        return "it is truncated"
     if head[:1] == b"\x80":
-        return "it is a pickle that torch.save has not written, or has not finished"
-    if head[:2] == b"PK" and "Weights only" in str(error):  # torch's advice is to run it all
+        return "it is a pickle not written by torch.save, or incomplete"
+    if head[:2] == b"PK" and "Weights only" in str(error):  # torch advises to run it
         return "it is a pickle of more than tensors"
-    its_own = head[:2] == b"PK" or head[8:] == b"{"  # a zip archive, or safetensors: it began well
-    return first_line(error)[:120] if its_own else beginning(file)
+    known_format = head[:2] == b"PK" or head[8:] == b"{"  # a zip archive, or safetensors
+    return first_line(error)[:120] if known_format else beginning(file)
 
 
 def _is_whole_zip(file: Path) -> bool:
     try:
         zipfile.ZipFile(file).close()
-    except Exception:  # a damaged directory at its end raises anything
+    except Exception:  # a damaged central directory raises anything
         return False
     return True
 
 
 def checked(tensors: dict[str, Tensor], file: str | Path) -> dict[str, Tensor]:
-    """The tensors, all of them dense and real.
+    """The tensors, if all of them are dense and real.
 
     Raises:
-        UserError: naming one that is not.
+        UserError: one is not; it is named.
     """
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
@@ -96,14 +98,15 @@ def checked(tensors: dict[str, Tensor], file: str | Path) -> dict[str, Tensor]:
 
 def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        whole, content = content, content["state_dict"]
-        ours = {str(n).removeprefix(_PREFIX): value for n, value in content.items() if str(n).startswith(_PREFIX)}
-        if not ours:  # Lightning keeps the weights beside their average; ours are known
-            refuse_several(
-                candidates_in(whole),
-                file,
-                f"save the one you mean alone, or convert it: python -m gauntlet.models.convert {file} --weights …",
-            )
+        checkpoint, content = content, content["state_dict"]
+        ours = {}
+        for name, value in content.items():
+            if str(name).startswith(_PREFIX):
+                ours[str(name).removeprefix(_PREFIX)] = value
+        # A checkpoint of another project may hold the weights and their average; one of ours does not.
+        if not ours:
+            remedy = f"save one alone, or convert it: python -m gauntlet.models.convert {file} --weights …"
+            refuse_several(candidates_in(checkpoint), file, remedy)
         content = ours or content
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not (named and content and all(isinstance(value, Tensor) for value in content.values())):
@@ -112,10 +115,10 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
 
 
 def with_weights(network: nn.Module, weights: str | Path) -> nn.Module:
-    """The network with the weights of a file.
+    """Load the weights of a file into a network and return it.
 
     Raises:
-        UserError: as in `read_weights`, or the file belongs to another architecture or number of classes.
+        UserError: see `read_weights`; or the file belongs to another architecture or number of classes.
     """
     load_weights(network, read_weights(weights), weights)
     return network
@@ -125,21 +128,21 @@ _INSTEAD = "choose the model it was trained with, and convert another project's 
 
 
 def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | Path, instead: str = _INSTEAD) -> None:
-    """Copy tensors into a network of the very same architecture.
+    """Copy tensors into a network of the same architecture.
 
-    Of tensors that the network holds under several names one is enough.
+    Of a tensor that the network shares under several names, one is enough.
 
     Args:
-        network: which.
+        network: the network.
         tensors: by name.
-        source: where they are from, for messages.
-        instead: what to do where they are another architecture's.
+        source: the origin of the tensors, for messages.
+        instead: the remedy if they belong to another architecture, for messages.
 
     Raises:
-        UserError: they are.
+        UserError: they belong to another architecture.
     """
     own = network.state_dict()
-    tensors = _shared(own, tensors)
+    tensors = _with_shared_names(own, tensors)
     for name, tensor in own.items():
         if name in tensors and tensors[name].shape != tensor.shape:
             raise UserError(
@@ -155,16 +158,16 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: str | P
     network.load_state_dict(tensors)
 
 
-def _shared(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, and under every name of a tensor that the network shares the one that is there."""
-    kinds = {name: _memory(tensor) for name, tensor in own.items() if isinstance(tensor, Tensor)}
-    present = {kinds[name]: tensor for name, tensor in tensors.items() if name in kinds}
-    return {name: present[kind] for name, kind in kinds.items() if kind in present} | dict(tensors)
+def _with_shared_names(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, with a shared tensor of the network under all of its names."""
+    keys = {name: _memory(tensor) for name, tensor in own.items() if isinstance(tensor, Tensor)}
+    present = {keys[name]: tensor for name, tensor in tensors.items() if name in keys}
+    return {name: present[key] for name, key in keys.items() if key in present} | dict(tensors)
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
-    """What two names of one tensor have in common."""
-    empty = () if tensor.numel() else (id(tensor),)  # which has no place in memory
+    """A key that is equal for two names of one tensor."""
+    empty = () if tensor.numel() else (id(tensor),)  # an empty tensor has no memory
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), *empty
 
 
@@ -174,10 +177,10 @@ def save_weights(network: nn.Module, file: Path) -> None:
 
 
 def weights_bytes(network: nn.Module) -> bytes:
-    """The network's state as safetensors; a tensor that several parts share is there under all of its names.
+    """The network's state as safetensors; a tensor that several submodules share is stored under all of its names.
 
     Raises:
-        UserError: there is something in it that no such file holds.
+        UserError: the state has entries that safetensors cannot store.
     """
     state = network.state_dict()
     for name, value in state.items():

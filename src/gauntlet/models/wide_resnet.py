@@ -56,7 +56,7 @@ def wide_resnet(
 
 
 class _Block(nn.Module):
-    """x + F(x), activated before each convolution; a projection sees the activated x."""
+    """x + F(x), activated before each convolution; a projection reads the activated x."""
 
     identity: ClassVar[str] = "wide_block/1"
 

@@ -1,10 +1,10 @@
-"""Contracts: what attacks, threat models, certificates and defenses promise, checked in one line.
+"""Contract checks of attacks, threat models, certificates and defenses, in one line each.
 
 >>> from gauntlet.testing import check_threat_model
 >>> from gauntlet.threats import Linf
 >>> check_threat_model(Linf(bound=8 / 255))
 
-Each check runs the object on a few small images and raises AssertionError with the promise that was broken.
+Each check runs the object on a few small images and raises AssertionError with the property that does not hold.
 """
 
 from gauntlet.testing.attack import check_attack

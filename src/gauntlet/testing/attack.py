@@ -1,4 +1,4 @@
-"""The contract of attacks, those at a bound and those of minimum distance."""
+"""The contract of attacks, at a bound and of minimum distance."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _DUALS: dict[type, float] = {Linf: 1.0, L2: 2.0, L1: float("inf")}
 
 
 def check_attack(attack: Attack, *, classifier: nn.Module | None = None, images: Tensor | None = None) -> None:
-    """Check everything that training and the evaluation rely on.
+    """Check every property that training and the evaluation rely on.
 
     Args:
-        attack: at a bound, or of minimum distance; as short as it can be, for it is run a dozen times.
-        classifier: that is attacked; None for a small convolutional one with taps, in float64.
-        images: `[N, C, H, W]` with N ≥ 3 that it takes; None for six of `[3, 6, 6]` in float64.
+        attack: at a bound, or of minimum distance; it is run a dozen times, so use few steps.
+        classifier: to attack; None for a small convolutional one with taps, in float64.
+        images: `[N, C, H, W]` with N ≥ 3 for the classifier; None for six of `[3, 6, 6]` in float64.
 
     Raises:
-        AssertionError: a promise was broken; the sentence says which, and by how much.
+        AssertionError: a property does not hold; the message names it and the deviation.
     """
     _check_declaration(attack)
     classifier = classifier or small_classifier()
@@ -75,37 +75,44 @@ def _check_declaration(attack: Attack) -> None:
 
 
 class _Check:
-    """Of one attack on one classifier and batch."""
+    """The checks of one attack on one classifier and batch."""
 
     def __init__(self, attack: Attack, classifier: nn.Module, batch: Batch) -> None:
         self.attack, self.classifier, self.batch = attack, classifier, batch
         self.kind, self.tolerance = name_of(attack), tolerance_of(batch.images)
         self.seeds = batch.ids
         with expect_unchanged(self.kind, images=batch.images, labels=batch.labels, seeds=self.seeds):
-            self.found = self.run(batch)
+            self.adversarial = self.run(batch)
 
     def run(self, batch: Batch, classifier: nn.Module | None = None) -> Adversarial:
         return self.attack(classifier or self.classifier, batch.images, batch.labels, seeds=batch.ids)
 
     def result(self) -> None:
-        """Images in [0, 1], which are what their params say, within the bound."""
-        found, images = self.found, self.batch.images
-        expect_images(found.images, images, self.kind)
-        expect(len(found.params) == len(images), f"{self.kind}: {len(found.params)} params for {len(images)} images")
-        expect(found.size.shape == (len(images),), f"{self.kind}: size {list(found.size.shape)}, expected [N]")
-        expect(not any(part.requires_grad for part in found), f"{self.kind}: results have a graph; detach them")
+        """Images are in [0, 1], equal to what their params give, and within the bound."""
+        adversarial, images = self.adversarial, self.batch.images
+        expect_images(adversarial.images, images, self.kind)
+        expect(
+            len(adversarial.params) == len(images),
+            f"{self.kind}: {len(adversarial.params)} params for {len(images)} images",
+        )
+        expect(
+            adversarial.size.shape == (len(images),), f"{self.kind}: size {list(adversarial.size.shape)}, expected [N]"
+        )
+        expect(not any(part.requires_grad for part in adversarial), f"{self.kind}: results have a graph; detach them")
         with torch.no_grad():
             region = self.attack.threat_model.around(unidentified(images, self.batch.labels), self.classifier)
-            shown, size = region.perturb(found.params), region.size(found.params)
-        expect_alike(shown, found.images, self.tolerance, f"{self.kind}: images are not what their params say")
-        verified = self.attack.verify(self.classifier, self._unidentified(), found)
+            images_of_params, size = region.perturb(adversarial.params), region.size(adversarial.params)
+        expect_alike(
+            images_of_params, adversarial.images, self.tolerance, f"{self.kind}: images are not what their params say"
+        )
+        verified = self.attack.verify(self.classifier, self._unidentified(), adversarial)
         if self.attack.kind is Kind.MINIMUM_DISTANCE:
             return
-        expect_alike(found.size, size, TOLERANCE / 2, f"{self.kind}: size is not that of the params")
+        expect_alike(adversarial.size, size, TOLERANCE / 2, f"{self.kind}: size is not that of the params")
         if self.attack.stays_inside:
-            largest = found.size.max().item()
+            largest = adversarial.size.max().item()
             expect(
-                bool((found.size <= 1 + TOLERANCE).all()),
+                bool((adversarial.size <= 1 + TOLERANCE).all()),
                 f"{self.kind} says that it stays inside, and has size {largest:.6g} of the bound: project its result,"
                 f" or let stays_inside be False",
             )
@@ -115,39 +122,41 @@ class _Check:
         return unidentified(self.batch.images, self.batch.labels)
 
     def determinism(self) -> None:
-        """The same seeds give the same bits, by either call, with gradients off, and whatever the global generator."""
+        """The same seeds give bit-identical results, by either call, with gradients off, with any global generator."""
         with torch.random.fork_rng():
             torch.manual_seed(20)
             again = self.run(self.batch)
         same = f"{self.kind}: the same seeds give other images; draw every random number from the noise"
-        expect_alike(again.images, self.found.images, 0.0, same)
+        expect_alike(again.images, self.adversarial.images, 0.0, same)
         with torch.no_grad():
             other = self.attack.run(self.classifier, self._unidentified(), Noise(self.seeds))
             expect(not torch.is_grad_enabled(), f"{self.kind} leaves gradients on: use torch.enable_grad() as a scope")
-        expect_alike(other.images, self.found.images, 0.0, f"{self.kind}: run() under no_grad differs from the call")
+        expect_alike(
+            other.images, self.adversarial.images, 0.0, f"{self.kind}: run() under no_grad differs from the call"
+        )
 
     def batches(self) -> None:
-        """The same example gets the same image in any batch: reversed, in part, alone; an empty batch is one."""
+        """An example gets the same image in any batch: reversed, in part, alone; an empty batch is accepted."""
         count = len(self.batch.images)
         for rows in (torch.arange(count).flip(0), torch.arange(1, count, 2), torch.tensor([count - 1])):
             some = self.run(self.batch.rows(rows))
             advice = "no example may depend on the others of its batch"
             for name in ("images", "params", "size"):
                 what = f"{self.kind}: {name} of {len(rows)} of {count} examples, in another batch; {advice}"
-                expect_alike(getattr(some, name), getattr(self.found, name)[rows], self.tolerance, what)
-        nothing = self.run(self.batch.rows(slice(0, 0)))
-        lengths = [len(part) for part in nothing]
+                expect_alike(getattr(some, name), getattr(self.adversarial, name)[rows], self.tolerance, what)
+        empty = self.run(self.batch.rows(slice(0, 0)))
+        lengths = [len(part) for part in empty]
         expect(lengths == [0, 0, 0], f"{self.kind}: an empty batch gives {lengths} images, params and sizes")
-        expect_images(nothing.images, self.batch.images[:0], f"{self.kind}: an empty batch")
+        expect_images(empty.images, self.batch.images[:0], f"{self.kind}: an empty batch")
 
     def callers(self) -> None:
-        """The classifier is attacked in eval mode without gradients of parameters, and left as it was found."""
-        classifier = _intricate(self.classifier)
+        """The classifier is attacked in eval mode without gradients of parameters, and restored."""
+        classifier = _in_mixed_state(self.classifier)
         with expect_restored(self.kind, classifier):
-            found = self.run(self.batch, classifier)
+            adversarial = self.run(self.batch, classifier)
         what = f"{self.kind}: on a classifier in training mode; attack it in eval mode"
-        expect_alike(found.images, self.found.images, self.tolerance, what)
-        classifier = _intricate(self.classifier)
+        expect_alike(adversarial.images, self.adversarial.images, self.tolerance, what)
+        classifier = _in_mixed_state(self.classifier)
         failing = classifier.register_forward_pre_hook(_failing(3))
         raising = f"{self.kind}, when the classifier raises an error,"
         with expect_restored(raising, classifier), suppress(ArithmeticError):
@@ -155,43 +164,45 @@ class _Check:
         failing.remove()
 
     def refusals(self) -> None:
-        """Images of 8 bits, and a wrong number of labels, are refused before anything is searched."""
+        """8-bit images and a wrong number of labels are refused."""
         images, labels, _, _ = self.batch
         bad = {"images above 1": (images * 255 + 1, labels), "one label too few": (images, labels[:-1])}
-        for what, (given, classes) in bad.items():
+        for what, (bad_images, bad_labels) in bad.items():
             try:
-                self.attack(self.classifier, given, classes, seeds=self.seeds)
+                self.attack(self.classifier, bad_images, bad_labels, seeds=self.seeds)
             except ValueError:
                 continue
             raise AssertionError(f"{self.kind} takes {what}: raise ValueError (gauntlet.checks.check_batch)")
 
     def distances(self) -> None:
-        """What is found is wrong, and the same at every bound; where the label is wrong, the image is the clean one."""
+        """Results are misclassified, and the same at every bound; misclassified clean images are not changed."""
         batch = self._unidentified()
-        distance = self._distance(self.attack, self.found)
+        distance = self._distance(self.attack, self.adversarial)
         expect(bool((distance >= 0).all()), f"{self.kind}: a distance is {distance.min().item():.3g}, expected ≥ 0")
         with torch.no_grad():
-            logits = logits_of(self.classifier, self.found.images)
-        right = logits.argmax(1) == batch.labels
-        kept = right & (distance > 0)
+            logits = logits_of(self.classifier, self.adversarial.images)
+        correct = logits.argmax(1) == batch.labels
+        failed = correct & (distance > 0)
         expect(
-            not kept.any(),
-            f"{self.kind}: row {first_row(kept)} at distance {distance[kept].sum().item():.4g} is not"
+            not failed.any(),
+            f"{self.kind}: row {first_row(failed)} at distance {distance[failed].sum().item():.4g} is not"
             f" misclassified: return the params of the zero image where nothing is found",
         )
-        missed = self.batch._replace(labels=(batch.labels + 1) % logits.shape[1])
-        moved = self._distance(self.attack, self.run(missed))
+        misclassified = self.batch._replace(labels=(batch.labels + 1) % logits.shape[1])
+        moved = self._distance(self.attack, self.run(misclassified))
         expect(not moved.any(), f"{self.kind}: examples that are wrong already get distance {moved.max().item():.3g}")
         for share in (0.0, 0.5):
             other = _at_share(self.attack, share)
             if other is not None:
-                found = other(self.classifier, batch.images, batch.labels, seeds=self.seeds)
-                expect_alike(found.images, self.found.images, 0.0, f"{self.kind}: images depend on the bound")
+                adversarial = other(self.classifier, batch.images, batch.labels, seeds=self.seeds)
+                expect_alike(
+                    adversarial.images, self.adversarial.images, 0.0, f"{self.kind}: images depend on the bound"
+                )
                 what = f"{self.kind}: distances depend on the bound"
-                expect_alike(self._distance(other, found), distance, 0.0, what)
+                expect_alike(self._distance(other, adversarial), distance, 0.0, what)
 
-    def _distance(self, attack: Attack, found: Adversarial) -> Tensor:
-        distance = attack.verify(self.classifier, self._unidentified(), found).distance
+    def _distance(self, attack: Attack, adversarial: Adversarial) -> Tensor:
+        distance = attack.verify(self.classifier, self._unidentified(), adversarial).distance
         if distance is None:
             raise AssertionError(f"{self.kind}.verify states no distance: expected [N] float64")
         expect(distance.dtype == torch.float64, f"{self.kind}.verify states distances in {distance.dtype}: float64")
@@ -199,7 +210,7 @@ class _Check:
 
 
 def check_nearest_of_linear(attack: Attack) -> None:
-    """Check that no distance is below the closed form of a linear classifier, by more than rounding.
+    """Check that no distance is below the closed form for a linear classifier, up to rounding.
 
     Args:
         attack: of minimum distance, in L∞, L2 or L1.
@@ -207,22 +218,22 @@ def check_nearest_of_linear(attack: Attack) -> None:
     classifier = linear_classifier()
     images = some_images(low=0.45, high=0.55)
     batch = predicted_batch(classifier, images)
-    found = attack(classifier, images, batch.labels, seeds=batch.ids)
-    distance = attack.verify(classifier, unidentified(images, batch.labels), found).distance
+    adversarial = attack(classifier, images, batch.labels, seeds=batch.ids)
+    distance = attack.verify(classifier, unidentified(images, batch.labels), adversarial).distance
     if distance is None:
         raise AssertionError(f"{name_of(attack)}.verify states no distance: expected [N] float64")
-    closed = linear_margins(classifier, images, _DUALS[type(attack.threat_model)])
-    below = (distance > 0) & (distance < closed * (1 - 1e-9))
+    optimum = linear_margins(classifier, images, _DUALS[type(attack.threat_model)])
+    below = (distance > 0) & (distance < optimum * (1 - 1e-9))
     if below.any():
         row = first_row(below)
         raise AssertionError(
             f"{name_of(attack)}: distance {distance[row].item():.6g} on a linear classifier, whose nearest image of"
-            f" another class is {closed[row].item():.6g} away: measure the distance of the image itself"
+            f" another class is {optimum[row].item():.6g} away: measure the distance of the image itself"
         )
 
 
 def _at_share(attack: Attack, share: float) -> Attack | None:
-    """The attack at a share of its bounds; None where its threat model has no such bound."""
+    """The attack at a share of its bounds; None if its threat model does not allow that bound."""
     try:
         other: Attack = altered(attack, BOUND, lambda value: share * value)
     except ValueError:
@@ -230,19 +241,19 @@ def _at_share(attack: Attack, share: float) -> Attack | None:
     return other if other.threat_model.bound == share * attack.threat_model.bound else None
 
 
-def _intricate(classifier: nn.Module) -> nn.Module:
-    """A copy in training mode but for one part; one parameter frozen, one with a gradient."""
-    made = copy.deepcopy(classifier).train()
-    parts, parameters = list(made.modules()), list(made.parameters())
+def _in_mixed_state(classifier: nn.Module) -> nn.Module:
+    """A copy in training mode except one part, with one parameter frozen and one with a gradient."""
+    mixed = copy.deepcopy(classifier).train()
+    parts, parameters = list(mixed.modules()), list(mixed.parameters())
     parts[-1].eval()
     if parameters:
         parameters[0].requires_grad_(False)
         parameters[-1].grad = torch.ones_like(parameters[-1])
-    return made
+    return mixed
 
 
 def _failing(count: int) -> Callable[..., None]:
-    """A hook that raises ArithmeticError at the forward of that number."""
+    """A hook that raises ArithmeticError at forward number `count`."""
     calls: list[Any] = []
 
     def hook(*_: Any) -> None:

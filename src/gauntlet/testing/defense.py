@@ -29,15 +29,15 @@ State = Mapping[str, Tensor]
 def check_defense(
     make_defense: Callable[[nn.Module], Defense], *, classifier: nn.Module | None = None, batch: Batch | None = None
 ) -> None:
-    """Check everything that training and its reports rely on: a few steps on one batch, four times.
+    """Check every property that training and its reports rely on, by a few steps on one batch, four times.
 
     Args:
-        make_defense: makes the defense of a classifier, the same one every time; short attacks, please.
-        classifier: what is trained, copied every time; None for a small residual network with batch norms.
+        make_defense: makes the same defense for a given classifier every time; use few attack steps.
+        classifier: to train, copied every time; None for a small residual network with batch norms.
         batch: of at least 4 examples; None for eight of the digits.
 
     Raises:
-        AssertionError: a promise was broken; the sentence says which, and by how much.
+        AssertionError: a property does not hold; the message names it and the deviation.
     """
     batch = Digits().splits.train[slice(0, 8)] if batch is None else batch
     classifier = _small_classifier() if classifier is None else classifier
@@ -56,42 +56,42 @@ def _small_classifier() -> nn.Module:
 
 
 class _Check:
-    """Of one defense on one batch."""
+    """The checks of one defense on one batch."""
 
     def __init__(self, make: Callable[[nn.Module], Defense], classifier: nn.Module, batch: Batch) -> None:
         self.make, self.classifier, self.batch = make, classifier, batch
-        self.kind = name_of(self.made())
+        self.kind = name_of(self.new_defense())
 
-    def made(self) -> Defense:
-        """A defense of its own copy of the classifier, in training mode."""
+    def new_defense(self) -> Defense:
+        """A new defense with its own copy of the classifier, in training mode."""
         return self.make(copy.deepcopy(self.classifier)).train()
 
     def declaration(self) -> None:
-        """A module with the classifier in it, which says what it is trained on."""
-        made = self.made()
-        expect(isinstance(made, Defense), f"{self.kind} is no gauntlet.defenses.Defense: subclass it")
-        expect(isinstance(made.classifier, nn.Module), f"{self.kind}.classifier is a {name_of(made.classifier)}")
-        names = made.trained_on
-        words = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-        expect(words, f"{self.kind}.trained_on is {names!r}: expected a list of names of threat models")
+        """It is a module with a classifier and a list of the threat models it is trained on."""
+        defense = self.new_defense()
+        expect(isinstance(defense, Defense), f"{self.kind} is no gauntlet.defenses.Defense: subclass it")
+        expect(isinstance(defense.classifier, nn.Module), f"{self.kind}.classifier is a {name_of(defense.classifier)}")
+        names = defense.trained_on
+        are_names = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+        expect(are_names, f"{self.kind}.trained_on is {names!r}: expected a list of names of threat models")
         expect(len(set(names)) == len(names), f"{self.kind}.trained_on names {names}: expected each once")
 
     def first_step(self) -> None:
-        """One loss per example, finite, with gradients; and one forward in training mode for batch norms."""
-        seen = _FirstStep(self.kind)
-        trainer, made = _trainer(_STEPS, seen), self.made()
-        kept = made.losses
+        """A step has one finite loss with a gradient per example, and one forward in training mode for batch norms."""
+        observer = _FirstStep(self.kind)
+        trainer, defense = _trainer(_STEPS, observer), self.new_defense()
+        original_losses = defense.losses
 
         def losses(batch: Batch) -> Tensor:
-            found = kept(batch)
-            seen.losses = found.detach()
-            self._expect_losses(found)
-            return found
+            result = original_losses(batch)
+            observer.losses = result.detach()
+            self._expect_losses(result)
+            return result
 
-        made.losses = losses  # type: ignore[method-assign]
+        defense.losses = losses  # type: ignore[method-assign]
         batch = self.batch
         with expect_unchanged(self.kind, images=batch.images, labels=batch.labels, ids=batch.ids):
-            trainer.fit(made, _loader(batch))
+            trainer.fit(defense, _loader(batch))
 
     def _expect_losses(self, losses: Tensor) -> None:
         count, shape = len(self.batch.labels), list(losses.shape)
@@ -104,7 +104,7 @@ class _Check:
         expect(losses.requires_grad, f"{self.kind}: losses have no graph to the parameters")
 
     def training(self) -> None:
-        """Steps change the weights; the same way every time, whatever the global generator; also after a resume."""
+        """Steps change the weights, reproducibly, with any global generator, also after a resume."""
         before = copy.deepcopy(self.classifier.state_dict())
         with tempfile.TemporaryDirectory(prefix="gauntlet-") as folder:
             stop = Path(folder) / "stopped.ckpt"
@@ -119,11 +119,11 @@ class _Check:
             self._expect_same(self._trained(2, resume=stop), first, what)
 
     def _trained(self, generator: int, *callbacks: Callback, resume: Path | None = None) -> State:
-        made = self.made()
+        defense = self.new_defense()
         with torch.random.fork_rng():
             torch.manual_seed(generator)
-            _trainer(_STEPS, *callbacks).fit(made, _loader(self.batch), ckpt_path=resume, weights_only=False)
-        state = made.classifier.state_dict()
+            _trainer(_STEPS, *callbacks).fit(defense, _loader(self.batch), ckpt_path=resume, weights_only=False)
+        state = defense.classifier.state_dict()
         wrong = [name for name, tensor in state.items() if not tensor.isfinite().all()]
         expect(not wrong, f"{self.kind}: after {_STEPS} steps {wrong[:1]} is not finite")
         return copy.deepcopy(state)
@@ -134,16 +134,16 @@ class _Check:
         expect(moved[worst] == 0, f"{self.kind}: {what} ({worst} by {moved[worst]:.3g})")
 
     def validation(self) -> None:
-        """Validation changes nothing."""
-        made = self.made()
-        before = copy.deepcopy(made.state_dict())
-        _trainer(1).validate(made, _loader(self.batch), verbose=False)
-        changed = [name for name, tensor in made.state_dict().items() if not tensor.equal(before[name])]
+        """Validation does not change the state."""
+        defense = self.new_defense()
+        before = copy.deepcopy(defense.state_dict())
+        _trainer(1).validate(defense, _loader(self.batch), verbose=False)
+        changed = [name for name, tensor in defense.state_dict().items() if not tensor.equal(before[name])]
         expect(not changed, f"{self.kind}: validation changes {changed[:1]}: batch norms must see training alone")
 
 
 class _FirstStep(Callback):
-    """Looks at the first step."""
+    """Checks the first step."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -153,13 +153,13 @@ class _FirstStep(Callback):
         self._trained: list[str] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count forwards in training mode."""
+        """Start counting forwards in training mode."""
         self.forwards = 0
         self._hook = _classifier(pl_module).register_forward_pre_hook(self._count)
         self._trained = [name for name, tensor in pl_module.named_parameters() if tensor.requires_grad]
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Every gradient is finite."""
+        """Check that every gradient is finite."""
         for name, parameter in pl_module.named_parameters():
             gradient = parameter.grad
             expect(gradient is None or gradient.isfinite().all(), f"{self.kind}: the gradient of {name} is not finite")
@@ -167,7 +167,7 @@ class _FirstStep(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The losses, and what is left of the classifier."""
+        """Check the loss, the number of forwards, and the state of the classifier."""
         self._hook.remove()
         if self.losses is None:
             raise AssertionError(f"{self.kind}: training_step does not call losses: override losses alone")
@@ -178,8 +178,8 @@ class _FirstStep(Callback):
             f"{self.kind}: {self.forwards} forwards in training mode in a step, expected 1: batch norms average what"
             f" they see; put images together (torch.cat), and use gauntlet.scopes.evaluating for the others",
         )
-        off = [name for name, part in _classifier(pl_module).named_modules() if not part.training]
-        expect(not off, f"{self.kind}: {off[:1]} of the classifier is left in eval mode after a step")
+        in_eval = [name for name, part in _classifier(pl_module).named_modules() if not part.training]
+        expect(not in_eval, f"{self.kind}: {in_eval[:1]} of the classifier is left in eval mode after a step")
         trained = [name for name, tensor in pl_module.named_parameters() if tensor.requires_grad]
         frozen = sorted(set(self._trained) - set(trained))
         expect(not frozen, f"{self.kind}: {frozen[:1]} asks for no gradient after a step: restore it")
@@ -200,13 +200,13 @@ class _Save(Callback):
         self.file = file
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """An epoch is one step here."""
+        """Save at the end of an epoch, which is one step here."""
         if trainer.global_step == _STEPS - 1:
             trainer.save_checkpoint(self.file)
 
 
 def _loader(batch: Batch) -> Any:
-    """One step an epoch."""
+    """A loader of one step per epoch."""
     return DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
 
 
@@ -221,7 +221,7 @@ def _trainer(epochs: int, *callbacks: Callback) -> Trainer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's advice."""
+    """Suppress Lightning's messages."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What checks are run on unless the caller brings something else: small classifiers, a few images."""
+"""The default classifiers and images of the checks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def small_classifier() -> nn.Module:
         torch.manual_seed(0)
         network = _Network()
     with torch.no_grad():
-        network.head.weight.mul_(10)  # so that attacks succeed on some examples and not on others
+        network.head.weight.mul_(10)  # so that attacks succeed on some examples only
     return tapped_classifier(network, _MEAN, _STD, taps=["first", "second"]).double().eval()
 
 
@@ -48,22 +48,22 @@ def linear_classifier(classes: int = 3) -> nn.Module:
 
 
 def some_images(count: int = 6, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """`[count, 3, 6, 6]` float64 images in [0, 1], uniform in [low, high] and cut off."""
+    """`[count, 3, 6, 6]` float64 images in [0, 1], uniform in [low, high] and clamped."""
     uniform = torch.rand(count, *_SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return (low + (high - low) * uniform).clamp(0, 1)
 
 
 def predicted_batch(classifier: nn.Module, images: Tensor) -> Batch:
-    """The images with the classes that a classifier in eval mode predicts as labels, and ids from 100 on."""
+    """A batch of images with the predictions of a classifier in eval mode as labels, and ids from 100 on."""
     with torch.no_grad():
         labels = logits_of(classifier, images).argmax(1)
     return Batch(images, labels, torch.arange(len(images), device=images.device) + 100)
 
 
 def linear_margins(classifier: nn.Module, images: Tensor, dual: float) -> Tensor:
-    """How far each image is from another class of a linear classifier, `[N]` float64, if pixels may leave [0, 1].
+    """The distance of each image to another class of a linear classifier without the box [0, 1], `[N]` float64.
 
-    The least lead over another class divided by the dual norm of the difference of weights.
+    The smallest ratio of the logit difference to another class and the dual norm of the difference of weights.
 
     Args:
         classifier: linear in the images.
@@ -74,7 +74,7 @@ def linear_margins(classifier: nn.Module, images: Tensor, dual: float) -> Tensor
     with torch.no_grad():
         logits = classifier(images).double()
     best, prediction = logits.max(1)
-    lead = best[:, None] - logits
-    steepness = torch.linalg.vector_norm(weight[prediction][:, None] - weight[None], ord=dual, dim=2)
-    distances = torch.where(steepness > 0, lead / steepness, torch.inf)
+    differences = best[:, None] - logits
+    dual_norms = torch.linalg.vector_norm(weight[prediction][:, None] - weight[None], ord=dual, dim=2)
+    distances = torch.where(dual_norms > 0, differences / dual_norms, torch.inf)
     return distances.scatter(1, prediction[:, None], torch.inf).amin(1)

@@ -1,4 +1,4 @@
-"""Sentences about broken promises, and the comparisons that they report."""
+"""Assertions of the contract checks, with messages for their users."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from gauntlet.errors import UserError
 from gauntlet.identity import describe, digest
 
 
-def expect(kept: bool | Tensor, sentence: str) -> None:
-    """Raise AssertionError with the sentence unless the promise was kept."""
-    if not kept:
-        raise AssertionError(sentence)
+def expect(condition: bool | Tensor, message: str) -> None:
+    """Raise AssertionError with the message unless the condition holds."""
+    if not condition:
+        raise AssertionError(message)
 
 
 def name_of(thing: Any) -> str:
-    """The class of a thing, as sentences begin."""
+    """The name of an object's class, with which messages begin."""
     return type(thing).__name__
 
 
 def is_frozen(thing: Any) -> bool:
-    """Whether it is an object of a frozen dataclass."""
+    """Whether an object is an instance of a frozen dataclass."""
     params = getattr(type(thing), "__dataclass_params__", None)
     return params is not None and bool(params.frozen)
 
 
 def first_row(rows: Tensor) -> int:
-    """The number of the first row of a mask `[N]` that is set; −1 where none is."""
-    found = rows.nonzero().flatten().tolist()
-    return found[0] if found else -1
+    """The index of the first true row of a mask `[N]`; −1 if there is none."""
+    indices = rows.nonzero().flatten().tolist()
+    return indices[0] if indices else -1
 
 
 def tolerance_of(images: Tensor) -> float:
-    """What the same sums may differ by in another batch, for images of a dtype."""
+    """The tolerance for the rounding of equal sums in different batches, by the dtype of images."""
     return 1e-9 if images.dtype == torch.float64 else 1e-4
 
 
-def expect_alike(found: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
-    """Raise AssertionError where two tensors differ by more than a tolerance, naming the example and the difference."""
-    expect(found.shape == expected.shape, f"{what}: shape {list(found.shape)}, expected {list(expected.shape)}")
-    expect(found.dtype == expected.dtype, f"{what}: {found.dtype}, expected {expected.dtype}")
-    if not len(found):
+def expect_alike(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    """Raise AssertionError if two tensors differ by more than a tolerance, with the row and the difference."""
+    expect(actual.shape == expected.shape, f"{what}: shape {list(actual.shape)}, expected {list(expected.shape)}")
+    expect(actual.dtype == expected.dtype, f"{what}: {actual.dtype}, expected {expected.dtype}")
+    if not len(actual):
         return
-    same = (found == expected) | (found.isnan() & expected.isnan())  # infinite numbers too
-    difference = torch.where(same, 0, (found.double() - expected.double()).abs()).flatten(1 if found.ndim > 1 else 0)
+    same = (actual == expected) | (actual.isnan() & expected.isnan())  # equal infinities as well
+    difference = torch.where(same, 0, (actual.double() - expected.double()).abs()).flatten(1 if actual.ndim > 1 else 0)
     worst = difference.amax(1) if difference.ndim > 1 else difference
     expect(
         bool((worst <= tolerance).all()),
@@ -59,19 +59,21 @@ def expect_alike(found: Tensor, expected: Tensor, tolerance: float, what: str) -
 
 
 def expect_images(images: Tensor, like: Tensor, what: str) -> None:
-    """Raise AssertionError unless images are finite, in [0, 1], and of the shape and dtype of others."""
+    """Raise AssertionError unless images are finite, in [0, 1], and of the shape and dtype of `like`."""
     expect(images.shape == like.shape, f"{what}: images {list(images.shape)} for {list(like.shape)}")
     expect(images.dtype == like.dtype, f"{what}: images of {images.dtype} for {like.dtype}")
     finite = images.isfinite().flatten(1).all(1)
     expect(finite.all(), f"{what}: pixels are NaN or infinite in row {first_row(~finite)}")
-    boxed = in_box(images)
-    if not boxed.all():
+    in_range = in_box(images)
+    if not in_range.all():
         low, high = images.min().item(), images.max().item()
-        raise AssertionError(f"{what}: pixels from {low:.4g} to {high:.4g} in row {first_row(~boxed)}, expected [0, 1]")
+        raise AssertionError(
+            f"{what}: pixels from {low:.4g} to {high:.4g} in row {first_row(~in_range)}, expected [0, 1]"
+        )
 
 
 def expect_identity(thing: Any) -> None:
-    """Raise AssertionError unless a thing is a frozen dataclass that has an identity."""
+    """Raise AssertionError unless an object is an instance of a frozen dataclass with an identity."""
     kind = name_of(thing)
     advice = "its identity is read off its fields; write @dataclass(frozen=True)"
     expect(is_frozen(thing), f"{kind} is no frozen dataclass: {advice}")
@@ -89,7 +91,7 @@ def expect_identity(thing: Any) -> None:
 
 @contextmanager
 def expect_unchanged(owner: str, **tensors: Tensor) -> Iterator[None]:
-    """Raise AssertionError if tensors of the caller were written to."""
+    """Raise AssertionError if tensors of the caller were changed."""
     before = {name: (tensor.clone(), tensor._version) for name, tensor in tensors.items()}
     yield
     for name, tensor in tensors.items():
@@ -103,7 +105,7 @@ def expect_unchanged(owner: str, **tensors: Tensor) -> Iterator[None]:
 def expect_restored(owner: str, classifier: nn.Module) -> Iterator[None]:
     """Raise AssertionError unless a classifier's modes, tensors, gradients and hooks are as they were."""
     modes = {name: part.training for name, part in classifier.named_modules()}
-    wishes = {name: tensor.requires_grad for name, tensor in classifier.named_parameters()}
+    requires_grad = {name: tensor.requires_grad for name, tensor in classifier.named_parameters()}
     gradients = {name: _copy(tensor.grad) for name, tensor in classifier.named_parameters()}
     state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     hooks = {name: _hooks(part) for name, part in classifier.named_modules()}
@@ -114,7 +116,9 @@ def expect_restored(owner: str, classifier: nn.Module) -> Iterator[None]:
     for name, tensor in classifier.state_dict().items():
         expect(tensor.equal(state[name]), f"{owner} changes {name} of the classifier: it may only read it")
     for name, tensor in classifier.named_parameters():
-        expect(tensor.requires_grad == wishes[name], f"{owner} leaves requires_grad of {name} changed: restore it")
+        expect(
+            tensor.requires_grad == requires_grad[name], f"{owner} leaves requires_grad of {name} changed: restore it"
+        )
         expect(_same(tensor.grad, gradients[name]), f"{owner} fills the gradient of {name}: use torch.autograd.grad")
 
 

@@ -25,7 +25,7 @@ from gauntlet.testing.expectations import (
 from gauntlet.threats import Region, SearchableThreatModel
 from gauntlet.varied import BOUND, altered
 
-_SCALES = (1e-3, 1.0, 100.0)  # of params far and near, as multiples of their extent
+_SCALES = (1e-3, 1.0, 100.0)  # of random params, as multiples of their extent
 
 
 def check_threat_model(
@@ -36,18 +36,18 @@ def check_threat_model(
     zero_image: Callable[[Tensor], Tensor] | None = None,
     resolution: float = 1e-9,
 ) -> None:
-    """Check everything that searches and the evaluation rely on.
+    """Check every property that searches and the evaluation rely on.
 
     Args:
         threat_model: with a bound above 0, or of 0.
-        classifier: that is given to `around`; None for a small tapped one.
+        classifier: the argument of `around`; None for a small tapped one.
         images: `[N, C, H, W]` with N ≥ 2; None for six of `[3, 6, 6]` in float64, with black and white pixels.
-        zero_image: the documented image of the zero params, from images; None where it is the image itself.
-        resolution: by how much a projection may move params that are inside already, as a share of the largest one:
-            above 0 where it searches for the border.
+        zero_image: computes the documented image of the zero params from images; None if it is the image itself.
+        resolution: the largest change of params already inside by a projection, as a share of the largest one; above
+            0 if the projection is an iterative search.
 
     Raises:
-        AssertionError: a promise was broken; the sentence says which, and by how much.
+        AssertionError: a property does not hold; the message names it and the deviation.
     """
     classifier = classifier or small_classifier()
     images = some_images(low=-0.2, high=1.2) if images is None else images
@@ -84,7 +84,7 @@ def _check_declaration(threat_model: SearchableThreatModel) -> None:
 
 
 class _Check:
-    """Of one threat model around one batch."""
+    """The checks of one threat model around one batch."""
 
     def __init__(self, threat_model: SearchableThreatModel, classifier: nn.Module, batch: Batch) -> None:
         self.threat_model, self.classifier, self.batch = threat_model, classifier, batch
@@ -102,29 +102,29 @@ class _Check:
         )
         return region
 
-    def wild(self, scale: float, seed: int = 0) -> Tensor:
-        """Params anywhere, `[N, …]`: normal numbers times the scale and how far params go."""
+    def random_params(self, scale: float, seed: int = 0) -> Tensor:
+        """Random params, `[N, …]`: normal numbers times the scale and the extent of the params."""
         zero = self.region.zero()
         drawn = torch.randn(zero.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         extent = torch.as_tensor(self.region.extent(zero), dtype=zero.dtype)
         return scale * drawn.to(zero) * torch.where(extent > 0, extent, 1)
 
-    def far(self) -> Iterator[Tensor]:
-        """Params for `project`: the start, and others nearer and farther."""
+    def unprojected_params(self) -> Iterator[Tensor]:
+        """Params for `project`: the start, and random params of several scales."""
         yield self.region.start(self.noise)
         for seed, scale in enumerate(_SCALES):
-            yield self.wild(scale, seed)
+            yield self.random_params(scale, seed)
 
     def zero(self, zero_image: Callable[[Tensor], Tensor] | None) -> None:
-        """Zero params show x, or the documented image, and use nothing of the bound."""
+        """Zero params give x, or the documented image, and have size 0."""
         zero, images = self.region.zero(), self.batch.images
         expect(len(zero) == len(images), f"{self.kind}: {len(zero)} zero params for {len(images)} images")
         expect(zero.dtype == images.dtype, f"{self.kind}: zero params of {zero.dtype} for images of {images.dtype}")
-        shown = self.region.perturb(zero)
+        perturbed = self.region.perturb(zero)
         if zero_image is None:
-            expect_alike(shown, images, 0.0, f"{self.kind}: the image of the zero params is not the image")
+            expect_alike(perturbed, images, 0.0, f"{self.kind}: the image of the zero params is not the image")
         else:
-            expect_alike(shown, zero_image(images), 1e-5, f"{self.kind}: the image of the zero params")
+            expect_alike(perturbed, zero_image(images), 1e-5, f"{self.kind}: the image of the zero params")
         for what in ("size", "distance", "penalty"):
             value = getattr(self.region, what)(zero)
             expect(value.shape == (len(zero),), f"{self.kind}: {what} of shape {list(value.shape)}, expected [N]")
@@ -133,14 +133,14 @@ class _Check:
         expect(precision == torch.float64, f"{self.kind}: distance in {precision}, expected float64")
 
     def inside(self) -> None:
-        """What is projected belongs to the threat model, wherever it comes from."""
+        """Projected params are in the threat model."""
         zero = self.region.zero()
         start = self.region.start(self.noise)
         expect(start.shape == zero.shape, f"{self.kind}: start {list(start.shape)} for params {list(zero.shape)}")
         expect(start.dtype == zero.dtype, f"{self.kind}: start of {start.dtype} for params of {zero.dtype}")
-        for far in self.far():
-            with expect_unchanged(f"{self.kind}.project", params=far):
-                params = self.region.project(far)
+        for unprojected in self.unprojected_params():
+            with expect_unchanged(f"{self.kind}.project", params=unprojected):
+                params = self.region.project(unprojected)
             self._expect_inside(params, "projected params")
 
     def _expect_inside(self, params: Tensor, what: str) -> None:
@@ -158,9 +158,9 @@ class _Check:
         expect(bool((size >= 0).all()), f"{self.kind}: {what} have size {size.min().item():.3g}, expected ≥ 0")
 
     def projection(self, resolution: float) -> None:
-        """Params inside stay where they are."""
-        for far in self.far():
-            once = self.region.project(far)
+        """Params inside are not changed by a projection."""
+        for unprojected in self.unprojected_params():
+            once = self.region.project(unprojected)
             twice = self.region.project(once)
             moved = (twice - once).abs().max().item()
             allowed = max(resolution, self.tolerance) * max(1.0, once.abs().max().item())
@@ -170,8 +170,8 @@ class _Check:
             )
 
     def ascent(self) -> None:
-        """Steps go up, from anywhere, and nowhere without a gradient."""
-        params, gradient = self.region.project(self.wild(1.0)), self.wild(1.0, seed=9)
+        """Steps do not decrease a linear gain, and without a gradient do not change params."""
+        params, gradient = self.region.project(self.random_params(1.0)), self.random_params(1.0, seed=9)
         with expect_unchanged(f"{self.kind}.ascend", params=params, gradient=gradient):
             moved = self.region.ascend(params, gradient, 0.1)
         expect(moved.shape == params.shape, f"{self.kind}: a step makes {list(moved.shape)} of {list(params.shape)}")
@@ -185,8 +185,8 @@ class _Check:
         expect_alike(still, params, 1e-6, f"{self.kind}: a step along a gradient of 0")
 
     def gradients(self) -> None:
-        """Images are differentiable in the params: as finite differences say, in float64."""
-        params = self.region.project(self.wild(0.1)).detach()
+        """Images are differentiable in the params, with finite gradients other than 0."""
+        params = self.region.project(self.random_params(0.1)).detach()
         inner = (0.5 * params + 0.5 * self.region.zero()).requires_grad_()
         images = self.region.perturb(inner)
         if not images.requires_grad and not self.threat_model.bound:
@@ -199,34 +199,34 @@ class _Check:
             expect(reached.all(), f"{self.kind}: the gradient of row {first_row(~reached)} is 0")
 
     def rows(self) -> None:
-        """A region's rows are the region of the rows."""
+        """The rows of a region equal the region of the rows."""
         count = len(self.batch.images)
-        params = self.region.project(self.wild(1.0))
+        params = self.region.project(self.random_params(1.0))
         for keep in (torch.arange(count) % 2 == 0, torch.arange(count).flip(0)[:2], torch.zeros(count) > 0):
             some = self.region.rows(keep)
             expect(type(some) is type(self.region), f"{self.kind}: rows of a region are a {name_of(some)}")
-            expected = _answers(self.around(self.batch.rows(keep)), params[keep])
-            self._expect_same(_answers(some, params[keep]), expected, "rows of a region")
+            expected = _outputs(self.around(self.batch.rows(keep)), params[keep])
+            self._expect_same(_outputs(some, params[keep]), expected, "rows of a region")
 
     def batches(self) -> None:
-        """No image depends on another: in another order, and alone."""
+        """Examples are independent: the results are the same in another order, and alone."""
         count = len(self.batch.images)
-        params = self.region.project(self.wild(1.0))
-        whole, start = _answers(self.region, params), self.region.start(self.noise)
+        params = self.region.project(self.random_params(1.0))
+        whole, start = _outputs(self.region, params), self.region.start(self.noise)
         for order in (torch.arange(count).flip(0), torch.tensor([count - 1])):
             other = self.around(self.batch.rows(order))
-            expected = {name: answer[order] for name, answer in whole.items()}
-            self._expect_same(_answers(other, params[order]), expected, "a region in another batch")
+            expected = {name: output[order] for name, output in whole.items()}
+            self._expect_same(_outputs(other, params[order]), expected, "a region in another batch")
             what = f"{self.kind}: the start of an example depends on its batch; draw it from the noise"
             expect_alike(other.start(self.noise.rows(order)), start[order], self.tolerance, what)
 
-    def _expect_same(self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
-        for name, answer in expected.items():
-            expect_alike(found[name], answer, self.tolerance, f"{self.kind}: {name} of {what} is another")
+    def _expect_same(self, actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
+        for name, output in expected.items():
+            expect_alike(actual[name], output, self.tolerance, f"{self.kind}: {name} of {what} is another")
 
     def other_bounds(self) -> None:
-        """A distance is the same at every bound."""
-        bound, params = self.threat_model.bound, self.region.project(self.wild(0.3))
+        """A distance does not depend on the bound."""
+        bound, params = self.threat_model.bound, self.region.project(self.random_params(0.3))
         half = self._at_share(0.5)
         if half is None or not bound or half.bound != bound / 2 or half.zero().shape != params.shape:
             return
@@ -235,15 +235,15 @@ class _Check:
         expect_alike(half.distance(params), distance, 1e-6 * max(1.0, distance.max().item()), what)
 
     def nothing_allowed(self) -> None:
-        """At a bound of 0 every image is x."""
-        none = self._at_share(0.0)
-        if none is not None and none.bound == 0 and none.zero().shape == self.region.zero().shape:
-            for params in (none.start(self.noise), self.wild(1.0)):
-                shown = none.perturb(none.project(params))
-                expect_alike(shown, self.batch.images, 0.0, f"{self.kind}: at a bound of 0 images change")
+        """At a bound of 0 every perturbed image is x."""
+        region = self._at_share(0.0)
+        if region is not None and region.bound == 0 and region.zero().shape == self.region.zero().shape:
+            for params in (region.start(self.noise), self.random_params(1.0)):
+                perturbed = region.perturb(region.project(params))
+                expect_alike(perturbed, self.batch.images, 0.0, f"{self.kind}: at a bound of 0 images change")
 
     def _at_share(self, share: float) -> Region | None:
-        """The region at a share of all bounds; None where the threat model has no such bound."""
+        """The region at a share of all bounds; None if the threat model does not allow that."""
         try:
             other: SearchableThreatModel = altered(self.threat_model, BOUND, lambda value: share * value)
             return other.around(self.batch, self.classifier)
@@ -251,10 +251,10 @@ class _Check:
             return None
 
 
-def _answers(region: Region, params: Tensor) -> dict[str, Tensor]:
-    """Everything a region says of params, by the name of the method, `[N, …]`."""
+def _outputs(region: Region, params: Tensor) -> dict[str, Tensor]:
+    """The outputs of a region for params, by the name of the method, `[N, …]`."""
     return {
-        "identity": region.zero(),
+        "zero": region.zero(),
         "perturb": region.perturb(params),
         "project": region.project(1.5 * params),
         "ascend": region.ascend(params, torch.ones_like(params), 0.1),

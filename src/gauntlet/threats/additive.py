@@ -27,9 +27,9 @@ class AdditiveRegion(Region):
         return (self.images + params).clamp(0, 1) - self.images
 
     def change(self, params: Tensor) -> Tensor:
-        """What the image of each δ differs from x by, `[N, C·H·W]` in float64: δ as rounding left it."""
+        """x' − x of the computed images, `[N, C·H·W]` in float64: δ after rounding."""
         return (self.perturb(params).double() - self.images.double()).flatten(1)
 
     def extent(self, params: Tensor) -> float:
-        """Any pixel from 0 to 1, unless nothing may change."""
+        """1, the range of a pixel; 0 at a bound of 0."""
         return 1.0 if self.bound else 0.0

@@ -1,4 +1,4 @@
-"""The union of threat models: whatever any of them may show. A search stays in the member it started in.
+"""The union of threat models. A search stays in the member it started in.
 
 Tramèr & Boneh, "Adversarial training and robustness for multiple perturbations", NeurIPS 2019, §2.
 """
@@ -58,10 +58,10 @@ class AnyOf:
 
 @dataclass(frozen=True)
 class UnionRegion(Region):
-    """The unions around one batch. The params are `[N, 1 + P]`: the number of the member, then its params, flat.
+    """The unions around one batch. The params are `[N, 1 + P]`: the index of the member, then its params, flat.
 
-    P is that of the member with most; what the others do not need is 0. Every member works on the whole batch, with its
-    identity where another one is meant, so an image has the very bits that the member alone would give it.
+    P is the largest number of params of a member; unused params are 0. Every member computes the whole batch, with its
+    zero params where another member is chosen, so that an image is bit-identical to that of the member alone.
     """
 
     members: tuple[Region, ...]
@@ -70,11 +70,11 @@ class UnionRegion(Region):
         """The union's `[n, 1 + P]` params from a member's own.
 
         Args:
-            index: the number of the member.
+            index: of the member.
             params: its params, `[n, …]`, of some of the examples or all.
 
         Raises:
-            ValueError: there is no such member, or its params have another shape.
+            ValueError: there is no such member, or the params do not have its shape.
         """
         count = len(self.members)
         if not 0 <= index < count:
@@ -82,7 +82,7 @@ class UnionRegion(Region):
         expected = self.members[index].zero().shape[1:]
         if params.shape[1:] != expected:
             raise ValueError(f"params {list(params.shape)} of member {index}: expected {[len(params), *expected]}")
-        row = F.pad(flat(params), (1, self._room() - expected.numel()))
+        row = F.pad(flat(params), (1, self._max_params() - expected.numel()))
         return torch.cat((torch.full_like(row[:, :1], index), row[:, 1:]), 1)
 
     def rows(self, keep: Tensor) -> UnionRegion:
@@ -90,77 +90,78 @@ class UnionRegion(Region):
         return replace(self, images=self.images[keep], members=tuple(member.rows(keep) for member in self.members))
 
     def chosen(self, params: Tensor) -> Tensor:
-        """The number of each example's member, `[N]`."""
+        """The index of each example's member, `[N]`."""
         return params[:, 0].detach().nan_to_num().round().clamp(0, len(self.members) - 1).long()
 
     def zero(self) -> Tensor:
-        """That of the first member."""
+        """The zero params of the first member."""
         return self.pack(0, self.members[0].zero())
 
     def start(self, noise: Noise) -> Tensor:
-        """Any member, as likely as another, and its start."""
-        drawn = noise.uniform((len(self.images),), draw=-1) * len(self.members)
+        """A member, uniformly at random, and its start."""
+        index = noise.uniform((len(self.images),), draw=-1) * len(self.members)
         own = streams(noise, len(self.members))
         starts = [self.pack(i, member.start(own[i])) for i, member in enumerate(self.members)]
-        return _picked(drawn.long(), starts)
+        return _select(index.long(), starts)
 
     def perturb(self, params: Tensor) -> Tensor:
         """The image of each example's member."""
-        return _picked(self.chosen(params), [member.perturb(own) for member, own in self._own(params)])
+        return _select(self.chosen(params), [member.perturb(own) for member, own in self._own(params)])
 
     def project(self, params: Tensor) -> Tensor:
-        """Inside each example's member."""
+        """Project onto each example's member."""
         own = [self.pack(i, member.project(part)) for i, (member, part) in enumerate(self._own(params))]
-        return _picked(self.chosen(params), own)
+        return _select(self.chosen(params), own)
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """In the geometry of each example's member, which stays the same."""
+        """Ascend in the geometry of each example's member, which stays the same."""
         pairs = zip(self._own(params), self.members, strict=True)
         own = [
-            self.pack(i, member.ascend(part, self._cut(gradient, member), step))
+            self.pack(i, member.ascend(part, self._member_params(gradient, member), step))
             for i, ((_, part), member) in enumerate(pairs)
         ]
-        return _picked(self.chosen(params), own)
+        return _select(self.chosen(params), own)
 
     def size(self, params: Tensor) -> Tensor:
-        """As each example's member measures it, `[N]`."""
-        return _picked(self.chosen(params), [member.size(own) for member, own in self._own(params)])
+        """The size in each example's member, `[N]`."""
+        return _select(self.chosen(params), [member.size(own) for member, own in self._own(params)])
 
     def penalty(self, params: Tensor) -> Tensor:
-        """That of each example's member, `[N]`."""
-        return _picked(self.chosen(params), [member.penalty(own) for member, own in self._own(params)])
+        """The penalty of each example's member, `[N]`."""
+        return _select(self.chosen(params), [member.penalty(own) for member, own in self._own(params)])
 
     def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
-        """Inside the bound of its member, and the images in [0, 1], `[n]`."""
+        """Where the params are inside the bound of their member and the images in [0, 1], `[n]`."""
         return within(self, params)
 
     def extent(self, params: Tensor) -> Tensor:
-        """That of each example's member; which member it is stays."""
+        """The extent in each example's member; 0 for the index of the member."""
         own = [torch.ones_like(part) * member.extent(part) for member, part in self._own(params)]
-        extent = _picked(self.chosen(params), [self.pack(i, part) for i, part in enumerate(own)])
+        extent = _select(self.chosen(params), [self.pack(i, part) for i, part in enumerate(own)])
         return torch.cat((torch.zeros_like(extent[:, :1]), extent[:, 1:]), 1)
 
-    def _room(self) -> int:
+    def _max_params(self) -> int:
         return max(member.zero().shape[1:].numel() for member in self.members)
 
-    def _cut(self, params: Tensor, member: Region) -> Tensor:
-        """What of `[N, 1 + P]` belongs to a member, in its shape."""
+    def _member_params(self, params: Tensor, member: Region) -> Tensor:
+        """The params of a member out of `[N, 1 + P]`, in its shape."""
         shape = member.zero().shape
         return params[:, 1 : 1 + shape[1:].numel()].reshape(shape)
 
     def _own(self, params: Tensor) -> list[tuple[Region, Tensor]]:
-        """Each member with params for the whole batch: its own, and its identity where another is meant."""
+        """Each member with params for the whole batch: its own, or zero params where another member is chosen."""
         chosen = self.chosen(params)
-        return [
-            (member, torch.where(per_image(chosen == i, identity), self._cut(params, member), identity))
-            for i, member in enumerate(self.members)
-            for identity in (member.zero(),)
-        ]
+        pairs = []
+        for i, member in enumerate(self.members):
+            zero = member.zero()
+            own = torch.where(per_image(chosen == i, zero), self._member_params(params, member), zero)
+            pairs.append((member, own))
+        return pairs
 
 
-def _picked(chosen: Tensor, each: Sequence[Tensor]) -> Tensor:
-    """Row by row the tensor of the chosen number."""
-    picked = each[0]
+def _select(chosen: Tensor, each: Sequence[Tensor]) -> Tensor:
+    """Row by row, the tensor of the chosen index."""
+    selected = each[0]
     for i, other in enumerate(each[1:], 1):
-        picked = torch.where(per_image(chosen == i, other), other, picked)
-    return picked
+        selected = torch.where(per_image(chosen == i, other), other, selected)
+    return selected

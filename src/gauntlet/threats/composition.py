@@ -1,4 +1,4 @@
-"""Compositions: one change after the other, as one threat model.
+"""Compositions: several changes in sequence, as one threat model.
 
 Laidlaw & Feizi, "Functional adversarial attacks", NeurIPS 2019, §5: colour, then flow, then an additive change.
 """
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from gauntlet.data import Batch
 from gauntlet.noise import Noise
-from gauntlet.threats.parts import UNIT, bound_of, boxed, flat, parts_of, streams, within
+from gauntlet.threats.parts import UNIT, bound_of, clamp_straight_through, flat, parts_of, streams, within
 from gauntlet.threats.region import ForwardPass, Region, SearchableThreatModel
 
 
 @dataclass(frozen=True)
 class Composition:
-    """All images that the parts make one after the other: each part is a region around the image of the one before.
+    """All images of the parts in sequence: each part is a region around the image of the part before.
 
-    The zero image is that of all parts in turn; x itself belongs to T(x) all the same.
+    The zero image is that of all parts in sequence; x itself belongs to T(x) in any case.
 
     Args:
-        parts: threat models in the order in which they act; a mapping, as a YAML holds it, in its order.
+        parts: threat models in the order in which they are applied; a mapping, as a YAML holds it, in its order.
     """
 
     identity: ClassVar[str] = "composition/1"
@@ -51,12 +51,12 @@ class Composition:
         return bound_of(self._parts)
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> CompositionRegion:
-        """The first part's region around a batch; those of the others follow from the params."""
+        """The first part's region around a batch; those of the other parts depend on the params."""
         images, labels, ids, codes = batch
         first = self._parts[0].around(batch, classifier)
-        none = images.new_zeros(0)
+        empty = images.new_zeros(0)
         region = CompositionRegion(
-            images, self.bound, labels, ids, codes, self._parts, classifier, first, (), none, none
+            images, self.bound, labels, ids, codes, self._parts, classifier, first, (), empty, empty
         )
         with torch.no_grad():
             regions, origin = zip(*region.walk(lambda _, step: step.zero()), strict=True)
@@ -77,7 +77,7 @@ class CompositionRegion(Region):
     labels: Tensor
     ids: Tensor
     codes: Tensor | None
-    """As in the batch: every part is given those of the clean images."""
+    """As in the batch: every part gets those of the clean images."""
     parts: tuple[SearchableThreatModel, ...]
     classifier: nn.Module | None
     first: Region
@@ -87,18 +87,18 @@ class CompositionRegion(Region):
     origin: Tensor
     """The params of the zero image, `[N, P]`."""
     reach: Tensor
-    """How far the params of each part go, `[N, P]`."""
+    """The extent of the params of each part, `[N, P]`."""
 
     def walk(self, choose: Callable[[int, Region], Tensor]) -> Iterator[tuple[Region, Tensor]]:
-        """Each part's region around the image that the parts before it made, and the params chosen in it.
+        """Each part's region around the image of the parts before it, and the params chosen in it.
 
         Args:
-            choose: from the number of the part and its region to its params, `[N, …]`.
+            choose: maps the index of a part and its region to its params, `[N, …]`.
         """
         region, params = self.first, choose(0, self.first)
         yield region, params
         for index in range(1, len(self.parts)):
-            changed = Batch(boxed(region.perturb(params)), self.labels, self.ids, self.codes)
+            changed = Batch(clamp_straight_through(region.perturb(params)), self.labels, self.ids, self.codes)
             region = self.parts[index].around(changed, self.classifier)
             params = choose(index, region)
             yield region, params
@@ -109,58 +109,57 @@ class CompositionRegion(Region):
         return list(self.walk(lambda index, _: pieces[index]))
 
     def pieces(self, params: Tensor) -> list[Tensor]:
-        """Each part's own `[N, …]` out of `[N, P]`."""
+        """Each part's params `[N, …]` out of `[N, P]`."""
         cut = params.split([shape.numel() for shape in self.shapes], 1)
         return [piece.reshape(len(params), *shape) for piece, shape in zip(cut, self.shapes, strict=True)]
 
     def extent(self, params: Tensor) -> Tensor:
-        """Every part's own."""
+        """The extent of every part."""
         return self.reach
 
     def zero(self) -> Tensor:
-        """Every part's identity."""
+        """The zero params of every part."""
         return self.origin.clone()
 
     @torch.no_grad()
     def start(self, noise: Noise) -> Tensor:
-        """Every part's start, each with numbers of its own."""
+        """The start of every part, each with its own stream."""
         own = streams(noise, len(self.parts))
         return _joined([part for _, part in self.walk(lambda index, region: region.start(own[index]))])
 
     def perturb(self, params: Tensor) -> Tensor:
         """The image of the last part, with the graph of all.
 
-        Behind several parts it is kept in [0, 1]: the last bit of an earlier part may differ with the size of the batch
-        from what the params of a later part were projected around.
+        With several parts it is clamped to [0, 1]: the last bit of an earlier part's image may differ, with the size of
+        the batch, from the image that the params of a later part were projected around.
         """
         region, part = self.at(params)[-1]
         images = region.perturb(part)
-        return images if len(self.parts) == 1 else boxed(images)
+        return images if len(self.parts) == 1 else clamp_straight_through(images)
 
     @torch.no_grad()
     def project(self, params: Tensor) -> Tensor:
-        """Part by part, each around the image of the projected parts before it."""
+        """Project part by part, each around the image of the projected parts before it."""
         pieces = self.pieces(params)
         return _joined([part for _, part in self.walk(lambda index, region: region.project(pieces[index]))])
 
     @torch.no_grad()
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """Every part in its own geometry, `step` of its own bounds."""
-        along = self.pieces(gradient)
-        return _joined(
-            [region.ascend(part, along[index], step) for index, (region, part) in enumerate(self.at(params))]
-        )
+        """Ascend in every part's own geometry, by `step` of its own bounds."""
+        gradients = self.pieces(gradient)
+        pairs = zip(self.at(params), gradients, strict=True)
+        return _joined([region.ascend(part, own, step) for (region, part), own in pairs])
 
     def size(self, params: Tensor) -> Tensor:
-        """Of the part that has used most of its bound, `[N]`."""
+        """The largest size of any part, `[N]`."""
         return torch.stack([region.size(part) for region, part in self.at(params)]).amax(0)
 
     def penalty(self, params: Tensor) -> Tensor:
-        """The sum of the parts', `[N]`."""
+        """The sum of the parts' penalties, `[N]`."""
         return torch.stack([region.penalty(part) for region, part in self.at(params)]).sum(0)
 
     def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
-        """Every part inside its bound, and the images in [0, 1], `[n]`."""
+        """Where every part is inside its bound and the images are in [0, 1], `[n]`."""
         return within(self, params)
 
     def rows(self, keep: Tensor) -> CompositionRegion:

@@ -1,4 +1,4 @@
-"""Regions in which every number of the params goes as far as the bound, whatever the others do."""
+"""Regions that bound every number of the params separately."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CubeRegion(Region):
         return params.clamp(-self.bound, self.bound)
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """Along the sign of the gradient: steepest for the largest number. What has no gradient stays."""
+        """Along the sign of the gradient, the steepest ascent under L∞. Params without a gradient stay."""
         return params + step * self.bound * gradient.sign()
 
     def size(self, params: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Flow fields: every pixel is looked up a little beside its place.
+"""Flow fields: every pixel is sampled at a displaced position.
 
 Xiao et al., "Spatially transformed adversarial examples", ICLR 2018; the constraint of Jordan et al., "Quantifying
 perceptual distortion of adversarial examples", 2019, which Laidlaw et al. 2021 attack with.
@@ -22,16 +22,16 @@ from gauntlet.varied import SPREAD
 class StAdv:
     """All images whose pixel at p is the bilinear sample of x at p + flow(p), every component of |flow| ≤ bound.
 
-    Around the image lies black, and no sample is taken beyond its outer edge, half a pixel from the centres of the
-    border pixels: a border pixel that looks outwards turns at most half black, a corner pixel three quarters.
+    The image is padded with black, and no sample is taken beyond its outer edge, half a pixel from the centres of the
+    border pixels: a border pixel becomes at most half black, a corner pixel three quarters.
 
     Args:
         bound: largest displacement along either axis, where the image spans [-1, 1] from edge to edge:
             0.05 is 0.8 pixel at 32 × 32 and 5.6 pixels at 224 × 224.
-        smoothness: what rough flows pay, times bound: the penalty is smoothness / bound · S (0.05 · S at bound 0.05
-            in the paper). 0 charges nothing.
+        smoothness: weight of the penalty for rough flows, times bound: the penalty is smoothness / bound · S (0.05 · S
+            at bound 0.05 in the paper). 0 is no penalty.
         spread: a search starts at a flow uniform within this share of the bound. The paper starts at the identity,
-            0; restarts need more, or all of them are the same.
+            0; with restarts use more, or they are all the same.
     """
 
     identity: ClassVar[str] = "stadv/1"
@@ -49,7 +49,7 @@ class StAdv:
         check_field(self.smoothness, self.spread)
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> FlowRegion:
-        """The flows of each image. The classifier plays no part."""
+        """The flows of each image. The classifier is not used."""
         framed = F.pad(batch.images, (1, 1, 1, 1)).flatten(2)
         return FlowRegion(batch.images, self.bound, self.smoothness, self.spread, framed)
 
@@ -66,7 +66,7 @@ class FlowRegion(FieldRegion):
         return self.images.new_zeros(len(self.images), 2, *self.images.shape[2:])
 
     def perturb(self, params: Tensor) -> Tensor:
-        """The warped images. Positions are counted in pixels from the first centre, so that no flow changes nothing."""
+        """The warped images. Positions are in pixels from the first centre, so that zero flow gives x exactly."""
         height, width = self.images.shape[2:]
         left, right = _between(params[:, 0] * (width / 2) + _steps(params, width), width)
         upper, lower = _between(params[:, 1] * (height / 2) + _steps(params, height)[:, None], height)
@@ -80,11 +80,12 @@ class FlowRegion(FieldRegion):
         return top.lerp(bottom, lower[:, None])
 
     def project(self, params: Tensor) -> Tensor:
-        """The nearest flow inside the bound that samples no place beyond the edge."""
+        """The nearest flow inside the bound that samples no position beyond the edge."""
         height, width = self.images.shape[2:]
-        across, down = (2 * _steps(params, width) + 1) / width, (2 * _steps(params, height) + 1) / height
-        before = torch.stack(torch.meshgrid(across, down, indexing="xy"))  # from the left and the upper edge
-        return params.clamp(min=(-before).clamp(min=-self.bound), max=(2 - before).clamp(max=self.bound))
+        from_left = (2 * _steps(params, width) + 1) / width
+        from_top = (2 * _steps(params, height) + 1) / height
+        from_edge = torch.stack(torch.meshgrid(from_left, from_top, indexing="xy"))
+        return params.clamp(min=(-from_edge).clamp(min=-self.bound), max=(2 - from_edge).clamp(max=self.bound))
 
 
 def _steps(params: Tensor, count: int) -> Tensor:
@@ -93,7 +94,7 @@ def _steps(params: Tensor, count: int) -> Tensor:
 
 
 def _between(position: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The pixel before a position, −1 … count − 1, and how far the position is on the way to the next."""
+    """The pixel before a position, −1 … count − 1, and the fraction of the position towards the next pixel."""
     position = position.clamp(-1, count)
     before = position.detach().floor().clamp(max=count - 1)
     return before, position - before

@@ -1,4 +1,4 @@
-"""Adversarial JPEG: the coefficients that a JPEG file stores move by a share of their quantisation steps.
+"""Adversarial JPEG: changes of the coefficients of a JPEG file by a share of their quantisation steps.
 
 Kang et al., "Transfer of adversarial robustness between perturbation types", 2019 (JPEG-L∞ of UAR); the transform is
 that of ITU-T T.81 with the tables of its annex K, at the file format's full-range BT.601 colours and 4:2:0 chroma.
@@ -19,9 +19,9 @@ from gauntlet.noise import Noise
 from gauntlet.scopes import exact
 from gauntlet.threats.colour import Triple, mixed
 from gauntlet.threats.cube import CubeRegion
-from gauntlet.threats.parts import boxed
+from gauntlet.threats.parts import clamp_straight_through
 
-_EDGE = 1e-6  # what the transform loses in float32
+_EDGE = 1e-6  # rounding error of the transform in float32
 
 LUMA_STEPS = (
     *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
@@ -43,7 +43,7 @@ TO_YCBCR: tuple[Triple, ...] = (
 )
 """From RGB, before Cb and Cr are shifted by 128."""
 TO_RGB: tuple[Triple, ...] = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-"""And back."""
+"""The inverse."""
 
 
 def _cosines(like: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def _cosines(like: Tensor) -> Tensor:
 
 
 def _times(blocks: Tensor, matrix: Tensor) -> Tensor:
-    """Every block times a matrix: one product per example, whose bits do not depend on how many examples there are."""
+    """Every block times a matrix: one product per example, so that results do not depend on the batch size."""
     return torch.bmm(blocks, matrix.expand(len(blocks), -1, -1))
 
 
@@ -107,7 +107,7 @@ def encode(images: Tensor) -> Tensor:
 def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tensor:
     """The images of `[N, blocks, 64]` coefficients, clamped to [0, 1], `[N, channels, height, width]`.
 
-    A pixel clamped in earnest has no gradient; one that is black or white to rounding keeps it.
+    A pixel outside [0, 1] by more than rounding has no gradient; one that is black or white up to rounding keeps it.
     """
     unit = 8 if channels == 1 else 16
     tall, wide = height + -height % unit, width + -width % unit
@@ -122,7 +122,7 @@ def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tens
     images = levels[:, :, :height, :width] / 255
     clamped = images.clamp(0, 1)
     at_end = (images - clamped).abs() <= _EDGE
-    return torch.where(at_end, boxed(images), clamped)
+    return torch.where(at_end, clamp_straight_through(images), clamped)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class AdversarialJPEG:
     """All images whose JPEG coefficients are at most bound/2 quantisation steps from those of x.
 
     Nothing is rounded. The zero image of a gray x is x; of a colour x it is x with the colour of every 2×2 pixels
-    averaged (4:2:0), which x itself need not be. x belongs to T(x) all the same.
+    averaged (4:2:0), which differs from x in general. x belongs to T(x) in any case.
 
     Args:
         bound: largest |v|; a coefficient moves by v/2 quantisation steps of the annex-K tables (quality 50). 0.25 on
@@ -150,10 +150,12 @@ class AdversarialJPEG:
             )
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> JPEGRegion:
-        """The set around each image, gray or RGB. The classifier plays no part."""
+        """The set around each image, gray or RGB. The classifier is not used."""
         images = batch.images
         if images.shape[1] not in (1, 3):
-            raise ValueError(f"images of {images.shape[1]} channels are no JPEG: expected 1 (gray) or 3 (RGB)")
+            raise ValueError(
+                f"images of {images.shape[1]} channels cannot be JPEG-encoded: expected 1 (gray) or 3 (RGB)"
+            )
         with exact():
             return JPEGRegion(images, self.bound, encode(images))
 
@@ -163,14 +165,14 @@ class JPEGRegion(CubeRegion):
     """The sets around one batch. The params are v, `[N, blocks, 64]`."""
 
     coefficients: Tensor
-    """Those of x in quantisation steps, `[N, blocks, 64]`."""
+    """The coefficients of x in quantisation steps, `[N, blocks, 64]`."""
 
     def zero(self) -> Tensor:
         """v = 0."""
         return torch.zeros_like(self.coefficients)
 
     def start(self, noise: Noise) -> Tensor:
-        """Uniform: every coefficient by itself."""
+        """Uniform and independent for every coefficient."""
         return noise.uniform(self.coefficients.shape, -self.bound, self.bound).to(self.coefficients)
 
     def perturb(self, params: Tensor) -> Tensor:

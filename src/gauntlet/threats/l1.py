@@ -1,7 +1,7 @@
-"""The L1 ball: the changes of all pixels add up to at most the bound.
+"""The L1 ball: the absolute changes of all pixels add up to at most the bound.
 
 The set is the ball inside [0, 1], as in Croce & Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
-classifiers", ICML 2021: projecting onto the ball first and clamping afterwards wastes most of the budget.
+classifiers", ICML 2021: projecting onto the ball first and clamping afterwards leaves most of the budget unused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gauntlet.threats.region import share
 
 
 def knapsack(room: Tensor, worth: Tensor, budget: float | Tensor) -> Tensor:
-    """How much of each thing to take, the worthiest first, until the budget is spent (Dantzig 1957), `[N, D]`.
+    """Fractional knapsack: the amounts taken of each item, most valuable first (Dantzig 1957), `[N, D]`.
 
     Args:
-        room: `[N, D]` ≥ 0, how much there is of each.
-        worth: `[N, D]`, of one unit of each; of equals the first comes first.
-        budget: how much may be taken in all, a number or `[N, 1]`.
+        room: `[N, D]` ≥ 0, the available amount of each item.
+        worth: `[N, D]`, the value per unit of each item; among equals the first is taken first.
+        budget: the total amount, a number or `[N, 1]`.
     """
     order = worth.argsort(dim=1, descending=True, stable=True)
     sizes = room.gather(1, order)
@@ -36,27 +36,28 @@ def knapsack(room: Tensor, worth: Tensor, budget: float | Tensor) -> Tensor:
 def onto_ball_and_box(params: Tensor, images: Tensor, bound: float) -> Tensor:
     """The nearest δ with ‖δ‖₁ ≤ bound and x + δ in [0, 1] (Croce & Hein 2021, proposition 2.1), `[N, D]`.
 
-    It is sign(p) · clip(|p| − λ, 0, b), where b is how far [0, 1] lets a pixel go in the direction of p and λ ≥ 0 is
-    what all give up. The length as a function of λ is piecewise linear with its corners at |p| and |p| − b: they are
-    sorted, and λ is read off its piece. In float64 throughout.
+    It is sign(p) · clip(|p| − λ, 0, b), where b is the room of a pixel in [0, 1] in the direction of p and λ ≥ 0 is the
+    common shrinkage. The length is piecewise linear in λ with corners at |p| and |p| − b: they are sorted, and λ is
+    solved for in its piece. In float64 throughout.
 
     Args:
         params: p, `[N, D]`.
         images: x, `[N, D]`.
         bound: ≥ 0.
     """
-    wished, x = params.double(), images.double()
-    far, room = wished.abs(), torch.where(wished > 0, 1 - x, x)
-    corners = torch.cat((far, (far - room).clamp(min=0)), 1)
+    requested, x = params.double(), images.double()
+    magnitude, room = requested.abs(), torch.where(requested > 0, 1 - x, x)
+    corners = torch.cat((magnitude, (magnitude - room).clamp(min=0)), 1)
     corners, order = corners.sort(dim=1, descending=True)
-    moving = torch.where(order < far.shape[1], 1.0, -1.0).double().cumsum(1)  # how many shrink with λ below a corner
+    # The number of pixels that shrink with λ below a corner.
+    moving = torch.where(order < magnitude.shape[1], 1.0, -1.0).double().cumsum(1)
     lengths = (moving[:, :-1] * (corners[:, :-1] - corners[:, 1:])).cumsum(1)
     lengths = torch.cat((torch.zeros_like(lengths[:, :1]), lengths), 1)  # at the corners
     piece = ((lengths <= bound).sum(1, keepdim=True) - 1).clamp(min=0)
     spare = bound - lengths.gather(1, piece)
-    given_up = corners.gather(1, piece) - spare / moving.gather(1, piece).clamp(min=1)
-    shrunk = torch.minimum((far - given_up.clamp(min=0)).clamp(min=0), room)
-    return (wished.sign() * shrunk).to(params.dtype)
+    shrinkage = corners.gather(1, piece) - spare / moving.gather(1, piece).clamp(min=1)
+    shrunk = torch.minimum((magnitude - shrinkage.clamp(min=0)).clamp(min=0), room)
+    return (requested.sign() * shrunk).to(params.dtype)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class L1:
             raise ValueError(f"L1 bound {self.bound} is negative: write the sum of the largest changes, such as 12.0")
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> L1Region:
-        """The ball around each image. The classifier plays no part."""
+        """The ball around each image. The classifier is not used."""
         images = batch.images
         if len(images) and self.bound > images[0].numel():
             raise ValueError(
@@ -111,16 +112,16 @@ class L1Region(AdditiveRegion):
         """Towards the best δ for a linear gain, by an equal amount at its k pixels: `step` bounds in all.
 
         Steepest ascent under L1 is one pixel at a time; moving the top share q of those that still can is the common
-        step (SLIDE of Tramèr & Boneh 2019, §4; Mind the box, §3.3). Here nobody chooses q: the best δ has the k
-        steepest pixels at their ends of [0, 1], as many as the budget pays for, and they go there. Whatever else stands
-        against the gradient goes back; what neither helps nor hurts is left to the projection.
+        step (SLIDE of Tramèr & Boneh 2019, §4; Mind the box, §3.3). Here q is not a parameter: the best δ has the
+        k steepest pixels at their ends of [0, 1], as many as the budget allows, and they move there. Changes against
+        the gradient are reduced; changes without effect on the gain are left to the projection.
         """
         along, delta, x = gradient.flatten(1), params.flatten(1), self.images.flatten(1)
         room = torch.where(along > 0, 1 - x, torch.where(along < 0, x, 0))
         best = along.sign() * knapsack(room, along.abs(), self.bound)
         amount = step * self.bound / (best != 0).sum(1, keepdim=True).clamp(min=1)
-        way = torch.where((best != 0) | (delta * along.sign() < 0), best - delta, 0)
-        return params + torch.minimum(torch.maximum(way, -amount), amount).reshape(params.shape)
+        change = torch.where((best != 0) | (delta * along.sign() < 0), best - delta, 0)
+        return params + torch.minimum(torch.maximum(change, -amount), amount).reshape(params.shape)
 
     def size(self, params: Tensor) -> Tensor:
         """‖δ‖₁ as a share of the bound, `[N]`."""

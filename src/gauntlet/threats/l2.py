@@ -1,4 +1,4 @@
-"""The L2 ball: the whole change, as a vector of pixels, is at most the bound long."""
+"""The L2 ball: the L2 norm of the change of all pixels is at most the bound."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ def norm(images: Tensor) -> Tensor:
 
 def direction(gradient: Tensor) -> Tensor:
     """Each gradient at unit length, however small it is; a zero gradient stays zero."""
-    gradient = gradient / per_image(
-        gradient.abs().flatten(1).amax(1).clamp(min=1e-38), gradient
-    )  # no square underflows
+    largest = gradient.abs().flatten(1).amax(1).clamp(min=1e-38)
+    gradient = gradient / per_image(largest, gradient)  # so that no square underflows
     length = per_image(norm(gradient), gradient)
     return gradient / torch.where(length > 0, length, 1)
 
@@ -51,7 +50,7 @@ class L2:
             raise ValueError(f"L2 bound {self.bound} is negative: write the length of the largest change, such as 1.0")
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> L2Region:
-        """The ball around each image. The classifier plays no part."""
+        """The ball around each image. The classifier is not used."""
         images = batch.images
         if len(images) and self.bound > images[0].numel() ** 0.5:
             raise ValueError(

@@ -31,9 +31,10 @@ class Linf:
             raise ValueError(f"L∞ bound {self.bound} is not in [0, 1]: bounds are in pixel units; write 8/255, not 8")
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> LinfRegion:
-        """The ball around each image. The classifier plays no part."""
-        ends = (_nearest(batch.images, bound) for bound in (-self.bound, self.bound))
-        return LinfRegion(batch.images, self.bound, *ends)
+        """The ball around each image. The classifier is not used."""
+        low = _nearest(batch.images, -self.bound)
+        high = _nearest(batch.images, self.bound)
+        return LinfRegion(batch.images, self.bound, low, high)
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class LinfRegion(CubeRegion, AdditiveRegion):
     """The L∞ balls around one batch. The params are δ, `[N, C, H, W]`."""
 
     low: Tensor
-    """The least that each pixel may be, `[N, C, H, W]` …"""
+    """The smallest value of each pixel, `[N, C, H, W]` …"""
     high: Tensor
-    """… and the most."""
+    """… and the largest."""
 
     def start(self, noise: Noise) -> Tensor:
         """Uniform in the ball."""
@@ -59,10 +60,10 @@ class LinfRegion(CubeRegion, AdditiveRegion):
 
 
 def _nearest(images: Tensor, change: float) -> Tensor:
-    """x + change, cut off at 0 and 1, and never farther from x than that.
+    """x + change, clamped to [0, 1], and never farther from x than that.
 
-    x ± bound is rounded, at 8/255 beyond the ball on 1.5 % of float32 pixels, and the smaller the bound the farther
-    as a share of it. Such a pixel goes back to the next number towards x: no bound is too small.
+    x ± bound is rounded: at 8/255 it is outside the ball on 1.5 % of float32 pixels, at smaller bounds by a larger
+    share of them. Such a pixel is replaced by the next number towards x.
     """
     moved = (images + change).clamp(0, 1)
     beyond = (moved - images).abs() > abs(change)

@@ -1,4 +1,4 @@
-"""The neural perceptual ball: every image that a network finds close (Laidlaw et al. 2021, §3)."""
+"""The neural perceptual ball: all images within a distance of network features (Laidlaw et al. 2021, §3)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gauntlet.threats.crossing import crossing
 from gauntlet.threats.l2 import norm, per_image
 from gauntlet.threats.region import ForwardPass, Region, contained, share
 
-WASTE = 0.002  # of the bound: what a projection may leave unused
-PROBES = 24  # forwards of φ a projection may take; it needs two to five
-_START = 0.01  # standard deviation of the first δ; at δ = 0 the distance has no direction
+WASTE = 0.002  # share of the bound that a projection may leave unused
+PROBES = 24  # maximum number of forwards of φ in a projection, which needs two to five
+_START = 0.01  # standard deviation of the first δ; at δ = 0 the gradient of the distance is 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class NeuralPerceptual:
 
     def __post_init__(self) -> None:
         if self.distance is None:
-            raise ValueError("there is no distance: dataset.reference=null takes it from every perceptual threat model")
+            raise ValueError(
+                "there is no distance: dataset.reference=null removes it from every perceptual threat model"
+            )
         if not self.bound >= 0:
             raise ValueError(f"perceptual bound {self.bound} is negative: the paper's are 0.25 to 1")
 
@@ -78,12 +80,12 @@ class PerceptualRegion(AdditiveRegion):
         return ForwardPass(logits, feature_distance(embedding, self.clean), embedding, surrogate)
 
     def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
-        """d ≤ bound, and x + δ in [0, 1], where a start need not be, `[n]`."""
+        """Where d ≤ bound and x + δ is in [0, 1], `[n]`; a start may be outside."""
         assert output.distance is not None
         return contained(self.perturb(params), share(output.distance, self.bound))
 
     def project(self, params: Tensor) -> Tensor:
-        """The surface on the way from x to x + δ, by bisection; a δ already inside stays."""
+        """The surface between x and x + δ, by bisection; a δ already inside stays."""
         return self.bisect(params)
 
     @torch.no_grad()
@@ -134,7 +136,7 @@ class PerceptualRegion(AdditiveRegion):
         """d(x, x + δ), `[N]` float64: φ as its network computes it, their distance in float64."""
         with exact():
             embedding = self.metric.embed(self.perturb(params))
-        return feature_distance(*(tuple(layer.double() for layer in phi) for phi in (embedding, self.clean)))
+        return feature_distance(_to_double(embedding), _to_double(self.clean))
 
     def feature_distance(self, params: Tensor) -> Tensor:
         """d(x, x + δ), `[N]`, in φ's own dtype and with its graph; in full precision, also under autocast."""
@@ -142,7 +144,7 @@ class PerceptualRegion(AdditiveRegion):
             return feature_distance(self.metric.embed(self.perturb(params)), self.clean)
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """Along the gradient, about `step` bounds in perceptual distance."""
+        """Move along the gradient by about `step` bounds in perceptual distance."""
         return self.advance(params, gradient, self.metric.embed(self.perturb(params)), step * self.bound)
 
     @torch.no_grad()
@@ -157,15 +159,15 @@ class PerceptualRegion(AdditiveRegion):
     ) -> Tensor:
         """δ moved along the gradient by about `length` in perceptual distance, and clipped.
 
-        How fast φ changes that way is a finite difference: one more forward of φ's network.
+        The rate of change of φ is a finite difference, which costs one more forward of φ's network.
 
         Args:
             params: δ, `[N, C, H, W]`.
-            gradient: to climb, same shape.
-            embedding: φ(x + δ), known from the last look.
+            gradient: to ascend, same shape.
+            embedding: φ(x + δ), known from the last evaluation.
             length: in units of d.
             probe: h, the pixel length over which the rate is measured.
-            slowest: added to the rate, so that a φ that stands still does not divide by 0.
+            slowest: added to the rate, against division by 0 where φ does not change.
         """
         along = gradient / (per_image(norm(gradient), gradient) + 1e-8)
         probed = self.metric.embed(self.perturb(params + probe * along))
@@ -178,14 +180,16 @@ class PerceptualRegion(AdditiveRegion):
         return share(self.feature_distance(params), self.bound)
 
 
+def _to_double(embedding: Embedding) -> Embedding:
+    return tuple(layer.double() for layer in embedding)
+
+
 def perceptual(region: Region) -> PerceptualRegion:
-    """The region as a perceptual one.
+    """Return the region if it is a perceptual one.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not.
     """
     if not isinstance(region, PerceptualRegion):
-        raise TypeError(
-            f"{type(region).__name__} is no perceptual ball: its own projection brings params back, use OntoRegion"
-        )
+        raise TypeError(f"{type(region).__name__} is not a perceptual ball: use OntoRegion, its own projection")
     return region

@@ -1,4 +1,4 @@
-"""Changed pixels: a few positions may show anything, all others stay as they are (L0)."""
+"""Changed pixels: a limited number of positions may change arbitrarily (L0)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gauntlet.threats.region import share
 
 
 def most(scores: Tensor, count: int) -> Tensor:
-    """Where the `count` highest of `[N, D]` scores are, as booleans; of equals the first are taken."""
+    """Mark the `count` highest of `[N, D]` scores, as booleans; among equals the first are taken."""
     rank = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, rank, True)
 
 
 @dataclass(frozen=True)
 class ChangedPixels:
-    """All images in [0, 1] that differ from x at no more than a share of the positions, there in any way.
+    """All images in [0, 1] that differ from x at no more than a share of the positions.
 
     All channels of a position are one pixel.
 
@@ -45,7 +45,7 @@ class ChangedPixels:
             )
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> ChangedPixelsRegion:
-        """The set around each image. The classifier plays no part."""
+        """The set around each image. The classifier is not used."""
         return ChangedPixelsRegion(batch.images, self.bound)
 
 
@@ -55,7 +55,7 @@ class ChangedPixelsRegion(AdditiveRegion):
 
     @property
     def count(self) -> int:
-        """k, how many positions of an image may change."""
+        """k, the number of positions of an image that may change."""
         return max(math.floor(self.bound * self._positions + 1e-9), 1 if self.bound else 0)  # 0.29 · 100 is 28.999…
 
     @property
@@ -63,10 +63,10 @@ class ChangedPixelsRegion(AdditiveRegion):
         return math.prod(self.images.shape[2:])
 
     def start(self, noise: Noise) -> Tensor:
-        """At k positions, every set of them as likely as another, any colour."""
+        """k random positions with random colours, all sets of positions equally likely."""
         count, _, height, width = self.images.shape
-        where = most(noise.uniform((count, height * width), draw=1), self.count).reshape(count, 1, height, width)
-        return torch.where(where, noise.uniform(self.images.shape).to(self.images) - self.images, 0)
+        positions = most(noise.uniform((count, height * width), draw=1), self.count).reshape(count, 1, height, width)
+        return torch.where(positions, noise.uniform(self.images.shape).to(self.images) - self.images, 0)
 
     def project(self, params: Tensor) -> Tensor:
         """The nearest δ of k changed positions for which x + δ is in [0, 1].
@@ -86,12 +86,13 @@ class ChangedPixelsRegion(AdditiveRegion):
         those are x again that are worth least.
         """
         ends = torch.where(gradient == 0, params, torch.where(gradient > 0, 1 - self.images, -self.images))
-        worth, value = (gradient * ends).sum(1, keepdim=True), (gradient * params).sum(1, keepdim=True)
-        wanted = self._chosen(worth)
-        profit = torch.where(wanted, worth, 0) - value
-        going = self._chosen(profit, max(1, round(step * self.count)) if self.count else 0) & (profit > 0)
-        moved = torch.where(going, torch.where(wanted, ends, 0), params)
-        rank = torch.where(going, torch.inf, torch.where(wanted, worth, value))
+        worth = (gradient * ends).sum(1, keepdim=True)
+        value = (gradient * params).sum(1, keepdim=True)
+        best = self._chosen(worth)
+        profit = torch.where(best, worth, 0) - value
+        moving = self._chosen(profit, max(1, round(step * self.count)) if self.count else 0) & (profit > 0)
+        moved = torch.where(moving, torch.where(best, ends, 0), params)
+        rank = torch.where(moving, torch.inf, torch.where(best, worth, value))
         return torch.where(self._chosen(torch.where(moved.any(1, keepdim=True), rank, -torch.inf)), moved, 0)
 
     def size(self, params: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Colour maps: every colour of an image moves a little, equal colours alike.
+"""Colour maps: every colour of an image changes a little, equal colours by equal amounts.
 
 Laidlaw and Feizi, "Functional adversarial attacks", NeurIPS 2019 (ReColorAdv).
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.data import Batch
-from gauntlet.threats.colour import LUV, ColourSpace, held
+from gauntlet.threats.colour import LUV, ColourSpace, clamp_inclusive
 from gauntlet.threats.smoothness import FieldRegion, check_field
 from gauntlet.varied import SPREAD
 
@@ -30,12 +30,12 @@ class ReColorAdv:
     Args:
         bound: largest change of any channel, in the unit of the colour space (0.06 in the paper: in LUV 6 of 100 in L,
             12 of 200 in u and v).
-        space: where colours are points; `LUV` as in the paper, or `RGB`.
-        resolution: vertices of the table along each channel; images of fewer channels use the first.
-        smoothness: what rough tables pay, times bound: the penalty is smoothness / bound · S (0.06 · S at bound 0.06 in
-            the paper). 0 charges nothing.
+        space: the colour space; `LUV` as in the paper, or `RGB`.
+        resolution: vertices of the table fractions each channel; images of fewer channels use the first.
+        smoothness: weight of the penalty for rough tables, times bound: the penalty is smoothness / bound · S (0.06 · S
+            at bound 0.06 in the paper). 0 is no penalty.
         spread: a search starts at offsets uniform within this share of the bound. The paper starts at the identity,
-            0; restarts need more, or all of them are the same.
+            0; with restarts use more, or they are all the same.
     """
 
     identity: ClassVar[str] = "recoloradv/1"
@@ -64,7 +64,7 @@ class ReColorAdv:
         return self.space.name.upper()
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> ColourRegion:
-        """The colour maps of each image, whose place in the table is computed here, once."""
+        """The colour maps of each image; the table cells of its colours are computed here, once."""
         images = batch.images
         channels = images.shape[1]
         self.space.check(channels)
@@ -73,7 +73,8 @@ class ReColorAdv:
                 f"images have {channels} channels, the table of ReColorAdv {len(self.resolution)}:"
                 f" give resolution one number per channel"
             )
-        colours, resolution = self.space.of(images), tuple(self.resolution[:channels])
+        colours = self.space.of(images)
+        resolution = tuple(self.resolution[:channels])
         vertices, weights = _corners(colours, self.space.range(channels), resolution)
         return ColourRegion(
             images, self.bound, self.smoothness, self.spread,
@@ -88,12 +89,12 @@ class ColourRegion(FieldRegion):
     space: ColourSpace
     colours: Tensor
     """`[N, C, H, W]`, the images in the colour space."""
-    returned: Tensor
-    """`[N, C, H, W]`, the images as they come back from there, which is the images up to rounding."""
+    round_trip: Tensor
+    """`[N, C, H, W]`, the images converted to the colour space and back, equal to the images up to rounding."""
     vertices: Tensor
-    """`[N, 2^C, H·W]`, where in a flat table the corners of the cell around each pixel's colour are."""
+    """`[N, 2^C, H·W]`, indices in a flat table of the corners of the cell around each pixel's colour."""
     weights: Tensor
-    """`[N, 2^C, H·W]`, their shares, which add up to 1."""
+    """`[N, 2^C, H·W]`, their multilinear weights, which add up to 1."""
     resolution: tuple[int, ...]
 
     def zero(self) -> Tensor:
@@ -101,16 +102,16 @@ class ColourRegion(FieldRegion):
         return self.images.new_zeros(len(self.images), len(self.resolution), *self.resolution)
 
     def perturb(self, params: Tensor) -> Tensor:
-        """The recoloured images. x is moved by what the colour space makes of the offset: no offset, no rounding."""
+        """The recoloured images. The change of the round trip is added to x, so that zero offsets give x exactly."""
         recoloured = self.space.images(self.colours + self.offsets(params))
-        return held(self.images + (recoloured - self.returned), 0, 1)
+        return clamp_inclusive(self.images + (recoloured - self.round_trip), 0, 1)
 
     def offsets(self, params: Tensor) -> Tensor:
-        """How far the colour of each pixel moves in the colour space, `[N, C, H, W]`."""
+        """The change of each pixel's colour in the colour space, `[N, C, H, W]`."""
         channels = len(self.resolution)
-        found = params.flatten(2).gather(2, self.vertices.flatten(1)[:, None].expand(-1, channels, -1))
-        found = found.reshape(len(params), channels, *self.vertices.shape[1:])
-        return (found * self.weights[:, None]).sum(2).reshape(self.colours.shape)
+        corners = params.flatten(2).gather(2, self.vertices.flatten(1)[:, None].expand(-1, channels, -1))
+        corners = corners.reshape(len(params), channels, *self.vertices.shape[1:])
+        return (corners * self.weights[:, None]).sum(2).reshape(self.colours.shape)
 
 
 def _corners(
@@ -118,18 +119,18 @@ def _corners(
 ) -> tuple[Tensor, Tensor]:
     """The corners of each colour's cell in a flat table, `[N, 2^C, H·W]`, and their multilinear weights."""
     below: list[Tensor] = []
-    along: list[Tensor] = []
+    fractions: list[Tensor] = []
     for channel, low, high, count in zip(colours.unbind(1), *limits, resolution, strict=True):
         position = (channel.flatten(1) - low) * ((count - 1) / (high - low))
         before = position.detach().floor().clamp(0, count - 2)
         below.append(before.long())
-        along.append(position - before)
+        fractions.append(position - before)
     vertices, weights = [], []
     for corner in product((0, 1), repeat=len(resolution)):
-        vertex, weight = torch.zeros_like(below[0]), torch.ones_like(along[0])
-        for side, start, share_, count in zip(corner, below, along, resolution, strict=True):
+        vertex, weight = torch.zeros_like(below[0]), torch.ones_like(fractions[0])
+        for side, start, fraction, count in zip(corner, below, fractions, resolution, strict=True):
             vertex = vertex * count + start + side
-            weight = weight * (share_ if side else 1 - share_)
+            weight = weight * (fraction if side else 1 - fraction)
         vertices.append(vertex)
         weights.append(weight)
     return torch.stack(vertices, 1), torch.stack(weights, 1)

@@ -1,7 +1,7 @@
-"""The contract between what an adversary may do and how it is searched.
+"""The interfaces of threat models and regions.
 
-A threat model is the set T(x, ρ) of images that may be shown instead of x; a region is that set around one batch,
-with everything about the clean images computed once.
+A threat model is the set T(x, ρ) of images that an adversary may choose instead of x; a region is that set around one
+batch, with everything about the clean images computed once.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from gauntlet.noise import Noise
 
 
 class ForwardPass(NamedTuple):
-    """What one forward pass tells about n candidates."""
+    """The outputs of one forward pass for n candidates."""
 
     logits: Tensor
     """`[n, K]`, with their graph."""
     distance: Tensor | None = None
-    """`[n]`, where the region measures the candidates with a network; None where the params tell."""
+    """`[n]`, where the region measures candidates with a network; None where it needs only the params."""
     embedding: tuple[Tensor, ...] = ()
     """The candidates' φ, one map per layer."""
     surrogate: Tensor | None = None
@@ -33,16 +33,16 @@ class ForwardPass(NamedTuple):
 
     @property
     def ascent_logits(self) -> Tensor:
-        """`[n, K]`: what gradients climb, the surrogate's logits or the classifier's own."""
+        """`[n, K]`: the logits to ascend, the surrogate's or the classifier's own."""
         return self.logits if self.surrogate is None else self.surrogate
 
 
 @dataclass(frozen=True)
 class Region(ABC):
-    """T(x, ρ) around each of N images. `params` is one float tensor `[N, …]` from which the images are made.
+    """T(x, ρ) around each of N images. `params` is one float tensor `[N, …]` that determines the images.
 
-    A subclass is a frozen dataclass; its tensors, its batches and its tuples of them have N rows. Labels, ids or codes
-    are kept by those regions that need them.
+    A subclass is a frozen dataclass; its tensors, its batches and its tuples of them have N rows. A region that needs
+    labels, ids or codes keeps them.
     """
 
     images: Tensor
@@ -56,7 +56,7 @@ class Region(ABC):
 
     @abstractmethod
     def start(self, noise: Noise) -> Tensor:
-        """Where a search begins."""
+        """The start of a search."""
 
     @abstractmethod
     def perturb(self, params: Tensor) -> Tensor:
@@ -75,20 +75,20 @@ class Region(ABC):
         """`[N]` as a share of the bound: 1 = on it."""
 
     def distance(self, params: Tensor) -> Tensor:
-        """How far the params' images are from x in the threat model's own unit, `[N]` float64, whatever the bound is.
+        """The distance of the params' images from x in the threat model's own unit, `[N]` float64, for any bound.
 
-        This one is the size times the bound. At a bound of 0 there is no size to tell: the distance is 0 where the size
-        is, and elsewhere what `size` gives there. A region whose bound may be 0 measures the params themselves.
+        By default the size times the bound. At a bound of 0 that is undefined, and the size itself is returned; a
+        region whose bound may be 0 should measure the params.
         """
         size = self.size(params).double()
         return size * self.bound if self.bound else size
 
     def extent(self, params: Tensor) -> float | Tensor:
-        """How far params can go, number by number where they differ: what step rules without a geometry scale by."""
+        """The extent of the params, per number where it differs; steps without a geometry are scaled by it."""
         return self.bound
 
     def penalty(self, params: Tensor) -> Tensor:
-        """`[N]` ≥ 0, what a threat model charges for rough params; nothing by default."""
+        """A penalty for rough params, `[N]` ≥ 0; 0 by default."""
         return params.new_zeros(len(params))
 
     def forward(self, classifier: nn.Module, params: Tensor) -> ForwardPass:
@@ -97,7 +97,7 @@ class Region(ABC):
         return ForwardPass(logits, surrogate=surrogate)
 
     def inside(self, params: Tensor, output: ForwardPass) -> Tensor:
-        """Where candidates and what was seen of them belong to T(x, ρ), `[n]`; projected params always do."""
+        """Where candidates, given their outputs, are in T(x, ρ), `[n]`; by default all, as for projected params."""
         return torch.ones(len(params), dtype=torch.bool, device=params.device)
 
     def rows(self, keep: Tensor) -> Self:
@@ -116,25 +116,25 @@ def _rows(value: Any, keep: Tensor) -> Any:
 
 
 def share(size: Tensor, bound: float) -> Tensor:
-    """A size as a share of the bound; nothing is a share of 0 of any bound, 0 included."""
+    """A size as a share of the bound; a size of 0 is 0, at a bound of 0 as well."""
     return torch.where(size > 0, size / bound, size)
 
 
 def contained(images: Tensor, size: Tensor) -> Tensor:
     """Where `[N, C, H, W]` images are in [0, 1] and their size, a share of the bound, is at most 1, `[N]`.
 
-    A search is held to half of the tolerance: who measures its find in another batch may round the other way.
+    A search may use half of the tolerance only: the result is measured again in another batch, with other rounding.
     """
     return in_box(images) & (size <= 1 + TOLERANCE / 2)
 
 
 @runtime_checkable
 class ThreatModel(Protocol):
-    """What the adversary may do: a frozen dataclass of plain values with a name, a bound and its unit."""
+    """A set of images an adversary may choose: a frozen dataclass with a name, a bound and its unit."""
 
     @property
     def name(self) -> str:
-        """As in tables: `linf`, `l2`, `perceptual`."""
+        """The name in tables: `linf`, `l2`, `perceptual`."""
 
     @property
     def bound(self) -> float:
@@ -142,7 +142,7 @@ class ThreatModel(Protocol):
 
     @property
     def unit(self) -> str:
-        """Of the bound, of a radius and of a distance, as in table headers: `L2`, `LUV`; empty for what has none."""
+        """The unit of bounds, radii and distances in table headers: `L2`, `LUV`; empty if there is none."""
 
 
 @runtime_checkable
@@ -150,4 +150,4 @@ class SearchableThreatModel(ThreatModel, Protocol):
     """A threat model that can be searched."""
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> Region:
-        """The region around a batch; only self-bounded threat models look at the classifier."""
+        """The region around a batch; only self-bounded threat models use the classifier."""

@@ -1,4 +1,4 @@
-"""Fields of displacements or colour changes, and how rough they are: what flow and colour attacks pay for.
+"""Fields of displacements or colour changes, and a penalty for their roughness.
 
 Xiao et al., "Spatially transformed adversarial examples", ICLR 2018, eq. 4; Laidlaw and Feizi, "Functional adversarial
 attacks", NeurIPS 2019, §3.2.
@@ -19,7 +19,7 @@ _SOFT = 1e-5  # the root of the 1e-10 under the papers' square root: lengths bel
 def roughness(field: Tensor) -> Tensor:
     """S, the length of the difference to every neighbour along every axis, summed over all points, `[N]`.
 
-    Every pair of neighbours is met from both sides. An edge has no neighbour beyond it.
+    Every pair of neighbours counts twice, once from each side. There are no neighbours beyond an edge.
 
     Args:
         field: `[N, C, …]`, a vector of C numbers at every point of a grid of any number of axes.
@@ -35,21 +35,21 @@ def roughness(field: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FieldRegion(CubeRegion):
-    """Fields of numbers of at most the bound, which cost more the rougher they are."""
+    """Fields of numbers of at most the bound, with a penalty for roughness."""
 
     smoothness: float
-    """What rough fields pay, times bound."""
+    """The weight of the penalty for roughness, times bound."""
     spread: float
-    """Where a search starts, as a share of the bound."""
+    """The spread of a search's start, as a share of the bound."""
 
     def start(self, noise: Noise) -> Tensor:
         """Uniform within `spread` of the bound."""
-        reach = self.spread * self.bound
-        identity = self.zero()
-        return self.project(noise.uniform(identity.shape, -reach, reach).to(identity))
+        width = self.spread * self.bound
+        zero = self.zero()
+        return self.project(noise.uniform(zero.shape, -width, width).to(zero))
 
     def penalty(self, params: Tensor) -> Tensor:
-        """smoothness / bound · S, `[N]`; free at smoothness 0, and at bound 0, where a field is flat."""
+        """smoothness / bound · S, `[N]`; 0 at smoothness 0 and at bound 0, where a field is flat."""
         if self.smoothness == 0 or self.bound == 0:
             return params.new_zeros(len(params))
         return self.smoothness / self.bound * roughness(params)
@@ -58,6 +58,6 @@ class FieldRegion(CubeRegion):
 def check_field(smoothness: float, spread: float) -> None:
     """Raise ValueError unless the smoothness is a weight ≥ 0 and the spread a share in [0, 1]."""
     if not 0 <= smoothness < float("inf"):
-        raise ValueError(f"smoothness {smoothness} is not a weight ≥ 0: 0 charges nothing")
+        raise ValueError(f"smoothness {smoothness} is not a weight ≥ 0: 0 is no penalty")
     if not 0 <= spread <= 1:
         raise ValueError(f"spread {spread} is not a share of the bound in [0, 1]: 0 starts at x itself")

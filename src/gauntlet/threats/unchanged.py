@@ -1,4 +1,4 @@
-"""The threat model of nobody: x itself and nothing else. It makes clean accuracy a column like the others."""
+"""The threat model of x only, which makes clean accuracy a column like the others."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Unchanged:
     unit: ClassVar[str] = ""
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> UnchangedRegion:
-        """The images alone."""
+        """The images themselves."""
         return UnchangedRegion(batch.images, 0.0)
 
 
 @dataclass(frozen=True)
 class UnchangedRegion(Region):
-    """The images of one batch. The params are `[N, 1]` zeros: there is nothing to choose."""
+    """The images of one batch. The params are `[N, 1]` zeros."""
 
     def zero(self) -> Tensor:
-        """The only params there are."""
+        """Zeros."""
         return self.images.new_zeros(len(self.images), 1)
 
     def start(self, noise: Noise) -> Tensor:
-        """The only params there are."""
+        """Zeros."""
         return self.zero()
 
     def perturb(self, params: Tensor) -> Tensor:
@@ -44,13 +44,13 @@ class UnchangedRegion(Region):
         return self.images
 
     def project(self, params: Tensor) -> Tensor:
-        """The only params there are."""
+        """Zeros."""
         return torch.zeros_like(params)
 
     def ascend(self, params: Tensor, gradient: Tensor, step: float) -> Tensor:
-        """There is nowhere to go."""
+        """The same params."""
         return params
 
     def size(self, params: Tensor) -> Tensor:
-        """Nothing, `[N]`."""
+        """0 for zero params, `[N]`."""
         return params.abs().flatten(1).amax(1)
