@@ -211,7 +211,7 @@ def test_after_the_evaluation_nothing_that_wandb_does_is_an_error(fake_wandb, tm
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(dashboard, "_send", lambda *_: (_ for _ in ()).throw(PermissionError("staging")))
     dashboard.send_evaluation([board(tmp_path)], None)
-    assert capfd.readouterr().out.startswith("W&B: staging: it is left out")
+    assert capfd.readouterr().out.startswith("W&B: staging: nothing more is sent")
 
 
 @pytest.mark.parametrize(
