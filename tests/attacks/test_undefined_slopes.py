@@ -190,3 +190,38 @@ def test_the_library_measures_all_attacks_and_the_flag_is_raised():
     assert [flag.attack for flag in raised] == ["l2", "linf"]
     assert all(flag.raised and flag.value == 1 for flag in raised)
     assert not any("could not be checked" in flag.explanation for flag in flags)
+
+
+class Ending(nn.Module):
+    """A body whose logits autograd does not follow back."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.body, self.cut = tapped(classes=4), cut
+
+    def forward(self, images):
+        return self.cut(self.body, images)
+
+
+@torch.no_grad()
+def without_gradients(body, images):
+    return body(images)
+
+
+CUTS = {
+    "detach": lambda body, images: body(images).detach(),
+    "no_grad": without_gradients,
+    "threshold": lambda body, images: (body(images) > 0).float() + torch.linspace(0, 0.1, 4),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("attack", [attack for name, attack in SEARCHES.items() if name != "square"])
+def test_where_there_is_no_gradient_at_all_a_search_says_so_and_climbs_no_penalty_alone(attack, cut):
+    """A flow's smoothness and a perceptual distance have gradients of their own: such a search would break nothing."""
+    network, images = Ending(cut).eval(), random_images(4, 3, 8, 8)
+    labels = network(images).argmax(1)
+    with pytest.raises(ValueError, match=r"the classifier's answer has no gradient .* such as Square"):
+        attack(network, images, labels, seeds=torch.arange(4))
+    found = SEARCHES["square"](network, images, labels, seeds=torch.arange(4)).images
+    assert (found != images).any()

@@ -190,8 +190,11 @@ def test_a_random_classifier_is_found(hardened, batch):
     assert ("deterministic", None) in raised(probe(Noisy(hardened), SUITE, batch))
 
 
-def test_a_classifier_that_depends_on_the_batch_is_flagged(hardened, batch):
-    assert ("batch", None) in raised(probe(Sociable(hardened), AttackSuite({"clean": Clean()}), batch))
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
+def test_a_classifier_that_depends_on_the_batch_is_flagged_whatever_the_scale_of_its_logits(hardened, batch, scale):
+    for network, flagged in ((Sociable(hardened), True), (hardened, False)):
+        flags = raised(probe(nn.Sequential(network, Scaled(scale)), AttackSuite({"clean": Clean()}), batch))
+        assert (("batch", None) in flags) == flagged
 
 
 def test_an_attack_that_has_not_converged_is_found(hardened, batch):

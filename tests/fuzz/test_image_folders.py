@@ -79,7 +79,7 @@ def loaded(root, classes, channels):
     return data, splits
 
 
-@cases(few=40)
+@cases(few=30)
 def test_every_picture_is_there_once_or_a_line_says_why_not(profile, tmp_path):
     @profile
     @given(trees(), st.sampled_from([3, 3, 1]))
@@ -116,7 +116,7 @@ def escaped(path):
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in plain)
 
 
-@cases(few=15)
+@cases(few=10)
 def test_the_fingerprint_is_of_pixels_and_not_of_the_order_in_which_files_were_made(profile, tmp_path):
     whole = st.just("none")
 

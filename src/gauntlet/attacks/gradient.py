@@ -11,9 +11,23 @@ from torch import Tensor
 
 
 def finite_gradient(objective: Tensor, params: Tensor, keep_graph: bool = False) -> Tensor:
-    """The gradient of `[n]` objectives at the params `[n, …]`, row by row; 0 where it is not finite."""
+    """The gradient of `[n]` objectives at the params `[n, …]`, row by row; 0 where it is not finite.
+
+    Raises:
+        ValueError: they do not depend on the params in a way that autograd follows.
+    """
+    check_followed(objective.requires_grad)
     (gradient,) = torch.autograd.grad(objective.sum(), params, retain_graph=keep_graph)
     return defined(gradient)
+
+
+def check_followed(followed: bool) -> None:
+    """Raise ValueError where autograd does not follow what a classifier answered: there is nothing to climb."""
+    if not followed:
+        raise ValueError(
+            "the classifier's answer has no gradient (a detach, no_grad or threshold in its forward): leave that out,"
+            " give the classifier a surrogate, or use attacks that need no gradient, such as Square"
+        )
 
 
 def defined(gradient: Tensor) -> Tensor:

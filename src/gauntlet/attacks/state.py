@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.acceleration import Folding
-from gauntlet.attacks.gradient import finite_gradient
+from gauntlet.attacks.gradient import check_followed, finite_gradient
 from gauntlet.checks import check_answers, check_labels
 from gauntlet.goals import Goal
 from gauntlet.noise import Noise
@@ -43,7 +43,7 @@ class SearchState:
         self._best_gain = torch.full((len(self._result),), -torch.inf, dtype=self._result.dtype, device=device)
         self._finished = torch.zeros(len(self._result), dtype=torch.bool, device=device)
         self._nan = torch.zeros_like(self._finished)
-        self._labels_checked = False
+        self._labels_checked = self._followed = False
 
     def __len__(self) -> int:
         """The number of active examples, n."""
@@ -85,7 +85,12 @@ class SearchState:
         return gain, reached
 
     def gradient(self, objective: Tensor) -> Tensor:
-        """The gradient of an objective `[n]` of the last evaluation at the params; 0 where it is not finite."""
+        """The gradient of an objective `[n]` of the last evaluation at the params; 0 where it is not finite.
+
+        Raises:
+            ValueError: the classifier's part of it has no gradient, so that a penalty alone would be followed.
+        """
+        check_followed(self._followed)
         return finite_gradient(objective, self.params)
 
     def drop_finished(self) -> None:
@@ -130,7 +135,9 @@ class SearchState:
         self.params = self.params.detach().requires_grad_()
         output = self.region.forward(self.classifier, self.params)
         self._check(output.logits)
-        return self.goal.gain(output.ascent_logits), output
+        gain = self.goal.gain(output.ascent_logits)
+        self._followed = gain.requires_grad
+        return gain, output
 
     @torch.no_grad()
     def _success(self, output: ForwardPass, allowed: Tensor | bool = True) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,240 @@
+"""Small networks as people bring them, each from a plain description, and the same logits by another way."""
+
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass, fields, replace
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+SHAPE = (2, 4, 3)
+CLASSES = 3
+DEAD = -torch.inf
+Named = namedtuple("Named", ["extra", "logits"])
+
+
+@dataclass(frozen=True)
+class Odd:
+    """What is odd about a network; the first value of every field is nothing."""
+
+    seed: int = 0
+    weights: str = "float64"
+    output: str = "float64"
+    form: str = "tensor"
+    normalise: str = "plain"
+    masked: int = 0
+    end: str = "logits"
+    ties: str = "none"
+    broken: str = "none"
+    batch: str = "alone"
+    layout: str = "contiguous"
+    slope: str = "whole"
+    state: str = "none"
+    body: str = "smooth"
+
+
+CHOICES = {
+    "seed": st.integers(0, 20),
+    "weights": st.sampled_from(["float64", "float64", "float32", "bfloat16", "float16"]),
+    "output": st.sampled_from(["float64", "float32", "float16", "bfloat16", "int64"]),
+    "form": st.sampled_from(
+        ["tensor", "tuple", "list", "named", "dict", "ordered", "object", "none", "other", "column", "short"]
+    ),
+    "normalise": st.sampled_from(["plain", "in place", "in place on a view"]),
+    "masked": st.integers(0, 3),
+    "end": st.sampled_from(["logits", "softmax", "sigmoid", "log-probabilities", "huge", "tiny"]),
+    "ties": st.sampled_from(["none", "constant", "twins", "integers", "one class"]),
+    "broken": st.sampled_from(["none", "slope", "pixel", "reached", "infinite", "all"]),
+    "batch": st.sampled_from(["alone", "batch norm", "mean"]),
+    "layout": st.sampled_from(["contiguous", "transposed", "slice", "expanded"]),
+    "slope": st.sampled_from(["whole", "detached", "no grad", "inference"]),
+    "state": st.sampled_from(["none", "counter", "frozen", "train mode"]),
+    "body": st.sampled_from(["smooth", "relu", "dropout", "flat"]),
+}
+PLAIN = Odd()
+
+
+def odds(most=3):
+    """Networks with a few oddities each."""
+    names = st.lists(st.sampled_from(sorted(CHOICES)), min_size=0, max_size=most, unique=True)
+    return names.flatmap(lambda chosen: st.builds(Odd, **{name: CHOICES[name] for name in chosen}))
+
+
+class Network(nn.Module):
+    """A network with oddities."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.odd = odd
+        first, second, mean = parameters_of(odd)
+        kind = getattr(torch, odd.weights)
+        self.first, self.second = nn.Parameter(first.to(kind)), nn.Parameter(second.to(kind))
+        self.register_buffer("mean", mean.to(kind))
+        self.dropout = nn.Dropout(0.5)
+        if odd.state == "frozen":
+            self.requires_grad_(False)
+        if odd.state == "counter":
+            self.calls = 0
+        self.train(odd.state == "train mode")
+
+    def extra_repr(self):
+        return repr(self.odd)
+
+    def forward(self, images):
+        odd = self.odd
+        if odd.state == "counter":
+            self.calls += 1
+        if odd.slope == "detached":
+            images = images.detach().clone() if odd.normalise != "plain" else images.detach()
+        guard = {"no grad": torch.no_grad(), "inference": torch.inference_mode()}.get(
+            odd.slope, torch.set_grad_enabled(torch.is_grad_enabled())
+        )
+        with guard:
+            logits = self.logits(images)
+        return formed(odd, laid_out(odd, logits))
+
+    def logits(self, images):
+        odd, raw = self.odd, images
+        if odd.broken != "none":
+            raw = images.clone()
+        if odd.normalise == "in place":
+            images = images.sub_(self.mean.to(images).reshape(-1, 1, 1)).div_(0.5)
+        elif odd.normalise == "in place on a view":
+            images.flatten(2).sub_(self.mean.to(images)[:, None]).div_(0.5)
+        else:
+            images = (images - self.mean.to(images).reshape(-1, 1, 1)) / 0.5
+        hidden = activation(odd, images.flatten(1).to(self.first) @ self.first)
+        if odd.body == "dropout":
+            hidden = self.dropout(hidden)
+        if odd.batch == "batch norm":  # which raises for one image
+            hidden = nn.functional.batch_norm(hidden, None, None, training=True)
+        elif odd.batch == "mean" and len(hidden):
+            hidden = hidden - hidden.mean(0)
+        return ended(odd, spoiled(odd, hidden @ self.second, raw))
+
+
+def parameters_of(odd):
+    generator = torch.Generator().manual_seed(odd.seed)
+    pixels = SHAPE[0] * SHAPE[1] * SHAPE[2]
+    first = torch.randn(pixels, 8, generator=generator, dtype=torch.float64) / 3
+    second = torch.randn(8, CLASSES, generator=generator, dtype=torch.float64)
+    return first, second, torch.tensor([0.5, 0.25], dtype=torch.float64)
+
+
+def activation(odd, hidden):
+    if odd.body == "flat":
+        return (hidden > 0).to(hidden.dtype)
+    return hidden.relu() if odd.body == "relu" else hidden.tanh()
+
+
+def spoiled(odd, logits, images):
+    """What some pixels do to the logits."""
+    corner = images[:, 0, 0, 0]
+    if odd.broken == "slope":  # finite everywhere, without a derivative where rows are equal
+        rough = ((images[:, :, 1:] - images[:, :, :-1]) ** 2).sum(1).sqrt().mean((1, 2))
+        return logits + 0.1 * rough[:, None] * torch.linspace(-1, 1, logits.shape[1]).to(logits)
+    if odd.broken == "pixel":  # on some clean images
+        return torch.where(corner[:, None] > 0.8, torch.nan, logits)
+    if odd.broken == "reached":  # on no clean image
+        return torch.where(corner[:, None] > 0.95, torch.nan, logits)
+    if odd.broken == "infinite":
+        infinite = torch.where(corner > 0.8, torch.inf, logits[:, 0])
+        return torch.cat((infinite[:, None].to(logits), logits[:, 1:]), 1)
+    if odd.broken == "all":
+        return logits * torch.nan
+    return logits
+
+
+def ended(odd, logits):
+    """Ties, scales, probabilities, classes that do not exist."""
+    if odd.ties == "constant":
+        logits = 0 * logits
+    elif odd.ties == "twins":
+        logits = torch.cat((logits[:, :1], logits[:, :1], logits[:, 2:]), 1)
+    elif odd.ties == "integers":
+        logits = logits.round()
+    elif odd.ties == "one class":
+        logits = logits[:, :1]
+    if odd.end == "softmax":
+        logits = logits.softmax(1)
+    elif odd.end == "sigmoid":
+        logits = logits.sigmoid()
+    elif odd.end == "log-probabilities":
+        logits = logits.log_softmax(1)
+    elif odd.end in ("huge", "tiny"):
+        logits = logits * {"huge": 1e4, "tiny": 1e-4}[odd.end]
+    logits = logits.to(getattr(torch, odd.output))
+    if odd.masked and logits.is_floating_point():
+        logits = torch.cat((logits, logits.new_full((len(logits), odd.masked), DEAD)), 1)
+    return logits
+
+
+def laid_out(odd, logits):
+    if odd.layout == "transposed":
+        return logits.t().contiguous().t()
+    if odd.layout == "slice":
+        return torch.stack((logits, -logits), 2)[:, :, 0]
+    if odd.layout == "expanded" and odd.ties == "constant":
+        return logits[:, :1].expand(-1, logits.shape[1])
+    return logits
+
+
+def formed(odd, logits):
+    forms = {
+        "tuple": lambda: (logits, "features"),
+        "list": lambda: [logits, logits + 1],
+        "named": lambda: Named(logits.float().sin(), logits),
+        "dict": lambda: {"loss": logits.sum(), "logits": logits},
+        "ordered": lambda: OrderedDict(logits=logits),
+        "object": lambda: type("Output", (), {"logits": logits})(),
+        "none": lambda: None,
+        "other": lambda: {"out": logits},
+        "column": lambda: logits[:, 0],
+        "short": lambda: logits[:-1],
+    }
+    return forms.get(odd.form, lambda: logits)()
+
+
+REFUSED_FORMS = ("none", "other", "column", "short")
+
+
+def refused(odd):
+    """Whether no number can be right: it has no float logits of two classes, or they are NaN from the start."""
+    return (
+        odd.form in REFUSED_FORMS
+        or odd.output == "int64"
+        or (odd.ties == "one class" and not odd.masked)
+        or odd.broken == "all"
+    )
+
+
+def may_refuse(odd):
+    """Whether NaN may be met by and by."""
+    overflows = odd.end == "huge" and "float16" in (odd.weights, odd.output)
+    return odd.broken in ("pixel", "reached") or overflows
+
+
+def has_slope(odd):
+    """Whether autograd follows the logits back to the images."""
+    return odd.slope == "whole" and (odd.body != "flat" or odd.broken == "slope")
+
+
+def plainer(odd, ranked):
+    """A network with the same logits for every image, in the plainest form.
+
+    An attack on ranked targets has more tries where there are more classes, also of classes that do not exist.
+    """
+    same = {"form", "normalise", "layout", "state", *(() if ranked else ("masked",))}
+    return replace(odd, **{one.name: one.default for one in fields(Odd) if one.name in same})
+
+
+def logits_by_another_way(odd, images):
+    """The logits `[N, K]` of images, one at a time and out of place: nothing of the border, of modes or of batches."""
+    first, second, mean = (part.to(getattr(torch, odd.weights)) for part in parameters_of(odd))
+    rows = []
+    for image in images:
+        one = image[None].clone()
+        normal = (one - mean.to(one).reshape(1, -1, 1, 1)) / 0.5
+        hidden = activation(odd, normal.flatten(1).to(first) @ first)
+        rows.append(ended(odd, spoiled(odd, hidden @ second, one)))
+    return torch.cat(rows)
