@@ -18,9 +18,9 @@ from typing import Any
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "public_api.txt"
 PACKAGES = (
     *("acceleration", "attacks", "callbacks", "certificates", "corruptions", "data", "defenses", "distances"),
-    *("evaluation", "models", "reports", "testing", "threats"),
+    *("evaluation", "loggers", "models", "reports", "testing", "threats"),
 )
-MODULES = ("errors", "goals", "identity", "kinds", "loggers", "losses", "noise", "scopes", "transforms", "varied")
+MODULES = ("errors", "goals", "identity", "kinds", "losses", "noise", "scopes", "transforms", "varied")
 
 
 def public_names() -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -16,3 +17,16 @@ class Kind(StrEnum):
     """A proof: a radius within which the prediction cannot change, or an abstention."""
     TRANSFORM = "transform"
     """An image without a search: the clean image, a common corruption."""
+
+    @property
+    def phrase(self) -> str:
+        """The kind with its article, as messages name it."""
+        if self is Kind.MINIMUM_DISTANCE:
+            return "a minimum-distance attack"
+        return f"an {self.value}" if self is Kind.ATTACK else f"a {self.value}"
+
+
+def one_of(kinds: Sequence[Kind]) -> str:
+    """Kinds for a message: an attack, a minimum-distance attack or a transform."""
+    *others, last = (kind.phrase for kind in kinds)
+    return f"{', '.join(others)} or {last}" if others else last

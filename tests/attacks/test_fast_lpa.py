@@ -7,7 +7,7 @@ from torch import nn
 from gauntlet.attacks import PGD, Best, FastLagrangianPerceptualAttack, Last, NoProjection, OntoRegion
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.noise import Noise
-from gauntlet.threats import L2, Linf, NeuralPerceptual, Unchanged
+from gauntlet.threats import L2, Linf, NeuralPerceptual
 from tests.attacks.perceptual import phi, setting
 from tests.fixtures import Counting, LinearClassifier, batch_of, numpy_distance, predictions, random_images
 
@@ -163,7 +163,7 @@ def test_best_lets_fallen_examples_go():
     assert (numpy_distance(phi_network, images, result.images) <= 0.04 * (1 + 1e-4)).all()
 
 
-@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), Unchanged()])
+@pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)])
 def test_other_threat_models_are_refused(threat):
     with pytest.raises(TypeError, match=f"{type(threat).__name__} is none: use PGD for it"):
         FastLagrangianPerceptualAttack(threat_model=threat)

@@ -70,6 +70,7 @@ def test_the_gap_is_closed_and_the_wrong_certificate_is_named_with_the_ids(folde
     assert "accuracy against the bound" in page
     assert "nearest" in page.split("accuracy against the bound", 1)[1]
     _check_named(read_run(run, "wrong"), both, result["wrong"])
+    _check_without_power(read_run(run, "wrong_and_weak"), result["wrong_and_weak"])
 
 
 def words_of(words):
@@ -106,3 +107,15 @@ def _check_named(wrong, both, result):
     assert sorted(ids) == sorted(right["example_id"])
     assert "SOUNDNESS: margin is contradicted" in result
     assert f"{sorted(ids)[0]}," in result.partition("SOUNDNESS")[2]
+
+
+def _check_without_power(weak, result):
+    """No attack succeeds within any radius, so nothing is contradicted, and that is what is flagged."""
+    (soundness,) = weak.plan.soundness
+    assert not soundness.wrong
+    assert soundness.broken < 0.5
+    assert soundness.multiple == 4
+    assert "SOUNDNESS" not in result
+    shown = " ".join(result.split())
+    assert "soundness power: margin 100 %; expected at most 50 %: share of examples left correct by nearest" in shown
+    assert "within 4 times the certified radius: attacks this weak cannot contradict a certificate" in shown

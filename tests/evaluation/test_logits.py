@@ -7,8 +7,8 @@ from torch import nn
 from gauntlet.attacks import PGD
 from gauntlet.data import Examples
 from gauntlet.errors import UserError
-from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, accuracy, evaluate, read_run
-from gauntlet.evaluation.logits import TOLERANCE, recognised
+from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, accuracy, evaluate, logits, read_run
+from gauntlet.evaluation.logits import TOLERANCE, looked_up, recognised
 from gauntlet.runs.evaluation import run_suite
 from gauntlet.runs.folder import RunFolder
 from gauntlet.threats import Linf
@@ -83,7 +83,7 @@ def test_masked_classes_are_compared_by_their_places(tmp_path):
 def test_a_dry_run_writes_nothing(tmp_path):
     examples = _examples()
     model = ModelUnderTest(_Lying(), "weights", examples, examples.digest())
-    assert recognised(model, tmp_path / "records", keep=False).measurement == 0
+    assert looked_up(model, tmp_path / "records").measurement == 0
     assert not (tmp_path / "records").exists()
 
 
@@ -97,10 +97,35 @@ def test_a_classifier_that_draws_at_random_is_not_measured_anew_for_it(tmp_path)
     assert [recognised(model, tmp_path).measurement for _ in range(3)] == [0, 0, 0]
 
 
+def test_a_group_has_one_verdict_even_where_another_processor_would_come_to_another(tmp_path):
+    examples = _examples()
+
+    def number(scale: float, group: str | None) -> int:
+        model = ModelUnderTest(_Lying(scale), "weights", examples, examples.digest())
+        return recognised(model, tmp_path, group).measurement
+
+    assert number(1.0, "first") == 0
+    assert [number(scale, "second") for scale in (1.02, 1.0, 1.02)] == [1, 1, 1]
+    assert [number(scale, "third") for scale in (1.0, 1.02)] == [0, 0]
+    assert [number(1.0, f"later {i}") for i in range(40)] == [0] * 40
+    assert len(next(tmp_path.glob(".verdict-*.json")).read_text()) < 1000  # of the last few commands only
+
+
+def test_a_folder_that_cannot_be_written_to_is_compared_with_by_every_process(tmp_path, monkeypatch):
+    examples = _examples()
+    model = ModelUnderTest(_Lying(), "weights", examples, examples.digest())
+    assert recognised(model, tmp_path).measurement == 0
+    monkeypatch.setattr(logits.os, "access", lambda *_: False)
+    there = sorted(tmp_path.iterdir())
+    assert recognised(model, tmp_path, "a group").measurement == 0
+    assert sorted(tmp_path.iterdir()) == there
+
+
 def _front_door(classifier, folder, suite="clean", **grid):
     examples = _examples()
     Card("net", "toy", "net", None, None, [], "weights", examples.digest()).write(folder.path)
     model = ModelUnderTest(classifier, "weights", examples, examples.digest())
+    model = recognised(model, folder.records)
     return run_suite(model, _ONLY_CLEAN, suite, Grid(chunk=20, probed=4, **grid), folder)
 
 

@@ -141,3 +141,33 @@ def test_a_disk_that_fills_up_on_the_way_keeps_what_was_done(whole, tmp_path, mo
     monkeypatch.undo()
     assert len(list(tmp_path.rglob("*.parquet"))) == 8 - 2  # two attacks have their identity
     assert tiny.same(tiny.records(tiny.run(tmp_path)), whole)
+
+
+@pytest.mark.parametrize("kills", [0, 1, 2])
+def test_logits_are_compared_by_one_process_for_all_that_were_started_together(forks, tmp_path, kills):
+    """A comparison is two forwards: the logits, and the same again. Where it is killed, another process does it."""
+    log, said = tmp_path / "log", forks.Queue()
+    begun = (tmp_path, log, "a group", 0.2, said)
+    processes = [forks.Process(target=tiny.recognise, args=begun) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for kill in range(kills):
+        until(lambda seen=kill: len(lines(log)) > seen)
+        at_it = int(lines(log)[-1].split()[0])
+        next(process for process in processes if process.pid == at_it).kill()
+    for process in processes:
+        process.join(120)
+    assert sorted(process.exitcode for process in processes) == [-signal.SIGKILL] * kills + [0] * (3 - kills)
+    assert [said.get(timeout=10) for _ in range(3 - kills)] == [0] * (3 - kills)
+    assert len(lines(log)) == kills + 2
+    assert len({line.split()[0] for line in lines(log)}) == kills + 1
+
+
+def test_logits_are_compared_again_by_a_later_command_and_by_one_that_knows_nothing_of_others(forks, tmp_path):
+    log, said = tmp_path / "log", forks.Queue()
+    for forwards, group in ((2, "first"), (2, "first"), (4, "second"), (6, None), (8, None), (8, "second")):
+        process = forks.Process(target=tiny.recognise, args=(tmp_path, log, group, 0.0, said))
+        process.start()
+        process.join(120)
+        assert said.get(timeout=10) == 0
+        assert len(lines(log)) == forwards

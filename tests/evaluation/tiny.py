@@ -10,6 +10,7 @@ from torch import nn
 from gauntlet.attacks import PGD
 from gauntlet.data import Examples
 from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest, Union, read_records, runner
+from gauntlet.evaluation.logits import recognised
 from gauntlet.threats import L2, Linf
 from gauntlet.transforms import Clean
 from tests.fixtures import tapped
@@ -117,3 +118,22 @@ def fill(root, limit, connection):
     else:
         connection.send("")
     os._exit(0)
+
+
+class Noting(Double):
+    """Writes a line to a file at every forward, and takes a while for it."""
+
+    def __init__(self, log, pause):
+        super().__init__(tapped())
+        self._log, self._pause = Path(log), pause
+
+    def forward(self, images):
+        with self._log.open("a") as stream:
+            stream.write(f"{os.getpid()} {len(images)}\n")
+        time.sleep(self._pause)
+        return super().forward(images)
+
+
+def recognise(root, log, group, pause, said):
+    """What one process does to find out whether records may be reused."""
+    said.put(recognised(model(classifier=Noting(log, pause).eval()), Path(root), group).measurement)

@@ -23,7 +23,6 @@ from gauntlet.threats import (
     NeuralPerceptual,
     ReColorAdv,
     StAdv,
-    Unchanged,
 )
 from tests.fixtures import batch_of, numpy_distance, random_images, subsampled, tapped
 from tests.threats.oracles import farthest_look, largest_recolouring
@@ -36,8 +35,6 @@ def measured(threat, network, images, changed):
         return delta.abs().amax(1)
     if isinstance(threat, L2):
         return delta.square().sum(1).sqrt()
-    if isinstance(threat, Unchanged):
-        return delta.abs().amax(1)
     if isinstance(threat, StAdv):
         return torch.from_numpy(farthest_look(images.double().numpy(), changed.double().numpy(), threat.bound))
     if isinstance(threat, ReColorAdv):
@@ -78,7 +75,6 @@ CASES = {
     "short l2": Case(lambda network: L2(1e-3), 1.0),
     "self perceptual": Case(lambda network: NeuralPerceptual(SelfLPIPS(), 0.3), 0.5),
     "fixed perceptual": Case(lambda network: NeuralPerceptual(LPIPS(network), 0.1), 0.5),
-    "clean": Case(lambda network: Unchanged(), 1.0),
     "flow": Case(lambda network: StAdv(0.3), 0.4),
     "started flow": Case(lambda network: StAdv(0.05, smoothness=0, spread=1.0), 0.4),
     "luv": Case(lambda network: ReColorAdv(0.06, resolution=[4, 5, 7], spread=0.5), 0.1, (3,)),

@@ -16,7 +16,6 @@ from gauntlet.threats import (
     Composition,
     Linf,
     NeuralPerceptual,
-    Unchanged,
 )
 from tests.fixtures import LinearClassifier, batch_of, predictions, random_images, tapped
 
@@ -24,7 +23,7 @@ DOUBLE = torch.float64
 MEMBERS = [
     Linf(0.05),
     AdversarialJPEG(0.5),
-    Unchanged(),
+    Linf(0.0),
     Composition([L2(0.3), L1(0.5)]),
     NeuralPerceptual(SelfLPIPS(), 0.2),
     ChangedPixels(0.1),

@@ -17,7 +17,6 @@ from gauntlet.threats import (
     NeuralPerceptual,
     ReColorAdv,
     StAdv,
-    Unchanged,
 )
 from tests.fixtures import Ellipsoid, batch_of, numpy_distance, random_images, tapped
 
@@ -105,8 +104,3 @@ def test_of_a_union_it_is_a_share_of_the_bound_of_each_examples_member():
 def test_of_bounds_of_0_it_is_0_at_the_zero_params_and_infinite_elsewhere():
     union = AnyOf([Linf(0.0), L2(0.0)]).around(batch_of(IMAGES))
     assert union.distance(union.pack(1, DELTA)).tolist() == [float("inf"), 0]
-
-
-def test_an_unchanged_image_is_at_distance_0():
-    region = Unchanged().around(batch_of(IMAGES))
-    assert region.distance(region.zero()).tolist() == [0, 0]

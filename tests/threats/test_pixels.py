@@ -5,8 +5,8 @@ import torch
 from scipy import stats
 
 from gauntlet.noise import Noise
-from gauntlet.threats import L2, Linf, Unchanged
-from tests.fixtures import batch_of, random_images
+from gauntlet.threats import L2, Linf
+from tests.fixtures import batch_of
 
 
 def test_linf_projects_every_pixel_by_itself():
@@ -84,15 +84,6 @@ def test_an_l2_bound_longer_than_any_change_says_what_to_write(bound):
 
 def test_the_longest_possible_l2_bound_is_allowed():
     L2((3 * 8 * 8) ** 0.5).around(batch_of(torch.zeros(2, 3, 8, 8)))
-
-
-def test_unchanged_shows_the_images_whatever_is_asked():
-    images = random_images(3, 1, 4, 4)
-    region = Unchanged().around(batch_of(images))
-    params = region.start(Noise(torch.arange(3)))
-    assert params.shape == (3, 1)
-    assert region.perturb(region.ascend(params, torch.ones(3, 1), 1.0)).equal(images)
-    assert region.project(torch.ones(3, 1)).tolist() == [[0], [0], [0]]
 
 
 @pytest.mark.parametrize("bound", [1e-8, 3e-8, 1e-7, 1e-6, 0.01 / 255, 0.1 / 255, 1 / 255, 8 / 255, 0.5])

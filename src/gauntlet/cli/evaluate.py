@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, open_dict
 
+from gauntlet.cluster.group import group
 from gauntlet.cluster.ranks import ranks
 from gauntlet.config.bounds import at_bounds, shares
 from gauntlet.config.build import build_classifier, build_data, build_loggers, build_reference, build_suite
@@ -19,6 +20,7 @@ from gauntlet.config.instantiate import check_targets
 from gauntlet.data import ImageData
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, read_card
+from gauntlet.evaluation.logits import looked_up, recognised
 from gauntlet.files import read_json
 from gauntlet.identity import digest
 from gauntlet.loggers import wandb_finished
@@ -81,6 +83,7 @@ def evaluate(config: DictConfig) -> None:
         classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated, task=data.task
     )
     if resolved["dry_run"]:
+        model_under_test = looked_up(model_under_test, folder.records)
         _forecast(model_under_test, suites, resolved["suite"], grid, folder)
         if not grid.rank:
             _print_missing_references(resolved, known)
@@ -89,6 +92,7 @@ def evaluate(config: DictConfig) -> None:
         _check_data(folder, data.fingerprint)
         if not grid.rank:
             _card(resolved, checkpoint, home, sha, data).write(folder.path)
+    model_under_test = recognised(model_under_test, folder.records, group())
     suites = {share: with_baseline(suite, resolved, grid, model_under_test, folder) for share, suite in suites.items()}
     runs = [
         run_suite(model_under_test, suite, resolved["suite"], grid, folder, share) for share, suite in suites.items()

@@ -27,6 +27,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from gauntlet.callbacks import KeepResumable
+from gauntlet.cluster.group import group
 from gauntlet.cluster.ranks import check_processes, settle_processes
 from gauntlet.config.build import (
     build_classifier,
@@ -44,6 +45,7 @@ from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
 from gauntlet.errors import UserError
 from gauntlet.evaluation import Card, ModelUnderTest
+from gauntlet.evaluation.logits import recognised
 from gauntlet.loggers import MetricsCSV, wandb_finished
 from gauntlet.models.weights import digest_of as file_digest
 from gauntlet.models.weights import load_weights, read_weights, reason_of, save_weights
@@ -107,6 +109,7 @@ def train(config: DictConfig) -> None:
             calibrated,
             task=data.task,
         )
+        model_under_test = recognised(model_under_test, folder.records, group())
         suite = with_baseline(suite, resolved, grid, model_under_test, folder)
         run = run_suite(model_under_test, suite, resolved["suite"], grid, folder)
         if run is not None:

@@ -13,7 +13,7 @@ from gauntlet.corruptions.common import SEVERITIES, TYPES
 from gauntlet.corruptions.errors import Errors, Relative, errors_of, read_errors, relative_to
 from gauntlet.errors import UserError
 from gauntlet.evaluation.columns import Aggregated, Column, ResultTable
-from gauntlet.evaluation.entries import Entry
+from gauntlet.evaluation.entries import Entry, check_named
 from gauntlet.evaluation.run import Measured, Run
 from gauntlet.evaluation.statistics.accuracy import mean_share
 from gauntlet.evaluation.statistics.estimates import Estimate
@@ -45,11 +45,7 @@ class CorruptionError:
         members = {self.clean}
         for names in self.types.values():
             members |= set(names)
-        if unknown := sorted(members - entries.keys()):
-            raise ValueError(f"{name} names {unknown}, the suite has {sorted(entries)}: name entries of the suite")
-        for member in sorted(members):
-            if entries[member].kind is not Kind.TRANSFORM:
-                raise ValueError(f"{name} names {member}, which is a {entries[member].kind}: expected a transform")
+        check_named(name, sorted(members), entries, [Kind.TRANSFORM])
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
         """Return nothing: this is no union."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -10,7 +10,8 @@ from typing import ClassVar
 import polars as pl
 
 from gauntlet.evaluation.columns import Aggregated, Column
-from gauntlet.evaluation.entries import Entry
+from gauntlet.evaluation.entries import Entry, check_named
+from gauntlet.evaluation.plan import PlannedEntry
 from gauntlet.evaluation.run import Measured
 from gauntlet.evaluation.statistics.accuracy import mean_share, share_of, unseen
 from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
@@ -38,21 +39,19 @@ class Union:
         """Raise ValueError if a member is missing, is a certificate, or may leave its threat model."""
         if not self.members:
             raise ValueError(f"{name} has no members: name some of {sorted(entries)}, or leave {name} out")
-        _check_names(name, self.members, entries)
+        check_named(name, self.members, entries, _UPPER_BOUNDS)
         for member in self.members:
-            kind = entries[member].kind
-            if kind not in _UPPER_BOUNDS:
-                raise ValueError(
-                    f"{name} names {member}, which is a {kind}: a union takes upper bounds (attacks, minimum-distance"
-                    f" attacks, transforms) only"
-                )
             if not getattr(entries[member], "stays_inside", True):
                 raise ValueError(
                     f"{name} names {member}, which does not promise to stay inside its threat model: give it a"
                     f" projection"
                 )
-            if kind is Kind.MINIMUM_DISTANCE and member not in self.bounds:
-                raise ValueError(f"{name}: {member} is a minimum-distance attack: add bounds={{{member}: <its bound>}}")
+            if entries[member].kind is Kind.MINIMUM_DISTANCE and member not in self.bounds:
+                example = f"bounds: {{{member}: {entries[member].threat_model.bound:g}}}"
+                raise ValueError(
+                    f"{name} names {member}, which is a minimum-distance attack and has no bound: say which one counts,"
+                    f" as {example}"
+                )
         self._check_bounds(name, entries)
 
     def _check_bounds(self, name: str, entries: Mapping[str, Entry]) -> None:
@@ -61,8 +60,8 @@ class Union:
         for member, bound in self.bounds.items():
             if entries[member].kind is not Kind.MINIMUM_DISTANCE:
                 raise ValueError(f"{name}: {member} is no minimum-distance attack: leave it out of bounds")
-            if not 0 <= bound < float("inf"):
-                raise ValueError(f"{name}: bound {bound} of {member}: expected a finite number, at least 0")
+            if not isinstance(bound, int | float) or not 0 <= bound < float("inf"):
+                raise ValueError(f"{name}: bound {bound!r} of {member}: expected a finite number, at least 0")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
         """Return the bound of every member."""
@@ -108,21 +107,25 @@ class _OfOne(ABC):
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
         """Raise ValueError unless the suite has the entry and it is of the right kind."""
-        _check_names(name, [self.of], entries)
-        if entries[self.of].kind is not self.kind:
-            raise ValueError(f"{name} is of {self.of}, which is a {entries[self.of].kind}: expected a {self.kind}")
+        check_named(name, [self.of], entries, [self.kind])
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
         """Return nothing: this is no union."""
         return {}
 
-    def _column(self, name: str, estimate: Estimate | None, note: str) -> Aggregated:
-        return Aggregated({name: Column(estimate, [self.of])}, note=f"{name}: {note}.")
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """One column, in the threat model's unit where it has one."""
+        entry = measured.plan.entries[self.of]
+        estimate = self._estimate(measured.records[self.of], entry.unit)
+        return Aggregated({name: Column(estimate, [self.of])}, note=f"{name}: {self._note(entry)}.")
 
-    def _radius(self, measured: Measured) -> str:
-        """The term for the radii in a note. Radii of a conditional bound are not certified."""
-        word = "radius" if measured.plan.entries[self.of].assumption else "certified radius"
-        return f"{word} of {self.of}, 0 where it is wrong or abstains"
+    @abstractmethod
+    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
+        """Return the number, from the entry's records."""
+
+    @abstractmethod
+    def _note(self, entry: PlannedEntry) -> str:
+        """Describe the number."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +139,13 @@ class MedianDistance(_OfOne):
     identity: ClassVar[str] = "median_distance/1"
     kind: ClassVar[Kind] = Kind.MINIMUM_DISTANCE
 
-    def __call__(self, name: str, measured: Measured) -> Aggregated:
+    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return an order statistic with its exact binomial interval; distances may be 0 and inf."""
-        unit = measured.plan.entries[self.of].unit
-        note = f"median distance found by {self.of}, with the exact binomial interval"
-        return self._column(name, median(measured.records[self.of]["distance"], unit), note)
+        return median(records["distance"], unit)
+
+    def _note(self, entry: PlannedEntry) -> str:
+        """Describe the number."""
+        return f"median distance found by {self.of}, with the exact binomial interval"
 
 
 @dataclass(frozen=True)
@@ -154,11 +159,13 @@ class MedianRadius(_OfOne):
     identity: ClassVar[str] = "median_radius/1"
     kind: ClassVar[Kind] = Kind.CERTIFICATE
 
-    def __call__(self, name: str, measured: Measured) -> Aggregated:
+    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return an order statistic with its exact binomial interval."""
-        unit = measured.plan.entries[self.of].unit
-        note = f"median {self._radius(measured)}, with the exact binomial interval"
-        return self._column(name, median(certified_radius(measured.records[self.of]), unit), note)
+        return median(certified_radius(records), unit)
+
+    def _note(self, entry: PlannedEntry) -> str:
+        """Describe the number."""
+        return f"median {_radius_of(self.of, entry)}, with the exact binomial interval"
 
 
 @dataclass(frozen=True)
@@ -175,16 +182,17 @@ class AreaUnderCurve(_OfOne):
     up_to: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.up_to < float("inf"):
-            raise ValueError(f"up_to {self.up_to}: expected a finite bound above 0 at which the area ends")
+        if not isinstance(self.up_to, int | float) or not 0 < self.up_to < float("inf"):
+            raise ValueError(f"up_to {self.up_to!r}: expected a finite bound above 0 at which the area ends")
 
-    def __call__(self, name: str, measured: Measured) -> Aggregated:
+    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return the area in the threat model's unit, with a bootstrap interval."""
-        distances = measured.records[self.of]["distance"].clip(0, self.up_to)
-        unit = measured.plan.entries[self.of].unit
-        end = f"{self.up_to:.4g} {unit}".strip()
-        note = f"area under accuracy against distance by {self.of}, from 0 to {end}, with the bootstrap's interval"
-        return self._column(name, _mean(distances, unit), note)
+        return _mean(records["distance"].clip(0, self.up_to), unit)
+
+    def _note(self, entry: PlannedEntry) -> str:
+        """Describe the number."""
+        end = f"{self.up_to:.4g} {entry.unit}".strip()
+        return f"area under accuracy against distance by {self.of}, from 0 to {end}, with the bootstrap's interval"
 
 
 @dataclass(frozen=True)
@@ -198,11 +206,13 @@ class AverageCertifiedRadius(_OfOne):
     identity: ClassVar[str] = "average_certified_radius/1"
     kind: ClassVar[Kind] = Kind.CERTIFICATE
 
-    def __call__(self, name: str, measured: Measured) -> Aggregated:
+    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return the mean in the threat model's unit, with a bootstrap interval; None if a radius is infinite."""
-        radii = certified_radius(measured.records[self.of])
-        note = f"mean {self._radius(measured)}, with the bootstrap's interval"
-        return self._column(name, _mean(radii, measured.plan.entries[self.of].unit), note)
+        return _mean(certified_radius(records), unit)
+
+    def _note(self, entry: PlannedEntry) -> str:
+        """Describe the number."""
+        return f"mean {_radius_of(self.of, entry)}, with the bootstrap's interval"
 
 
 @dataclass(frozen=True)
@@ -216,10 +226,19 @@ class Abstentions(_OfOne):
     identity: ClassVar[str] = "abstentions/1"
     kind: ClassVar[Kind] = Kind.CERTIFICATE
 
-    def __call__(self, name: str, measured: Measured) -> Aggregated:
+    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return the share with its Wilson interval."""
-        note = f"share of examples for which {self.of} abstains"
-        return self._column(name, share_of(measured.records[self.of]["abstained"]), note)
+        return share_of(records["abstained"])
+
+    def _note(self, entry: PlannedEntry) -> str:
+        """Describe the number."""
+        return f"share of examples for which {self.of} abstains"
+
+
+def _radius_of(name: str, entry: PlannedEntry) -> str:
+    """The term for the radii in a note. Radii of a conditional bound are not certified."""
+    word = "radius" if entry.assumption else "certified radius"
+    return f"{word} of {name}, 0 where it is wrong or abstains"
 
 
 def certified_radius(records: pl.DataFrame) -> pl.Series:
@@ -233,8 +252,3 @@ def _mean(column: pl.Series, unit: str) -> Estimate | None:
         return None
     (mean,) = bootstrap_means([column.to_list()])
     return mean._replace(unit=unit)
-
-
-def _check_names(aggregate: str, names: Sequence[str], entries: Mapping[str, Entry]) -> None:
-    if unknown := sorted(set(names) - entries.keys()):
-        raise ValueError(f"{aggregate} names {unknown}, the suite has {sorted(entries)}: name entries of the suite")

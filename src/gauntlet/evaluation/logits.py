@@ -6,6 +6,8 @@ and are computed again and compared whenever records may be reused.
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +17,17 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from gauntlet.evaluation.verification import ModelUnderTest, device_of
-from gauntlet.files import write_atomically
+from gauntlet.files import read_json, write_atomically
 from gauntlet.identity import digest
 from gauntlet.scopes import evaluating, exact
 
 _EXAMPLES = 32
+_GROUPS = 16  # whose verdicts are kept
 TOLERANCE = 1e-3
 """Largest accepted change of a logit, relative to the example's largest logit: hardware and batch size change it."""
 
 
-def recognised(model: ModelUnderTest, root: Path, keep: bool = True) -> ModelUnderTest:
+def recognised(model: ModelUnderTest, root: Path, group: str | None = None) -> ModelUnderTest:
     """Return the model with the number of the measurement whose records may be reused.
 
     The first classifier with an identity has number 0. A classifier with the same identity and other logits gets the
@@ -34,19 +37,37 @@ def recognised(model: ModelUnderTest, root: Path, keep: bool = True) -> ModelUnd
     Args:
         model: the classifier and the examples.
         root: `records/` of the run folder.
-        keep: store the logits of a classifier that is new; False where nothing may be written.
+        group: what processes that were started together have in common. The first of them to arrive compares, and the
+            others use its result, as different processors may round differently. None compares.
     """
     if not len(model.examples):
         return model
-    logits, again = _logits(model), _logits(model)
-    if not _same(logits, again):
+    key = _key(model)
+    if group is None or not _writable(root):
+        return replace(model, measurement=_compared(model, root, key))
+    with FileLock(root / f".verdict-{key}.lock"):
+        file = root / f".verdict-{key}.json"
+        verdicts: dict[str, int] = read_json(file) if file.exists() else {}
+        if group not in verdicts:
+            verdicts[group] = _compared(model, root, key)
+            write_atomically(file, json.dumps(dict(list(verdicts.items())[-_GROUPS:])) + "\n")
+    return replace(model, measurement=verdicts[group])
+
+
+def looked_up(model: ModelUnderTest, root: Path) -> ModelUnderTest:
+    """As `recognised`, and nothing is written."""
+    if not len(model.examples) or (logits := _repeatable(model)) is None:
         return model
-    key = digest([model.description, model.checkpoint, model.fingerprint])[:12]
-    if not keep:
-        return replace(model, measurement=_number(root, key, logits)[0])
+    return replace(model, measurement=_number(root, _key(model), logits)[0])
+
+
+def _compared(model: ModelUnderTest, root: Path, key: str) -> int:
+    """The number of these logits, which are kept if they are new; says so where others were kept before."""
+    if (logits := _repeatable(model)) is None:
+        return 0
     number, _ = _number(root, key, logits)
-    if _file(root, key, number).exists():  # no lock is needed, so that the folder may be read-only
-        return replace(model, measurement=number)
+    if _file(root, key, number).exists():  # nothing to write, so that a folder may be read-only
+        return number
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".logits-{key}.lock"):
         number, nearest = _number(root, key, logits)
@@ -55,7 +76,25 @@ def recognised(model: ModelUnderTest, root: Path, keep: bool = True) -> ModelUnd
             write_atomically(file, save({"logits": logits, "example_id": _rows_ids(model)}))
             if nearest is not None:
                 print(_changed(model, nearest, logits), flush=True)
-    return replace(model, measurement=number)
+    return number
+
+
+def _repeatable(model: ModelUnderTest) -> Tensor | None:
+    """The logits of the fixed examples, `[N, K]`; None where the classifier gives others when it is asked again."""
+    logits = _logits(model)
+    return logits if _same(logits, _logits(model)) else None
+
+
+def _key(model: ModelUnderTest) -> str:
+    return digest([model.description, model.checkpoint, model.fingerprint])[:12]
+
+
+def _writable(root: Path) -> bool:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(root, os.W_OK)
 
 
 def _number(root: Path, key: str, logits: Tensor) -> tuple[int, Tensor | None]:

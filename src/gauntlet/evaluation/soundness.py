@@ -55,7 +55,7 @@ class Soundness:
         flags = [Flag("soundness", self.certificate, len(self.wrong) / self.examples, self._threshold, self.words())]
         if self.multiple is not None:
             why = (
-                f"share of examples that {', '.join(self.attacks)} leave correct within {self.multiple:g} times the"
+                f"share of examples left correct by {', '.join(self.attacks)} within {self.multiple:g} times the"
                 f" certified radius: attacks this weak cannot contradict a certificate, or the radius is far too large"
             )
             flags.append(Flag("soundness power", self.certificate, 1 - self.broken, 1 - _POWER, why))

@@ -10,7 +10,7 @@ from gauntlet.attacks import Attack
 from gauntlet.certificates import Certificate
 from gauntlet.evaluation.aggregate import Aggregate
 from gauntlet.evaluation.entries import Entry
-from gauntlet.kinds import Kind
+from gauntlet.kinds import Kind, one_of
 from gauntlet.transforms import Transform
 
 
@@ -36,9 +36,10 @@ class AttackSuite:
         for part, kinds in ((self.attacks, _SHOWN), (self.certificates, [Kind.CERTIFICATE])):
             for name, entry in part.items():
                 if getattr(entry, "kind", None) not in kinds:
-                    expected = "a certificate" if part is self.certificates else "an attack or a transform"
-                    raise ValueError(f"{name} is a {type(entry).__name__}: expected {expected} under that key")
+                    raise ValueError(f"{name} is {_kind_of(entry)}: expected {one_of(kinds)} under that key")
         for name, aggregate in self.aggregates.items():
+            if not callable(getattr(aggregate, "check", None)):
+                raise ValueError(f"{name} is {_kind_of(aggregate)}: expected an aggregate, such as Union")
             aggregate.check(name, self.entries)
 
     @property
@@ -61,3 +62,8 @@ class AttackSuite:
 
 
 _SHOWN = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
+
+
+def _kind_of(value: object) -> str:
+    kind = getattr(value, "kind", None)
+    return kind.phrase if isinstance(kind, Kind) else f"of type {type(value).__name__}"

@@ -6,7 +6,6 @@ from rich.table import Table
 
 from gauntlet.evaluation import AttackSuite, Grid, ModelUnderTest
 from gauntlet.evaluation.cost import Cost, cost_of
-from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.verification import device_of
 from gauntlet.runs.evaluation import print_checks
 from gauntlet.runs.folder import RunFolder
@@ -16,7 +15,6 @@ from gauntlet.terminal import show
 
 def forecast(model: ModelUnderTest, suite: AttackSuite, name: str, grid: Grid, folder: RunFolder) -> None:
     """Show the plan of an evaluation, with passes, time and disk measured on a few examples."""
-    model = recognised(model, folder.records, keep=False)
     chunks = grid.chunks(model)
     folders = grid.folders(model, suite, folder.records)
     print_checks(model, grid, folder, folders)

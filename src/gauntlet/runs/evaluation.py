@@ -34,7 +34,6 @@ from gauntlet.evaluation import (
     write_flags,
 )
 from gauntlet.evaluation.grouping import family_of
-from gauntlet.evaluation.logits import recognised
 from gauntlet.evaluation.plan import find_plan
 from gauntlet.evaluation.sanity.soundness_check import check_soundness
 from gauntlet.evaluation.suite_of_task import suite_of_task
@@ -95,7 +94,7 @@ def run_suite(
     """Measure what is missing of a suite, then write and show the results.
 
     Args:
-        model: the classifier.
+        model: the classifier, recognised by its logits.
         suite: the attack suite.
         name: of the suite.
         grid: grid of the evaluation.
@@ -108,7 +107,6 @@ def run_suite(
     start = time.monotonic()
     suite = suite_of_task(suite, model.task)
     name = at_share(name + grid.mode.suffix, share)
-    model = recognised(model, folder.records)
     folders = grid.folders(model, suite, folder.records)
     plan = make_plan(folder, suite, grid, model, folders, None if share == 1 else share)
     known = find_plan(folder.path, name)

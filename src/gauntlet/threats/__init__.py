@@ -12,7 +12,6 @@ from gauntlet.threats.perceptual import NeuralPerceptual
 from gauntlet.threats.pixels import ChangedPixels
 from gauntlet.threats.recolor import ReColorAdv
 from gauntlet.threats.region import ForwardPass, Region, SearchableThreatModel, ThreatModel
-from gauntlet.threats.unchanged import Unchanged
 
 __all__ = [
     "L1",
@@ -31,5 +30,4 @@ __all__ = [
     "SearchableThreatModel",
     "StAdv",
     "ThreatModel",
-    "Unchanged",
 ]

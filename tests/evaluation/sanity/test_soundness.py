@@ -107,7 +107,7 @@ def test_a_false_radius_behind_a_weak_attack_is_caught_at_a_multiple_of_it(tmp_p
     assert raised(soundness) == {"soundness power"}
     flag = next(flag for flag in soundness.flags() if flag.raised)
     assert (flag.attack, flag.value, flag.threshold) == ("margin", 1.0, 0.5)
-    assert "weak leave correct within 4 times the certified radius" in flag.explanation
+    assert "left correct by weak within 4 times the certified radius" in flag.explanation
 
 
 def test_a_strong_attack_gives_the_check_its_power(tmp_path):
