@@ -76,7 +76,7 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_failure_while_renaming_leaves_nothing_behind(tmp_path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"folder could not be written \(Is a directory\): choose another place"):
+    with pytest.raises(UserError, match=r"folder could not be written \(Is a directory\): choose another folder"):
         write_atomically(tmp_path / "folder", "x")
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
     assert list((tmp_path / "folder").iterdir()) == []
@@ -84,7 +84,7 @@ def test_a_failure_while_renaming_leaves_nothing_behind(tmp_path):
 
 def test_a_place_below_a_file_is_one_line(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match=r"below could not be written \(.*/file is a file\): choose another place"):
+    with pytest.raises(UserError, match=r"below could not be written \(.*/file is a file\): choose another folder"):
         write_atomically(tmp_path / "file" / "below", "y")
 
 

@@ -43,8 +43,8 @@ def class_identity(cls: type) -> str:
     parts = [declared_identity(each) or _digest_of_class_source(each) for each in (cls, *bases)]
     if None in parts:
         raise UserError(
-            f"the source of {cls.__qualname__} cannot be read, so its results cannot be told from those of another"
-            f' version: declare identity: ClassVar[str] = "{_snake_case(cls.__name__)}/1" in the class'
+            f"the source of {cls.__qualname__} cannot be read, so its results cannot be distinguished from those of"
+            f' another version: declare identity: ClassVar[str] = "{_snake_case(cls.__name__)}/1" in the class'
         )
     return f"{cls.__qualname__}@{_sha256(list(dict.fromkeys(parts)))[:16]}"
 

@@ -81,7 +81,7 @@ class Recorded(APGD):
     """Writes the steps' lengths down."""
 
     def _step(self, state, momentum):
-        LENGTHS.append(Ascent(*state.buffers).length.clone())
+        LENGTHS.append(Ascent(*state.buffers).step_size.clone())
         super()._step(state, momentum)
 
 
@@ -145,8 +145,8 @@ def test_a_constant_classifier_makes_no_nan(threat, value):
         (APGD, {"momentum": 0.0}, "momentum"),
         (APGD, {"rising": 1.5}, "rising"),
         (SparseAPGD, {"steps": 0}, "at least 1"),
-        (SparseAPGD, {"radii": [3, 2]}, "as many of either"),
-        (SparseAPGD, {"radii": [3, 2, 2]}, "the last of them 1"),
+        (SparseAPGD, {"radii": [3, 2]}, "expected equally many"),
+        (SparseAPGD, {"radii": [3, 2, 2]}, "the last radius 1"),
         (SparseAPGD, {"shares": [0.5, 0.5, 0.5]}, "add up to 1"),
     ],
 )

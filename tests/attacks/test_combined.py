@@ -146,7 +146,7 @@ def test_a_choice_promises_what_all_promise():
     free, bound = (FastLagrangianPerceptualAttack(threat_model=ball, **c) for c in ({}, {"projection": OntoRegion()}))
     assert RandomChoice(threat_model=ball, attacks={"bound": bound}).stays_inside
     assert not RandomChoice(threat_model=ball, attacks={"bound": bound, "free": free}).stays_inside
-    with pytest.raises(ValueError, match=r"\['free'\] do not promise"):
+    with pytest.raises(ValueError, match=r"\['free'\] may return images outside"):
         WorstCase(threat_model=ball, attacks={"bound": bound, "free": free})
 
 

@@ -165,7 +165,7 @@ def test_best_lets_fallen_examples_go():
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5)])
 def test_other_threat_models_are_refused(threat):
-    with pytest.raises(TypeError, match=f"{type(threat).__name__} is none: use PGD for it"):
+    with pytest.raises(TypeError, match=f"{type(threat).__name__} is not one: use PGD for it"):
         FastLagrangianPerceptualAttack(threat_model=threat)
 
 

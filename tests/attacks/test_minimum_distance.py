@@ -157,5 +157,5 @@ def test_images_that_are_none_are_refused():
 def test_a_combination_at_a_bound_takes_none(combination):
     attack = NearestOfLinear(threat_model=L2(0.1))
     assert attack.kind is Kind.MINIMUM_DISTANCE
-    with pytest.raises(ValueError, match="\\['far'\\] search for the nearest image"):
+    with pytest.raises(ValueError, match="\\['far'\\] are minimum-distance attacks"):
         combination(threat_model=L2(0.1), attacks={"far": attack})

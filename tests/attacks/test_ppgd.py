@@ -235,7 +235,9 @@ def test_under_autocast_the_differences_are_taken_in_float32():
 
 def test_what_cannot_be_is_refused():
     threat = NeuralPerceptual(SelfLPIPS(), 0.5)
-    with pytest.raises(TypeError, match="PerceptualPGD searches a NeuralPerceptual ball, L2 is none: use PGD for it"):
+    with pytest.raises(
+        TypeError, match="PerceptualPGD searches a NeuralPerceptual ball, L2 is not one: use PGD for it"
+    ):
         ppgd(L2(0.5))
     with pytest.raises(ValueError, match="at least 1, its start is not an attack"):
         ppgd(threat, steps=0)

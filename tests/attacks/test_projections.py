@@ -178,7 +178,7 @@ def test_pixel_balls_have_their_own():
     region = Linf(0.1).around(batch_of(images))
     assert OntoRegion()(region, torch.ones_like(images)).abs().max() <= 0.1 + 1e-6
     for projection in (Bisection(), Newton(), OvershootingNewton()):
-        with pytest.raises(TypeError, match=r"LinfRegion is not a perceptual ball: .* use OntoRegion"):
+        with pytest.raises(TypeError, match=r"LinfRegion is not a perceptual ball: use OntoRegion"):
             projection(region, torch.ones_like(images))
 
 

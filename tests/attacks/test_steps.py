@@ -222,7 +222,7 @@ def test_adam_s_numbers_without_a_meaning_are_refused(numbers):
 
 def test_several_targets_need_a_memory():
     attack = PGD(threat_model=Linf(0.1), goal=RankedTargets(targets=2), iterate=Last(), steps=1)
-    with pytest.raises(ValueError, match="2 targets in turn and last iterates"):
+    with pytest.raises(ValueError, match="2 targets and last iterates"):
         attack(tapped(), random_images(2, 3, 6, 5), torch.tensor([0, 1]))
 
 

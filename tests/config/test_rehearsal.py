@@ -156,11 +156,11 @@ GOAL, LEAD = "defense.attack.goal", "gauntlet.losses.LogitDifference"
     [
         (
             ("defense=at_linf", f"{GOAL}._target_=gauntlet.goals.RankedTargets", f"{GOAL}.loss._target_={LEAD}"),
-            "defense attacks with linf: 9 targets in turn and last iterates",
+            "defense attacks with linf: 9 targets and last iterates",
         ),
         (
             ("defense=pat_vr", "distance=lpips_self", f"+{GOAL}={{_target_: gauntlet.goals.RankedTargets}}"),
-            "defense attacks with perceptual: 9 targets in turn and last iterates",
+            "defense attacks with perceptual: 9 targets and last iterates",
         ),
     ],
 )

@@ -70,5 +70,5 @@ def test_a_file_of_ones_own_gives_the_published_numbers_of_the_lpips_package(hub
 def test_a_file_that_is_not_there_is_a_reason_and_one_of_another_network_is_a_line(tmp_path):
     assert "mine.npz is not in" in CalibratedLPIPS(tmp_path / "mine.npz").missing((64, 64))
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=r"holds no torchvision AlexNet: features.0.bias is not in it"):
+    with pytest.raises(UserError, match=r"is not a torchvision AlexNet: it has no features.0.bias"):
         CalibratedLPIPS(tmp_path / "other.pth")(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
