@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from gauntlet.checks import TOLERANCE
+from gauntlet.errors import UserError
 from gauntlet.evaluation import (
     Abstentions,
     AreaUnderCurve,
@@ -15,11 +16,13 @@ from gauntlet.evaluation import (
     Flag,
     MedianDistance,
     MedianRadius,
+    Union,
     read_card,
     read_run,
     write_flags,
 )
 from gauntlet.reports import (
+    compare_runs,
     details,
     latex,
     make_paper_table,
@@ -122,6 +125,28 @@ def test_there_is_no_such_table_without_a_certificate_or_of_an_unfinished_run(ru
     unfinished = read_run(run.folder, "paper")
     assert certified_and_attacked({"run": unfinished}) is None
     assert certified_plots(unfinished, "a") == []
+
+
+def test_a_union_says_at_which_bound_a_minimum_distance_counts(folder):
+    counted = both(folder, aggregates={"union": Union(["clean", "l2", "nearest"], {"nearest": 1.5})})
+    assert counted.cells["union"].value == 0.3
+    for form in (run_markdown(counted), " ".join(shown(run_table(counted, "a title")).split())):
+        assert "Union of clean, l2, nearest at 1.5 L2." in form
+
+
+def test_runs_are_not_compared_in_a_column_at_other_bounds(folder):
+    """Records of a minimum distance and of a certificate are the same at every bound; the columns are not."""
+    one = both(folder / "one")
+    assert compare_runs(one, both(folder / "again"))["nearest"].difference == 0
+    other = both(folder / "other", distances={"nearest": Distances(FOUND, bound=1.0)})
+    with pytest.raises(UserError, match=r"nearest: nearest is at 0\.5 in \S+one and at 1 in \S+other: evaluate both"):
+        compare_runs(one, other)
+    unions = [
+        both(folder / f"{bound}", aggregates={"union": Union(["clean", "nearest"], {"nearest": bound})})
+        for bound in (0.5, 1.5)
+    ]
+    with pytest.raises(UserError, match=r"union: nearest is at 0\.5 in"):
+        compare_runs(*unions)
 
 
 def test_the_run_s_table_has_units_and_the_right_values(run):

@@ -216,10 +216,14 @@ class Run(Measured):
         conjunction = self.aggregates[column].conjunction if column in self.aggregates else {}
         return self.holds_under(conjunction) if conjunction and self.complete else None
 
+    def bounds(self, column: str) -> dict[str, float]:
+        """By entry, the bounds at which an example must be correct to count in a column that is a share of examples."""
+        conjunction = self.aggregates[column].conjunction if column in self.aggregates else {}
+        return dict(conjunction) or {column: self.plan.entries[column].bound}
+
     def measured(self, column: str) -> str:
         """Return a digest of the measurement behind a column. Two runs with equal digests may be compared."""
-        conjunction = self.aggregates[column].conjunction if column in self.aggregates else {}
-        bounds = dict(conjunction) or {column: self.plan.entries[column].bound}
+        bounds = self.bounds(column)
         parts = [[bounds[name], self.condition(name)] for name in bounds]
         return digest([self.plan.examples, parts])
 

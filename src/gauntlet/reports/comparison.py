@@ -65,11 +65,23 @@ def compare_runs(first: Run, second: Run) -> dict[str, Paired]:
             continue
         one, other = first.correct(column), second.correct(column)
         if one is not None and other is not None:
+            _check_bounds(column, first, second)
             _check_examples(column, first, second)
             pairs[column] = paired(one, other)
     if not pairs:
         raise UserError(f"no attack in common: {sorted(first.cells)} and {sorted(second.cells)}")
     return pairs
+
+
+def _check_bounds(column: str, first: Run, second: Run) -> None:
+    """Distances and radii answer for every bound, so that records alone do not say at which one a column is."""
+    one, other = first.bounds(column), second.bounds(column)
+    for name in one:
+        if one[name] != other[name]:
+            raise UserError(
+                f"{column}: {name} is at {one[name]:.4g} in {first.folder} and at {other[name]:.4g} in"
+                f" {second.folder}: evaluate both at the same bounds"
+            )
 
 
 def _check_examples(column: str, first: Run, second: Run) -> None:

@@ -132,11 +132,22 @@ def _row(run: Run, names: Sequence[str]) -> str:
     return as_markdown(ResultTable(head, [row], ""))
 
 
+def _members(run: Run) -> list[str]:
+    """The members of the first union; one whose records answer for every bound with the bound that counts."""
+    conjunction = next(column.conjunction for column in run.aggregates.values() if column.conjunction)
+    words = []
+    for name in run.union:
+        entry = run.plan.entries[name]
+        at = f"at {conjunction[name]:.4g} {entry.unit}" if entry.kind is Kind.MINIMUM_DISTANCE else ""
+        words.append(f"{name} {at}".strip())
+    return words
+
+
 def notes(runs: Sequence[Run]) -> list[str]:
     """Return sentences that explain the numbers and warn where needed: a paragraph, then a line per raised flag."""
     counts = sorted({value.examples for run in runs for value in run.cells.values() if value})
     text = [f"{what}, {' / '.join(map(str, counts))} test examples." for what in _measures(runs)]
-    text += [f"Union of {', '.join(union)}." for union in sorted({tuple(run.union) for run in runs}) if union]
+    text += sorted({f"Union of {', '.join(_members(run))}." for run in runs if run.union})
     text += _kinds(runs)
     for run in runs:
         if not run.complete:
