@@ -264,6 +264,8 @@ def test_entries_have_the_key_of_their_kind_and_unique_names():
         AttackSuite({}, {"far": linear.FAR})
     with pytest.raises(ValueError, match="ball is of type L2: expected an attack, a minimum-distance attack or a"):
         AttackSuite({"ball": L2(0.1)})
+    with pytest.raises(ValueError, match="gone is null: expected an attack, a minimum-distance attack or a"):
+        AttackSuite({"gone": None})
 
 
 def test_corruption_errors_take_transforms_alone():

@@ -219,5 +219,12 @@ def test_what_is_no_attack_cannot_come_first(first):
         {"margin": linear.MARGIN},
         {"union": Union(["clean", "far"], {"far": 0.1})},
     )
-    with pytest.raises(UserError, match=rf"mode.first names \['{first}'\]: expected attacks of the union"):
+    with pytest.raises(
+        UserError, match=rf"mode.first names \['{first}'\]: expected attacks or transforms of the union"
+    ):
         Survivors(first=[first]).earlier(suite, "clean")
+
+
+def test_without_a_union_nothing_can_come_first():
+    with pytest.raises(UserError, match=r"mode.first names \['clean'\]: expected none, for the suite has no union"):
+        Survivors(first=["clean"]).earlier(AttackSuite({"clean": Clean()}), "clean")

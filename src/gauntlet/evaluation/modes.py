@@ -56,7 +56,8 @@ class Survivors:
         kinds = {name: one.kind for name, one in suite.entries.items()}
         members = [name for name in kinds if name in suite.union and kinds[name] in (Kind.ATTACK, Kind.TRANSFORM)]
         if unknown := [name for name in self.first if name not in members]:
-            raise UserError(f"mode.first names {unknown}: expected attacks of the union, {members}")
+            what = f"attacks or transforms of the union, {members}" if members else "none, for the suite has no union"
+            raise UserError(f"mode.first names {unknown}: expected {what}")
         if entry not in members or kinds[entry] is not Kind.ATTACK:
             return []
         order = [*self.first, *(name for name in members if name not in self.first)]

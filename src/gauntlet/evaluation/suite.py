@@ -65,5 +65,7 @@ _SHOWN = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
 
 
 def _kind_of(value: object) -> str:
+    if value is None:
+        return "null"
     kind = getattr(value, "kind", None)
     return kind.phrase if isinstance(kind, Kind) else f"of type {type(value).__name__}"
