@@ -41,7 +41,7 @@ class Fault(NamedTuple):
     """In bytes of the file."""
     end: int
     text: str
-    """What stands there instead."""
+    """The replacement."""
 
 
 Change = tuple[ast.expr, str]

@@ -1,4 +1,4 @@
-"""Gauntlet: train image classifiers against attacks nobody trained them on, and measure whether they hold."""
+"""Gauntlet: Train image classifiers to be robust to attacks they were not trained on, and measure how robust they are."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -68,7 +68,7 @@ def test_the_means_interval_is_wilsons_for_one_attack_and_never_wider_for_severa
 
 
 def test_the_means_interval_covers_the_truth_as_often_as_it_says():
-    """Four attacks whose victims overlap, 300 experiments; Wilson's own interval would cover 99 %."""
+    """Four attacks that break overlapping sets of examples, 300 experiments; Wilson's own interval would cover 99 %."""
     truth, rng = np.array([0.3, 0.35, 0.46, 0.71]), np.random.default_rng(0)
     hits = 0
     for _ in range(300):

@@ -38,7 +38,7 @@ def test_every_subset_of_the_attacks_has_its_area(table):
         area.attacks: area.examples
         for area in overlaps({name: frame(right_before, r) for name, r in zip(names, robust, strict=True)})
     }
-    victims = {
+    broken_examples = {
         name: {i for i in range(len(r)) if right_before[i] and not r[i]} for name, r in zip(names, robust, strict=True)
     }
     for size in range(len(names) + 1):
@@ -46,7 +46,7 @@ def test_every_subset_of_the_attacks_has_its_area(table):
             exactly = {
                 i
                 for i in range(len(right_before))
-                if right_before[i] and all((i in victims[name]) == (name in subset) for name in names)
+                if right_before[i] and all((i in broken_examples[name]) == (name in subset) for name in names)
             }
             assert areas.get(subset, 0) == len(exactly)
     assert sum(areas.values()) == sum(right_before)
