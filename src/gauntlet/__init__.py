@@ -1,4 +1,4 @@
-"""Gauntlet: Train image classifiers to be robust to attacks they were not trained on, and measure how robust they are."""
+"""Gauntlet: train image classifiers to be robust to unforeseen attacks, and measure how robust they are."""
 
 from importlib.metadata import PackageNotFoundError, version
 
