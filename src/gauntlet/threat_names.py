@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from gauntlet.errors import UserError
 
 NAMES = ("linf", "l2", "l1", "pixels", "stadv", "jpeg", "perceptual", "recoloradv_luv", "recoloradv_rgb")
-"""The `name` of every threat model. A composition joins them by `+`, a union by `|`."""
+"""The `name` of every threat model in `gauntlet.threats`; a new one is added here.
+
+A composition joins them by `+`, a union by `|`.
+"""
 
 
 def check_names(given: Iterable[str], option: str, others: Iterable[str] = ()) -> None:
-    """Refuse unknown names of threat models: with them the unseen mean would silently leave out nothing.
+    """Refuse unknown names of threat models: a misspelt one would leave a trained threat model in the unseen mean.
 
     Args:
         given: names, possibly joined.

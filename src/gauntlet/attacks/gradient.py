@@ -16,12 +16,12 @@ def finite_gradient(objective: Tensor, params: Tensor, keep_graph: bool = False)
     Raises:
         ValueError: they do not depend on the params in a way that autograd follows.
     """
-    check_followed(objective.requires_grad)
+    check_gain_has_gradient(objective.requires_grad)
     (gradient,) = torch.autograd.grad(objective.sum(), params, retain_graph=keep_graph)
     return defined(gradient)
 
 
-def check_followed(followed: bool) -> None:
+def check_gain_has_gradient(followed: bool) -> None:
     """Raise ValueError where autograd does not follow what a classifier answered: there is nothing to climb."""
     if not followed:
         raise ValueError(

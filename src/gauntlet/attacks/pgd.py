@@ -46,7 +46,7 @@ class PGD(Search):
         return self.steps == 0
 
     def search(self, state: SearchState) -> None:
-        """As in the paper."""
+        """Step, project, and drop the examples whose goal is reached, `steps` times."""
         state.params = state.region.project(state.params)
         for i in range(self.steps):
             gain, _ = state.evaluate()

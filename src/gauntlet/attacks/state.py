@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.acceleration import Folding
-from gauntlet.attacks.gradient import check_followed, finite_gradient
+from gauntlet.attacks.gradient import check_gain_has_gradient, finite_gradient
 from gauntlet.checks import check_answers, check_labels
 from gauntlet.goals import Goal
 from gauntlet.noise import Noise
@@ -43,7 +43,7 @@ class SearchState:
         self._best_gain = torch.full((len(self._result),), -torch.inf, dtype=self._result.dtype, device=device)
         self._finished = torch.zeros(len(self._result), dtype=torch.bool, device=device)
         self._nan = torch.zeros_like(self._finished)
-        self._labels_checked = self._followed = False
+        self._labels_checked = self._gain_has_gradient = False
 
     def __len__(self) -> int:
         """The number of active examples, n."""
@@ -59,7 +59,7 @@ class SearchState:
         attempt = restart * self.goal.num_targets + target_index
         self.goal = self.goal.at_target(target_index)
         self.restart = restart
-        # Stream 1 belongs to the goal.
+        # The goal of a search draws from stream 1.
         self.noise = self._noise if attempt == 0 else self._noise.stream(1 + attempt)
         self.params = self.region.start(self.noise)
         self.buffers = ()
@@ -90,7 +90,7 @@ class SearchState:
         Raises:
             ValueError: the classifier's part of it has no gradient, so that a penalty alone would be followed.
         """
-        check_followed(self._followed)
+        check_gain_has_gradient(self._gain_has_gradient)
         return finite_gradient(objective, self.params)
 
     def drop_finished(self) -> None:
@@ -136,7 +136,7 @@ class SearchState:
         output = self.region.forward(self.classifier, self.params)
         self._check(output.logits)
         gain = self.goal.gain(output.ascent_logits)
-        self._followed = gain.requires_grad
+        self._gain_has_gradient = gain.requires_grad
         return gain, output
 
     @torch.no_grad()
@@ -149,14 +149,14 @@ class SearchState:
         reached = self.goal.reached(output.logits)
         if not self._folding:
             return reached, inside
-        low_margin = reached & inside
-        # The counts of a vote do not show how little would change it: all successes of a surrogate are evaluated again.
-        if low_margin.any() and output.surrogate is None:
-            low_margin &= self._folding.low_margin(output.logits)
-        if low_margin.any():
+        again = reached & inside
+        # Logits of a classifier with a surrogate may be counts of votes, whose margin says nothing about rounding.
+        if again.any() and output.surrogate is None:
+            again &= self._folding.low_margin(output.logits)
+        if again.any():
             with self._folding.unfolded():
-                plain = self.region.rows(low_margin).forward(self.classifier, self.params[low_margin])
-            reached[low_margin] = self.goal.rows(low_margin).reached(plain.logits)
+                plain = self.region.rows(again).forward(self.classifier, self.params[again])
+            reached[again] = self.goal.rows(again).reached(plain.logits)
         return reached, inside
 
     @torch.no_grad()

@@ -1,11 +1,10 @@
-"""Corruption error, mCE and relative mCE: a classifier's errors relative to a baseline's.
+"""Corruption error (CE), mean corruption error (mCE) and relative mCE: a classifier's errors relative to a baseline's.
 
 Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019,
 §4.2. With E(c, s) a top-1 error and E the clean one:
 
     CE(c) = Σ E(c, s) / Σ E'(c, s)        relative CE(c) = Σ [E(c, s) − E] / Σ [E'(c, s) − E']
 
-over the severities s, E' the baseline's; mCE and relative mCE are their means over the types. An error counts every
 over the severities s, E' the baseline's; mCE and relative mCE are their means over the types. Errors count on all
 examples, whatever the prediction on the clean image.
 """

@@ -1,4 +1,4 @@
-"""The columns of records by kind of entry, and `holds_at`, on which all statistics are built."""
+"""The columns of records by kind of entry, and `holds_at`: which examples are correct at a bound."""
 
 from __future__ import annotations
 

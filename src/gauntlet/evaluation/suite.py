@@ -1,4 +1,7 @@
-"""A named set of attacks, minimum-distance attacks, certificates and transforms, and the aggregates over them."""
+"""A named set of attacks, minimum-distance attacks, certificates and transforms, with aggregates over them.
+
+`conf/attack_suite` has one file per suite.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class AttackSuite:
             raise ValueError(f"{both} name attacks and certificates: give each a name of its own")
         if taken := sorted(self.aggregates.keys() & self.entries.keys()):
             raise ValueError(f"{taken} name aggregates and entries of the suite: give each a name of its own")
-        for part, kinds in ((self.attacks, _SHOWN), (self.certificates, [Kind.CERTIFICATE])):
+        for part, kinds in ((self.attacks, _IMAGE_KINDS), (self.certificates, [Kind.CERTIFICATE])):
             for name, entry in part.items():
                 if getattr(entry, "kind", None) not in kinds:
                     raise ValueError(f"{name} is {_kind_of(entry)}: expected {one_of(kinds)} under that key")
@@ -61,7 +64,7 @@ class AttackSuite:
         return next((list(members) for members in unions if members), [])
 
 
-_SHOWN = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
+_IMAGE_KINDS = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
 
 
 def _kind_of(value: object) -> str:

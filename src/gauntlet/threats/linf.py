@@ -42,9 +42,9 @@ class LinfRegion(CubeRegion, AdditiveRegion):
     """The L∞ balls around one batch. The params are δ, `[N, C, H, W]`."""
 
     low: Tensor
-    """The smallest value of each pixel, `[N, C, H, W]` …"""
+    """The smallest allowed value of each pixel, `[N, C, H, W]`."""
     high: Tensor
-    """… and the largest."""
+    """The largest allowed value of each pixel, `[N, C, H, W]`."""
 
     def start(self, noise: Noise) -> Tensor:
         """Uniform in the ball."""

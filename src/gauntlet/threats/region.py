@@ -150,4 +150,4 @@ class SearchableThreatModel(ThreatModel, Protocol):
     """A threat model that can be searched."""
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> Region:
-        """The region around a batch; only self-bounded threat models use the classifier."""
+        """The region around a batch; only perceptual distances of the classifier itself use it."""
