@@ -1,4 +1,4 @@
-"""Threat models: the sets of images an adversary may choose from. One file each; names are in `gauntlet.threat_names`."""
+"""Threat models: the sets of images an adversary may choose from. One file each; see `gauntlet.threat_names`."""
 
 from gauntlet.threats.any_of import AnyOf
 from gauntlet.threats.colour import LUV, RGB
