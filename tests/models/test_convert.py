@@ -385,7 +385,7 @@ REFUSED = {
     "a network behind something, compiled and averaged": (
         {"n_averaged": torch.tensor(3)} | prefixed("module._orig_mod.1.", bare(RESNET)),
         {},
-        "say --mean and --std",
+        "give --mean and --std",
     ),
     "no tensors": ({"epoch": 3}, {}, "holds no state dict"),
     "a list": ([torch.ones(2)], {}, "holds no state dict"),

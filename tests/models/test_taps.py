@@ -195,7 +195,7 @@ def test_nothing_is_kept_after_a_forward_even_one_that_failed():
     with pytest.raises(RuntimeError):
         network.tap(random_images(2, 1, 4, 4))
     assert network._recorder.recorded == {}
-    assert not network._recorder.open
+    assert not network._recorder.active
 
 
 @pytest.mark.parametrize("scope", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
@@ -247,7 +247,7 @@ class Doubled(nn.Module):
     [
         (("first", "unused"), {}, "tap unused does not run"),
         (("second",), {"twice": True}, "tap second runs more than once"),
-        (("first",), {"between": Doubled()}, "output of tap first is overwritten in place behind it"),
+        (("first",), {"between": Doubled()}, "output of tap first is overwritten in place by a later layer"),
         (("head",), {}, r"tap head returns \[2, 3\]: φ needs feature maps"),
     ],
 )

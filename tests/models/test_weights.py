@@ -130,7 +130,7 @@ def test_a_damaged_file_is_one_line(tmp_path, content, suffix):
             archive.writestr("readme.txt", "hello")
     else:
         file.write_bytes(content)
-    refused(tapped(), file, "damaged or no checkpoint")
+    refused(tapped(), file, "damaged or not a checkpoint")
 
 
 REASONS = {
@@ -154,7 +154,7 @@ def test_why_is_said_in_our_words(tmp_path, case):
 
 def test_the_line_is_all_there_is_to_read(tmp_path, recwarn):
     (tmp_path / "weights.ckpt").write_bytes(pickle.dumps({"state_dict": 1}, protocol=4))
-    refused(tapped(), tmp_path / "weights.ckpt", "damaged or no checkpoint")
+    refused(tapped(), tmp_path / "weights.ckpt", "damaged or not a checkpoint")
     assert [str(warning.message) for warning in recwarn] == []
 
 
@@ -185,7 +185,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 def test_a_folder_is_one_line(tmp_path):
     for name in ("run", "run.safetensors"):
         (tmp_path / name).mkdir()
-        refused(tapped(), tmp_path / name, r"damaged or no checkpoint .*\(it is a folder\)")
+        refused(tapped(), tmp_path / name, r"damaged or not a checkpoint .*\(it is a folder\)")
 
 
 @settings(deadline=None, max_examples=100)

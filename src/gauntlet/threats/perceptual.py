@@ -90,20 +90,20 @@ class PerceptualRegion(AdditiveRegion):
 
     @torch.no_grad()
     def bisect(self, params: Tensor, waste: float = WASTE, probes: int = PROBES) -> Tensor:
-        """The point on the way from x to x + δ that was measured at (1 − waste)·bound to bound; inside, δ stays.
+        """The point between x and x + δ whose measured d is in [(1 − waste)·bound, bound]; a δ already inside stays.
 
         Args:
             params: δ, `[N, C, H, W]`.
-            waste: what may be left of the bound, as a share of it.
-            probes: the most forwards of φ an example gets; less was found in all of them where d is torn.
+            waste: the largest part of the bound to leave unused, as a share of it.
+            probes: maximum number of forwards of φ per example; where d is discontinuous, more may be left unused.
         """
         params = self.clip(params)
         size = self.feature_distance(params)
         rows = (size > self.bound).nonzero()[:, 0]
         if len(rows):
             part, far = self.rows(rows), params[rows]
-            found = part.cross(torch.zeros_like(far), torch.zeros_like(size[rows]), far, size[rows], waste, probes)
-            params[rows] = found
+            near, near_size = torch.zeros_like(far), torch.zeros_like(size[rows])
+            params[rows] = part.cross(near, near_size, far, size[rows], waste, probes)
         return params
 
     @torch.no_grad()
