@@ -290,7 +290,7 @@ REFUSED = {
             "+callbacks.x._target_=lightning.pytorch.callbacks.Timer",
             "+callbacks.x.duration='00:00:01:00'",
         ),
-        "callbacks.x is Timer: where training ends may not depend on the machine",
+        "callbacks.x is Timer: the end of training may not depend on the machine",
     ),
     "a callback that is none": (
         ("defense=normal", "+callbacks.x._target_=torch.nn.Flatten"),

@@ -487,7 +487,7 @@ def test_a_refusal_is_one_line_that_begins_with_the_file_whatever_its_name_is_ma
     with pytest.raises(UserError) as refusal:
         _ = folder(tree).splits
     assert str(refusal.value) == f"{shown} is no picture, it is empty: fetch it again, or remove it"
-    monkeypatch.setattr(pictures, "LOOKED_AT", 0)
+    monkeypatch.setattr(pictures, "MAX_CHECKED", 0)
     with pytest.raises(pictures.UnreadablePicture) as refusal:
         list(DataLoader(folder(tree).splits.test, 4, collate_fn=lambda batch: batch, num_workers=workers))
     assert str(refusal.value) == f"{shown} is no picture, it is empty: fetch it again, or remove it"

@@ -32,8 +32,8 @@ def model(**changes):
 
 
 def test_the_calibrated_distance_is_read_once_and_measured_in_every_record(weights, tmp_path, monkeypatch):
-    load, times = CalibratedLPIPS._loaded, []
-    monkeypatch.setattr(CalibratedLPIPS, "_loaded", lambda self: times.append(1) or load(self))
+    load, times = CalibratedLPIPS._load, []
+    monkeypatch.setattr(CalibratedLPIPS, "_load", lambda self: times.append(1) or load(self))
     calibrated = CalibratedLPIPS(weights)
     tested = model(calibrated=calibrated)
     folders = tiny.run(tmp_path, subject_=tested, suite_=SUITE)
