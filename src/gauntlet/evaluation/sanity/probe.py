@@ -86,8 +86,8 @@ def _same_alone(task: Task, classifier: nn.Module, images: Tensor) -> Flag:
     whole = outputs_for(task, classifier, images).flatten(1)
     parts = images.split(max(1, (len(images) + 1) // 2))
     halves = torch.cat([outputs_for(task, classifier, part) for part in parts]).flatten(1)
-    finite = torch.where(whole.isfinite(), whole, 0).abs()
-    largest = finite.amax() if len(finite) else 0  # relative, as logits may be small
+    # Relative to each example's own logits, which may be small, or those of another example large.
+    largest = torch.where(whole.isfinite(), whole, 0).abs().amax(1, keepdim=True)
     differ = ((whole != halves) & ~((whole - halves).abs() <= 1e-3 * largest)).any(1)
     return Flag("batch", None, share(differ), 0.0, why)
 
