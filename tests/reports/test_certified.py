@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.errors import UserError
 from gauntlet.evaluation import (
     Abstentions,
@@ -43,6 +42,7 @@ from gauntlet.reports.dashboard import summary
 from gauntlet.reports.plots import certified, certified_plots, column_plot, row_plot
 from gauntlet.reports.render.spreadsheet import SCHEMA
 from gauntlet.reports.result_table import as_rich
+from gauntlet.tolerance import TOLERANCE
 from tests.reports.folders import Distances, Radii, make_run
 from tests.reports.test_plots import described
 from tests.reports.test_reports import shown
