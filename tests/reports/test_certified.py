@@ -478,7 +478,5 @@ def test_a_mean_over_runs_is_stated_below_a_table_of_several(tmp_path):
         )
         runs.append(read_run(folder, "paper"))
     text = markdown(make_paper_table(runs, None))
-    assert (
-        "global optimality (mean over 2 runs): optimality near 100.0 %, optimality far 83.3 %." in text
-    )
+    assert "global optimality (mean over 2 runs): optimality near 100.0 %, optimality far 83.3 %." in text
     assert "mean over" not in markdown(make_paper_table(runs[:1], None))
