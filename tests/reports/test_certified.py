@@ -250,10 +250,10 @@ def test_markdown_latex_and_html_have_both_sides_of_every_run(run, folder):
     ]
     assert cells == latexed
     text = page([table], {}).replace("<wbr>", "")
-    element = ElementTree.fromstring(text[text.index('<table class="beside">') :].split("</table>")[0] + "</table>")
+    element = ElementTree.fromstring(text[text.index('<table class="further">') :].split("</table>")[0] + "</table>")
     body = [["".join(cell.itertext()) for cell in row] for row in element.find("tbody")]
     assert body == expected
-    assert shown(as_rich(table.beside, "sides")).count("margin, l2") == 4
+    assert shown(as_rich(table.more["certified and attacked accuracy"], "sides")).count("margin, l2") == 4
 
 
 def test_the_csv_has_both_sides_and_the_dashboard_too(run):

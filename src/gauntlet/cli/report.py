@@ -42,8 +42,8 @@ def report(config: DictConfig) -> None:
     tables = make_paper_tables(runs, _published(runs))
     for table in tables:
         show(terminal_table(table), piped_width=160)
-        if table.beside:
-            show(as_rich(table.beside, "certified and attacked accuracy"), piped_width=160)
+        for title, further in table.more.items():
+            show(as_rich(further, title), piped_width=160)
     if pairs:
         show(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"), piped_width=160)
     if config.folder is not None:

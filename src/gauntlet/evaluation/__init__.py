@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Union,
         UnseenMean,
     )
+    from gauntlet.evaluation.competitiveness import Competitiveness
     from gauntlet.evaluation.distance_aggregates import AreaUnderCurve, MedianDistance, Optimality
     from gauntlet.evaluation.entries import Entry
     from gauntlet.evaluation.grid import Grid
@@ -52,6 +53,7 @@ __all__ = [
     "Card",
     "CleanCheck",
     "Column",
+    "Competitiveness",
     "Entry",
     "Estimate",
     "Flag",
@@ -104,6 +106,7 @@ __all__ = [
 _MEASURING = {
     "aggregate": ("Aggregate",),
     "aggregates": ("Abstentions", "AverageCertifiedRadius", "MedianRadius", "Union", "UnseenMean"),
+    "competitiveness": ("Competitiveness",),
     "distance_aggregates": ("AreaUnderCurve", "MedianDistance", "Optimality"),
     "entries": ("Entry",),
     "grid": ("Grid",),

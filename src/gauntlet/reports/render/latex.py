@@ -26,13 +26,12 @@ def latex(table: PaperTable) -> str:
     r"""Return LaTeX with, for each run, a line of numbers, a line of intervals, and one of published numbers if any.
 
     The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, if the page is narrower. A table
-    of more columns than fit is transposed: a line per column, a column per run. Certified beside attacked accuracy is
-    a second table.
+    of more columns than fit is transposed: a line per column, a column per run. Further tables of the runs follow.
     """
     lines = _transposed(table) if table.is_wide else _lines(table)
     width = len(table.labels) if table.is_wide else len(table.columns)
     first = _table(lines, width, f"{table.title}. {' '.join(table.notes())}")
-    return f"{first}\n{_plain(table.beside, table.title)}" if table.beside else first
+    return "\n".join([first, *(_plain(further, table.title) for further in table.more.values())])
 
 
 def _plain(table: ResultTable, title: str) -> str:

@@ -18,8 +18,8 @@ def markdown(table: PaperTable) -> str:
             rows.append(["published", *(cell.beside for cell in cells)])
     notes = "  \n".join(note.replace("*", r"\*") for note in table.notes())
     text = as_markdown(ResultTable(head, rows, notes))
-    certified = f"\n{as_markdown(table.beside)}" if table.beside else ""
-    return f"## {table.title}\n\n{text}{certified}"
+    more = "".join(f"\n{as_markdown(further)}" for further in table.more.values())
+    return f"## {table.title}\n\n{text}{more}"
 
 
 def _own(cell: Cell) -> str:
