@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
 from gauntlet.errors import UserError
 from gauntlet.loggers import MetricsCSV, wandb_finished, wandb_logger
@@ -50,6 +51,21 @@ def test_a_resumed_run_overwrites_the_steps_it_does_again_and_keeps_the_rest(tmp
     table = logged(tmp_path, (10, {"loss": 1.0}), (15, {"acc": 0.5}))
     assert table["step"].to_list() == [0, 5, 10, 15]
     assert table["loss"].to_list() == [3.0, 2.0, 1.0, None]
+
+
+def test_metrics_are_those_of_lightnings_logger_which_deletes_them_when_a_run_is_resumed(tmp_path):
+    rows = [(0, {"loss": 3.0}), (5, {"loss": 2.0, "lr": 0.1}), (10, {"lr": 0.05})]
+    ours = logged(tmp_path / "ours", *rows)
+    for part in (rows, [(15, {"loss": 1.0})]):
+        theirs = CSVLogger(tmp_path, name="theirs", version="")
+        for step, values in part:
+            theirs.log_metrics(values, step)
+        theirs.save()
+        written = pl.read_csv(tmp_path / "theirs" / "metrics.csv")
+        if part is rows:
+            assert written.select(ours.columns).equals(ours)
+    assert written["step"].to_list() == [15]
+    assert logged(tmp_path / "ours", (15, {"loss": 1.0}))["step"].to_list() == [0, 5, 10, 15]
 
 
 def test_wandb_is_offline_without_a_prompt_where_no_account_is_logged_in(tmp_path):

@@ -1,4 +1,8 @@
-"""Common corruptions: fifteen types at five severities, generated or stored, their suites, errors and report."""
+"""Common corruptions: fifteen types at five severities, generated or stored, their suites, errors and report.
+
+The package `imagecorruptions-imaug` is what tests compare with: it draws from numpy's global generator, has ImageNet's
+constants only, and departs from the published operations in places.
+"""
 
 from gauntlet.corruptions.aggregate import CorruptionError
 from gauntlet.corruptions.blurs import DefocusBlur, GlassBlur, MotionBlur, ZoomBlur

@@ -19,6 +19,8 @@ _SECONDS = 5.0  # between two writes of the file; checkpoints write it, too
 class MetricsCSV(Logger):
     """Writes `metrics.csv` in the run folder, a row per logged step. A resumed run overwrites the steps it repeats.
 
+    Lightning's `CSVLogger` is not used: in a folder that has a file, it deletes it.
+
     Args:
         folder: of the run.
     """

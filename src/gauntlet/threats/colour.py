@@ -1,6 +1,7 @@
 """Colour spaces of recolouring: RGB, and CIE LUV, in which distances are approximately perceptual.
 
-CIE 15:2004 §8.2.2 for LUV, IEC 61966-2-1 for sRGB with its D65 white.
+CIE 15:2004 §8.2.2 for LUV, IEC 61966-2-1 for sRGB with its D65 white. scikit-image converts arrays, without a gradient,
+which here stays finite at black, too.
 """
 
 from __future__ import annotations

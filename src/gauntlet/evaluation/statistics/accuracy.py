@@ -17,7 +17,10 @@ Z95 = 1.959963984540054
 
 
 def wilson(value: float, examples: float) -> Estimate:
-    """Return Wilson's score interval (1927) for a share of independent examples, or of an effective number of them."""
+    """Return Wilson's score interval (1927) for a share of independent examples, or of an effective number of them.
+
+    `scipy.stats.binomtest(…).proportion_ci(method="wilson")` takes whole numbers of examples only.
+    """
     if examples < 1:
         raise ValueError("an interval of no examples")
     spread = Z95 * math.sqrt(value * (1 - value) / examples + Z95**2 / (4 * examples**2))
