@@ -325,6 +325,50 @@ REFUSED = {
     "a number for an added option": (("defense=normal", "+dataset@x=1e3"), "+dataset@x=1e3: an option of dataset is a"),
     "a path in other letters": (("defense=normal", "dataset.root=/ü"), "quotes of its own"),
     "no steps": (("defense=pat_self", "defense.attack.steps=0"), "steps"),
+    "no suite": (
+        ("defense=normal", "attack_suite=null"),
+        "attack_suite=null: an option of attack_suite is a name, one of autoattack",
+    ),
+    "a truth for an option": (("defense=normal", "logger=true"), "logger=true: an option of logger is a name, one of"),
+    "a suite of another kind": (
+        ("defense=normal", "++attack_suite._target_=gauntlet.threats.Linf", "++attack_suite.bound=0.1"),
+        "attack_suite: ",
+    ),
+    "data of another kind": (
+        ("defense=normal", "dataset.module={_target_:gauntlet.evaluation.Union,members:[a]}"),
+        "dataset.module",
+    ),
+    "a trainer that was taken away": (("defense=normal", "~trainer"), "trainer was taken away: expected a mapping"),
+    "a device that was taken away": (("defense=normal", "~evaluation.device"), "evaluation.device was taken away: ex"),
+    "a number for augmentation": (
+        ("defense=normal", "dataset.augmentation=2"),
+        "augmentation is 2: expected a mapping",
+    ),
+    "a word for a module": (("defense=normal", "dataset.module=abc"), "dataset.module is abc: expected a mapping"),
+    "a list for a name": (("defense=normal", "names.defense=[a]"), "names.defense is ['a']: expected"),
+    "a number for a row": (("defense=at_linf", "defense.row=1.5"), "defense.row is 1.5: expected a mapping, or null"),
+    "an attack without a threat model": (
+        ("defense=normal", "attack_suite.attacks.l2.threat_model=null"),
+        "attack_suite.attacks.l2: ",
+    ),
+    "a flag of Hydra's in words": (
+        ("defense=normal", "+attack_suite.aggregates.union._partial_=x"),
+        "_partial_ flag must",
+    ),
+    "an item of a list by a name": (
+        ("defense=normal", "attack_suite.aggregates.union.members._target_=0"),
+        "a list is given as a whole, key=[a,b]",
+    ),
+    "an item of a list taken away": (("defense=normal", "~dataset.mean.0"), "a list is given as a whole, key=[a,b]"),
+    "a word for a schedule": (("defense=normal", "defense.schedule=abc"), "schedule: 'str' object is not callable"),
+    "a schedule of another kind": (
+        ("defense=normal", "defense.schedule={_target_:gauntlet.data.Digits,_partial_:true}"),
+        "schedule: ",
+    ),
+    "a target that is no name": (
+        ("defense=normal", "model._target_=5"),
+        "model._target_ is 5: expected the dotted name",
+    ),
 }
 
 
@@ -340,6 +384,15 @@ def test_an_invalid_request_is_one_line_and_leaves_no_files(door, outputs, case)
     assert hint in result.err, result.err
     assert len(result.err.strip().splitlines()) == 1, result.err
     assert [location.name for location in outputs.iterdir()] == ["references"]
+
+
+@pytest.mark.parametrize("outputs", ["0", "0.5", "null", "[a]"])
+def test_outputs_that_are_no_path_are_one_line_and_leave_nothing(door, tmp_path, monkeypatch, outputs):
+    monkeypatch.chdir(tmp_path)
+    said = door("train", "defense=normal", f"outputs={outputs}", *QUICK)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
+    assert "expected a path; for a file or folder of that name write outputs=./" in said.err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
@@ -358,6 +411,8 @@ EVALUATED = {
     "examples in words": (("evaluation.examples=all",), "evaluation.examples is all: expected an integer or null"),
     "a suite without a name": (("suite=",), "suite=: expected a name"),
     "a switch between on and off": (("dry_run=maybe",), "dry_run=maybe: expected true or false"),
+    "names in words": (("names=''",), "names is : expected a mapping"),
+    "a mapping for weights": (("evaluation.calibrated_lpips={}",), "evaluation.calibrated_lpips={}: expected a path"),
 }
 
 
@@ -389,6 +444,9 @@ def test_one_name_of_a_threat_model_is_a_list_of_one(door, run, tmp_path):
         (("runs=",), "runs=: expected a run folder"),
         (("folder=file",), "file/table.md could not be written (file is a file): choose another folder"),
         (("against=nowhere",), "nowhere has no card.json"),
+        (("against=0",), "against=0: expected a path; for a file or folder of that name write against=./0"),
+        (("folder=4",), "folder=4: expected a path"),
+        (("+folder.seed=0",), "expected a path"),
     ],
 )
 def test_an_invalid_report_is_one_line(door, run, tmp_path, monkeypatch, words, hint):

@@ -224,7 +224,9 @@ def plainer(odd, ranked):
 
     An attack on ranked targets has more tries where there are more classes, also of classes that do not exist.
     """
-    same = {"form", "normalise", "layout", "state", *(() if ranked else ("masked",))}
+    same = {"form", "normalise", "layout", "state"}
+    if not ranked and odd.ties != "one class":
+        same.add("masked")
     return replace(odd, **{one.name: one.default for one in fields(Odd) if one.name in same})
 
 

@@ -17,6 +17,7 @@ from gauntlet.config.bounds import at_bounds, shares
 from gauntlet.config.build import build_classifier, build_data, build_loggers, build_reference, build_suite
 from gauntlet.config.compose import WAYS_TO_DATA, check_plain_words, check_root, plain, run_of
 from gauntlet.config.instantiate import check_targets
+from gauntlet.config.parts import check_evaluation_parts, check_given_parts, path_of
 from gauntlet.data import ImageData
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, read_card
@@ -51,10 +52,12 @@ from gauntlet.threat_names import check_names
 
 def evaluate(config: DictConfig) -> None:
     """Load the checkpoint, then measure what is missing of the suite at every share of the bounds."""
-    checkpoint = Path(config.checkpoint).absolute()
+    check_given_parts(config)
+    checkpoint = path_of(config.checkpoint, "checkpoint").absolute()
     home = run_of(checkpoint)
     _complete_from_run(config, RunFolder(home) if home else None)
     resolved = plain(config)
+    check_evaluation_parts(resolved)
     resolved["outputs"] = str(Path(resolved["outputs"] or "outputs").absolute())
     check_plain_words(resolved)
     check_targets(resolved, resolved["allow"])

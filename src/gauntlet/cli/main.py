@@ -25,11 +25,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gauntlet.config.command_line import expand_home, prepared
 from gauntlet.config.compose import CONF, register_resolvers
+from gauntlet.config.parts import path_of
 from gauntlet.errors import UserError
 from gauntlet.runs.failures import TRACES_REQUESTED, failures_noted
 from gauntlet.terminal import steady_output
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_NO_NAME = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan|null|true|false", re.IGNORECASE)
+"""What Hydra reads as something else than the name of an option."""
 
 
 def train() -> None:
@@ -76,17 +78,24 @@ def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
     register_resolvers()
     refused: list[Exception] = []
     folders: dict[Path, Path] = {}
+    began = False
 
     def task(composed: DictConfig) -> None:
+        nonlocal began
+        began = True
         _quiet()  # the task may run in a process of its own
         _restore_working_directory()
         expand_home(composed)
         folder = Path(HydraConfig.get().runtime.output_dir)
         sweeping = HydraConfig.get().mode is RunMode.MULTIRUN
-        folders[folder] = Path(composed.get("outputs") or "outputs").absolute()
+        outputs = composed.get("outputs")
+        by_default = outputs is None and config != "train"
+        folders[folder] = Path("outputs" if by_default else str(outputs)).absolute()
         read_only = config == "report" or composed.get("dry_run")
         noted = nullcontext() if read_only else failures_noted(folder, always=sweeping and config == "train")
         try:
+            if not by_default:
+                path_of(outputs, "outputs")
             with steady_output(), noted:
                 job(composed)
         except (UserError, OmegaConfBaseException, OSError) as error:
@@ -114,6 +123,13 @@ def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
         for folder, outputs in folders.items():
             _remove_if_empty(folder, outputs)
         print(f"gauntlet: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if began or TRACES_REQUESTED:
+            raise
+        # Hydra has no error of its own for overrides such as members.name=x, where members is a list
+        advice = "check the keys; a list is given as a whole, key=[a,b]"
+        print(f"gauntlet: the config cannot be composed ({_one_line(error)}): {advice}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -149,7 +165,7 @@ def _check_words(words: Sequence[str]) -> None:
         group = group.partition("@")[0]
         if given and not group:
             raise UserError(f"{word} has no key: expected key=value")
-        if given and (CONF / group).is_dir() and _NUMBER.fullmatch(option):
+        if given and (CONF / group).is_dir() and _NO_NAME.fullmatch(option):
             names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
             raise UserError(f"{word}: an option of {group} is a name, one of {', '.join(names)}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from gauntlet.config.compose import CONF
+from gauntlet.config.parts import path_of
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
 from gauntlet.reports import (
@@ -37,8 +38,11 @@ def report(config: DictConfig) -> None:
     folders: dict[Path, None] = {}
     for path in given:
         folders |= dict.fromkeys(_runs_in(Path(str(path))))
-    runs = _read(folders, config.suite)
-    pairs = [] if config.against is None else compare_all(runs, read_run(Path(config.against), config.suite))
+    folder = None if config.folder is None else path_of(config.folder, "folder")
+    against = None if config.against is None else path_of(config.against, "against")
+    suite = str(config.suite)
+    runs = _read(folders, suite)
+    pairs = [] if against is None else compare_all(runs, read_run(against, suite))
     sheets = make_paper_tables(runs, _published(runs))
     for sheet in sheets:
         show(terminal_table(sheet), piped_width=160)
@@ -46,8 +50,8 @@ def report(config: DictConfig) -> None:
             show(as_rich(sheet.beside, "certified and attacked accuracy"), piped_width=160)
     if pairs:
         show(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"), piped_width=160)
-    if config.folder is not None:
-        _write(Path(config.folder), sheets, pairs)
+    if folder is not None:
+        _write(folder, sheets, pairs)
 
 
 def _read(folders: Iterable[Path], suite: str) -> list[Run]:
