@@ -211,7 +211,8 @@ def refused(odd):
 def may_refuse(odd):
     """Whether NaN may be met by and by."""
     overflows = odd.end == "huge" and "float16" in (odd.weights, odd.output)
-    return odd.broken in ("pixel", "reached") or overflows
+    undefined = odd.broken == "infinite" and (odd.end in ("softmax", "log-probabilities") or odd.ties == "constant")
+    return odd.broken in ("pixel", "reached") or overflows or undefined
 
 
 def has_slope(odd):
