@@ -365,6 +365,10 @@ REFUSED = {
         ("defense=normal", "defense.schedule={_target_:gauntlet.data.Digits,_partial_:true}"),
         "schedule: ",
     ),
+    "a reference without its network": (
+        ("defense=pat_alexnet", "~dataset.reference.network.network"),
+        "weights=reference/alexnet_cifar was given without a network",
+    ),
     "a target that is no name": (
         ("defense=normal", "model._target_=5"),
         "model._target_ is 5: expected the dotted name",

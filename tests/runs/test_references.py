@@ -97,3 +97,11 @@ def test_a_dataset_of_one_s_own_has_a_perceptual_network(door, own, tmp_path):
     result = door("train", *words)
     assert result.code == 0, result.err
     assert len(list(outputs.glob("references/mine-*/*/card.json"))) == 1
+
+
+@pytest.mark.parametrize("word", ["~dataset.reference_recipe", "~dataset.reference_recipe.epochs"])
+def test_a_dataset_without_a_recipe_for_its_reference_is_refused_in_a_line(door, tmp_path, word):
+    command = door("train", "defense=pat_alexnet", word, f"outputs={tmp_path / 'outputs'}", *QUICK)
+    assert (command.code, len(command.err.strip().splitlines())) == (2, 1), command.err
+    assert "dataset.reference_recipe is missing or has no epochs" in command.err
+    assert not (tmp_path / "outputs").exists()

@@ -43,6 +43,7 @@ from gauntlet.runs.references import (
     fitted,
     fitted_before,
     outputs_of,
+    reference_epochs,
     references,
     with_references,
     without_weights,
@@ -111,7 +112,7 @@ def evaluate(config: DictConfig) -> None:
 
 def _print_missing_references(resolved: Mapping[str, Any], known: Mapping[str, Path]) -> None:
     for network in references(resolved).keys() - known.keys():
-        epochs = resolved["dataset"]["reference_recipe"]["epochs"]
+        epochs = reference_epochs(resolved)
         print(f"{network} would be fitted first, once, in {epochs} epochs, which is not counted here", flush=True)
 
 

@@ -47,7 +47,7 @@ def without_weights(config: Any) -> Any:
     """Return the config with every reference that has no weights yet replaced by `unfitted`."""
     if isinstance(config, dict):
         if str(config.get("weights", "")).startswith(_MARK):
-            return {"_target_": f"{__name__}.{unfitted.__name__}", "network": config["network"]}
+            return {"_target_": f"{__name__}.{unfitted.__name__}", "network": _network_of(config)}
         return {key: without_weights(value) for key, value in config.items()}
     return [without_weights(value) for value in config] if isinstance(config, list) else config
 
@@ -71,8 +71,29 @@ def references(config: Any) -> dict[str, Any]:
         for value in config.values():
             nodes |= references(value)
         if str(config.get("weights", "")).startswith(_MARK):
-            nodes[config["weights"]] = config["network"]
+            nodes[config["weights"]] = _network_of(config)
     return nodes
+
+
+def _network_of(node: Mapping[str, Any]) -> Any:
+    if "network" not in node:
+        raise UserError(f"weights={node['weights']} was given without a network: expected network=… beside it")
+    return node["network"]
+
+
+def reference_epochs(config: Mapping[str, Any]) -> Any:
+    """Return for how many epochs the references of a config's dataset are fitted.
+
+    Raises:
+        UserError: the dataset has no recipe for them.
+    """
+    recipe = config["dataset"].get("reference_recipe")
+    if not isinstance(recipe, Mapping) or "epochs" not in recipe:
+        raise UserError(
+            "dataset.reference_recipe is missing or has no epochs: say how the perceptual network is fitted, or leave"
+            " it out with dataset.reference=null"
+        )
+    return recipe["epochs"]
 
 
 def fitted(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = ()) -> dict[str, Path]:
@@ -85,6 +106,8 @@ def fitted(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = 
     """
     known = fitted_before(config, data, others)
     nodes = {name: node for name, node in sorted(references(dict(config)).items()) if name not in known}
+    if nodes:
+        reference_epochs(config)
     return known | {name: _fit(name, node, config, data) for name, node in nodes.items()}
 
 
@@ -121,7 +144,7 @@ def _fit(reference: str, node: Any, config: Mapping[str, Any], data: ImageData) 
         if not weights.exists():
             print(
                 f"fitting the perceptual network {experiment} on {config['names']['dataset']} first, once, in"
-                f" {config['dataset']['reference_recipe']['epochs']} epochs: {folder}\n(instead:"
+                f" {reference_epochs(config)} epochs: {folder}\n(instead:"
                 f" dataset.reference.network.weights=<file> for weights you have, dataset.reference=null for no"
                 f" column of distances)",
                 flush=True,
