@@ -22,10 +22,10 @@ from gauntlet.evaluation import (
     accuracy,
     compare,
     distance_statistics,
+    flags_of_records,
     mean_accuracy,
     overlaps,
     read_records,
-    recorded,
     union_accuracy,
 )
 from gauntlet.threats import Linf
@@ -59,7 +59,7 @@ def main() -> None:
         compare(frames, {name: frame.reverse() for name, frame in _swapped(frames).items()}, names)
         before = _print_seconds("McNemar against another checkpoint", before)
         suite = AttackSuite(dict.fromkeys(RIGHT, PGD(threat_model=Linf(0.1))))
-        recorded(suite, frames)
+        flags_of_records(suite, frames)
         _print_seconds("flags from records", before)
         print(f"{given.examples} examples x {len(RIGHT)} attacks: {time.perf_counter() - start:.2f} s in all")
 

@@ -24,29 +24,29 @@ def main() -> None:
     draw(parser.parse_args().runs, DOCS)
 
 
-def draw(runs: Path, place: Path) -> None:
-    """The three pictures; and the table of README.md, printed.
+def draw(runs: Path, pictures: Path) -> None:
+    """Write the three pictures, and print the table of README.md.
 
     Args:
         runs: folder of the five runs.
-        place: folder of the pictures.
+        pictures: folder of the pictures.
     """
     folders = {defense: _folder(runs, defense) for defense in ORDER}
     pat = read_run(folders["pat_alexnet"], "quick")
     console = Console(record=True, width=64)
     console.print(run_table(pat, f"{pat.name} through attack suite quick"))
     drawing = console.export_svg(title="python train.py defense=pat_alexnet")
-    (place / "first_run.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
-    shutil.copy(folders["pat_alexnet"] / "pictures" / "quick.png", place / "first_run.png")
-    shutil.copy(folders["normal"] / "pictures" / "quick.png", place / "digits_bounds.png")
+    (pictures / "first_run.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL))
+    shutil.copy(folders["pat_alexnet"] / "pictures" / "quick.png", pictures / "first_run.png")
+    shutil.copy(folders["normal"] / "pictures" / "quick.png", pictures / "digits_bounds.png")
     print(markdown(make_paper_table([read_run(folder, "quick") for folder in folders.values()], None)))
 
 
 def _folder(runs: Path, defense: str) -> Path:
-    found = sorted(card.parent for card in runs.glob(f"{defense}-*/*/card.json"))
-    if len(found) != 1:
-        raise SystemExit(f"{len(found)} runs of {defense} in {runs}: expected one; python train.py defense={defense}")
-    return found[0]
+    folders = sorted(card.parent for card in runs.glob(f"{defense}-*/*/card.json"))
+    if len(folders) != 1:
+        raise SystemExit(f"{len(folders)} runs of {defense} in {runs}: expected one; python train.py defense={defense}")
+    return folders[0]
 
 
 if __name__ == "__main__":

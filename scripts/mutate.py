@@ -164,26 +164,33 @@ def tests_of(fault: Fault, tests: Path) -> list[list[str]]:
 
 
 def survives(fault: Fault, sources: Path, workers: int) -> bool:
-    """Whether all tests pass with the fault in a copy of the sources."""
+    """Return whether all tests pass with the fault in a copy of the sources."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "src"
         shutil.copytree(sources, copy, ignore=shutil.ignore_patterns("__pycache__"))
         file = copy / fault.file
         content = file.read_bytes()
         file.write_bytes(content[: fault.start] + fault.text.encode() + content[fault.end :])
-        environment = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
-        for chosen in tests_of(fault, ROOT / "tests"):
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen]
-            command += ["-n", str(workers), "--dist=loadscope"] if workers > 1 else []
-            try:
-                ended = subprocess.run(
-                    command, cwd=ROOT, env=environment, capture_output=True, timeout=_SECONDS, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return False
-            if ended.returncode not in (0, 5):  # 5: no test was collected
-                return False
-    return True
+        return all(passes(chosen, copy, workers) for chosen in tests_of(fault, ROOT / "tests"))
+
+
+def passes(tests: Sequence[str], sources: Path, workers: int) -> bool:
+    """Return whether tests pass on these sources, within the time limit."""
+    environment = os.environ | {"PYTHONPATH": f"{sources}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command += ["-n", str(workers), "--dist=loadscope"] if workers > 1 else []
+    try:
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return ended.returncode in (0, 5)  # 5: no test was collected
+
+
+def check_tests(packages: Sequence[str], sources: Path, workers: int) -> None:
+    """Exit unless the tests of every package pass without a fault: otherwise they would kill every fault."""
+    for package in packages:
+        if not passes([str(ROOT / "tests" / package)], sources, workers):
+            sys.exit(f"the tests of {package} fail without a fault: mend them first")
 
 
 def shown(fault: Fault, sources: Path) -> str:
@@ -206,6 +213,8 @@ def main(words: Sequence[str] | None = None) -> None:
     sources = ROOT / "src"
     done: dict[str, bool] = json.loads(given.out.read_text()) if given.out.exists() and not given.list else {}
     faults = drawn(given.count, given.seed, given.packages, sources)
+    if not given.list:
+        check_tests(given.packages, sources, given.workers)
     for number, fault in enumerate(faults, 1):
         text = shown(fault, sources)
         if given.list:

@@ -52,7 +52,7 @@ def test_a_resumed_run_overwrites_the_steps_it_does_again_and_keeps_the_rest(tmp
     assert table["loss"].to_list() == [3.0, 2.0, 1.0, None]
 
 
-def test_wandb_is_offline_without_asking_where_nobody_is_logged_in(tmp_path):
+def test_wandb_is_offline_without_a_prompt_where_no_account_is_logged_in(tmp_path):
     script = textwrap.dedent(
         f"""
         from gauntlet.loggers import finish_wandb, wandb_logger
@@ -142,7 +142,7 @@ def board(folder):
     return wandb_logger(folder, project="p", name="n", group="g", run_id="abc")
 
 
-def test_wandb_is_online_where_somebody_is_logged_in(fake_wandb, tmp_path, capfd):
+def test_wandb_is_online_where_an_account_is_logged_in(fake_wandb, tmp_path, capfd):
     board(tmp_path).log_metrics({"loss": 1.0}, 3)
     assert fake_wandb.asked == ["online"]
     assert capfd.readouterr().out == ""

@@ -46,7 +46,7 @@ def test_the_elements_of_an_example_are_the_outputs_of_one_splitmix64(seed, draw
 
 @settings(deadline=None)
 @given(integers, integers, integers)
-def test_mix_hears_every_part_and_their_order(a, b, c):
+def test_mix_depends_on_every_part_and_their_order(a, b, c):
     assert mix(torch.tensor([a]), b, c).item() == mix(a, torch.tensor(b), c).item()
     if a != b:
         assert mix(a, b) != mix(b, a)

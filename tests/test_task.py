@@ -103,7 +103,7 @@ def test_records_of_classification_have_the_columns_they_had():
     assert list(SCHEMAS[Kind.CERTIFICATE]) == [*common, "radius", "abstained"]
 
 
-def test_a_task_stands_in_the_identity_of_its_records_and_classification_does_not(tmp_path):
+def test_a_task_is_part_of_the_identity_of_its_records_and_classification_is_not(tmp_path):
     places = GRID.folders(model(), suite(), tmp_path)
     assert places["clean"].identity["task"] == {"class": "toy_segmentation/1"}
     plain = GRID.folders(model(task=CLASSIFICATION), suite(), tmp_path)
@@ -226,10 +226,10 @@ def test_the_library_gives_the_records_of_the_grid(whole):
     assert all(frame.drop("seconds").equals(whole[name], null_equal=True) for name, frame in found.items())
 
 
-def test_the_first_look_tells_the_mean_score_and_refuses_targets_that_are_no_classes(whole):
-    look = clean_check(model(), slice(0, 24))
-    assert look.accuracy == pytest.approx(whole["clean"]["score"].mean())
-    assert look.warnings == []
+def test_the_clean_check_prints_the_mean_score_and_refuses_targets_that_are_no_classes(whole):
+    check = clean_check(model(), slice(0, 24))
+    assert check.accuracy == pytest.approx(whole["clean"]["score"].mean())
+    assert check.warnings == []
     wrong = replace(DATA.splits.test, labels=DATA.splits.test.labels + 1)
     with pytest.raises(UserError, match="labels run up to 3, the classifier's classes are 0 to 2"):
         clean_check(model(examples=wrong), slice(0, 24))

@@ -26,6 +26,10 @@ class Kind(StrEnum):
         return f"an {self.value}" if self is Kind.ATTACK else f"a {self.value}"
 
 
+IMAGE_KINDS = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
+"""Kinds whose evidence is an image: an upper bound on robust accuracy."""
+
+
 def one_of(kinds: Sequence[Kind]) -> str:
     """Kinds for a message: an attack, a minimum-distance attack or a transform."""
     *others, last = (kind.phrase for kind in kinds)

@@ -76,10 +76,10 @@ def test_logits_and_gradients_are_the_same(make, left):
     plain = network(images)
     (slope,) = torch.autograd.grad(plain.square().sum(), images)
     with folded(network, images.detach()):
-        norms, adversarial = norms_in(lambda: network(images))
-        (steep,) = torch.autograd.grad(adversarial.square().sum(), images)
+        norms, logits = norms_in(lambda: network(images))
+        (steep,) = torch.autograd.grad(logits.square().sum(), images)
     assert norms == left
-    assert adversarial.allclose(plain, rtol=1e-9, atol=1e-11)
+    assert logits.allclose(plain, rtol=1e-9, atol=1e-11)
     assert steep.allclose(slope, rtol=1e-7, atol=1e-9 * slope.abs().max())
     assert network(images).equal(plain)
 
@@ -88,12 +88,12 @@ def test_maps_are_the_same():
     network, images = small(), random_images(2, 3, 32, 32).double()
     plain, logits = network.tap(images)
     with folded(network, images):
-        maps, adversarial = network.tap(images)
+        maps, folded_logits = network.tap(images)
         alone = network.features(images)
     for current, other, before in zip(maps, alone, plain, strict=True):
         assert current.allclose(before, rtol=1e-9, atol=1e-11)
         assert current.equal(other)
-    assert adversarial.allclose(logits)
+    assert folded_logits.allclose(logits)
 
 
 def altered(network):
@@ -179,8 +179,8 @@ def test_new_weights_are_folded_anew():
         network.network.conv1.weight *= 1.5
     with folded(network, images):
         assert not network(images).allclose(before)
-        adversarial = network(images)
-    assert adversarial.allclose(network(images), rtol=1e-9)
+        logits = network(images)
+    assert logits.allclose(network(images), rtol=1e-9)
 
 
 def test_parts_that_were_replaced_are_folded_as_they_are_or_not_at_all():
@@ -211,7 +211,7 @@ def test_a_norm_that_was_fused_away_or_replaced_is_no_pair():
 
 
 @pytest.mark.parametrize("before", ["plain", "around"])
-def test_a_network_that_takes_another_way_than_before_is_looked_at_anew(before):
+def test_a_network_whose_data_flow_changes_is_recorded_again(before):
     network, images = lived(Odd(before)), random_images(2, 3, 9, 8).double()
     assert kept(network, images) == (before == "around")
     network.kind = "around"
@@ -259,7 +259,7 @@ def test_a_forward_that_goes_another_way_than_the_taps():
     assert count >= 3
 
 
-def test_a_network_inside_another_that_is_folded_is_looked_at_later():
+def test_a_network_inside_a_folded_one_is_recorded_later():
     inner, images = small(), random_images(1, 3, 32, 32).double()
     outer, plain = nn.Sequential(inner), inner(images)
     with folded(inner, images), folded(outer, images) as nothing:
@@ -312,8 +312,8 @@ def kept(network, images):
     """Whether the network computes its norms inside the context, and the same numbers."""
     plain = network(images)
     with folded(network, images):
-        count, adversarial = norms_in(lambda: network(images))
-    torch.testing.assert_close(adversarial, plain, rtol=1e-9, atol=1e-12)
+        count, logits = norms_in(lambda: network(images))
+    torch.testing.assert_close(logits, plain, rtol=1e-9, atol=1e-12)
     return count > 0
 
 
@@ -361,7 +361,7 @@ def show_gradient(part):
         ("norm", show_gradient),
     ],
 )
-def test_a_map_that_somebody_looks_at_stays_what_it_is(where, show):
+def test_a_feature_map_that_is_read_elsewhere_does_not_change(where, show):
     network, images = lived(Odd("plain")), random_images(2, 3, 9, 8).double()
     assert not kept(network, images)
     handle = show(network.get_submodule(where))
@@ -447,7 +447,7 @@ class Exactly(nn.Module):
         return self.network(images).float()
 
 
-def test_half_precision_hides_nothing_from_the_looks_before():
+def test_half_precision_does_not_hide_a_difference_from_the_check():
     network, images = Exactly().eval(), random_images(2, 3, 32, 32)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         plain = network(images)
@@ -469,8 +469,8 @@ def test_rounding_is_far_below_what_is_doubtful_on_a_real_network():
     with torch.no_grad():
         plain = network(images)
         with folded(network, images):
-            adversarial = network(images)
-    rounding = ((adversarial - plain).abs().amax(1) / adversarial.abs().amax(1)).max()
+            logits = network(images)
+    rounding = ((logits - plain).abs().amax(1) / logits.abs().amax(1)).max()
     assert 0 < rounding < torch.finfo(torch.float32).eps ** 0.5 / 50
 
 
@@ -497,7 +497,7 @@ def test_robust_accuracy_is_the_same(attack, monkeypatch):
     count, folding = norms_in(still_correct)
     monkeypatch.setattr("gauntlet.acceleration.folding._pairs_of", lambda *_: [])
     plain_count, plain = norms_in(still_correct)
-    assert plain_count > 5 * count  # what is left of them are looks before the search, and doubtful successes
+    assert plain_count > 5 * count  # those left are the checks before the search, and successes of low margin
     assert 0 < plain.sum() < 24
     assert (folding != plain).sum() <= 1
 
@@ -508,7 +508,7 @@ def test_attacks_compute_no_batch_norm():
     threat = NeuralPerceptual(SelfLPIPS(), 0.5)
     perceptual = FastLagrangianPerceptualAttack(threat_model=threat, steps=3, iterate=Last())
     seeds = torch.arange(3)
-    for attack, norms, forwards in ((pgd, 9, 1), (perceptual, 9, 2)):  # a look or two at the first image, as it is
+    for attack, norms, forwards in ((pgd, 9, 1), (perceptual, 9, 2)):  # one or two checks of the first image, as it is
         attack(network, images, labels, seeds=seeds)
         count, _ = norms_in(lambda: attack(network, images, labels, seeds=seeds))  # noqa: B023
         assert count == norms * forwards

@@ -121,7 +121,7 @@ def test_there_are_nine_targets_or_all_other_classes(classes, tries):
         classifier.classifier.head[2].bias[0] = 100.0
     images = random_images(2, 3, 6, 6, dtype=DOUBLE)
     APGD(threat_model=Linf(0.01), goal=RankedTargets(), steps=3)(classifier, images, torch.zeros(2, dtype=torch.long))
-    assert classifier.batches == [2] * (1 + tries * 4)  # one look ranks the targets
+    assert classifier.batches == [2] * (1 + tries * 4)  # one forward ranks the targets
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(0.5), L1(2.0)])

@@ -40,7 +40,7 @@ def lead(classifier, images, labels):
 
 
 @pytest.mark.parametrize("threat", [Linf(2 / 255), L2(0.25)])
-def test_apgd_walks_where_the_package_walks(package, threat):
+def test_apgd_reaches_the_cross_entropy_of_the_package(package, threat):
     """In float64, from the same start, all hundred steps: the same best cross-entropy for every example.
 
     Bounds so small that no attack succeeds: ours would stop there.

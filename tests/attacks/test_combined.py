@@ -63,7 +63,7 @@ def gray(*values):
     return torch.tensor(values, dtype=DOUBLE).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
 
 
-def test_each_attack_sees_those_who_still_stand_and_the_first_success_is_returned():
+def test_each_attack_gets_the_examples_still_correct_and_the_first_success_is_returned():
     """From 0.4 all are wrong; 0.55 falls to −0.1, 0.65 to −0.2, 0.95 to no attack."""
     attack, seen = in_turn(-0.1, -0.2, -0.05)
     counting = Counting(mean_classifier())
@@ -73,12 +73,12 @@ def test_each_attack_sees_those_who_still_stand_and_the_first_success_is_returne
     assert result.params[:, 0, 0, 0].tolist() == pytest.approx([0.0, -0.1, -0.2, -0.2])
     assert result.size.tolist() == pytest.approx([0.0, 0.2, 0.4, 0.4])
     assert [calls[0][0] for calls in seen] == [3, 2, 1]
-    assert counting.batches == [4, 3, 2, 1]  # x and what came back; the attacks here do not look
+    assert counting.batches == [4, 3, 2, 1]  # x and the result; these attacks make no forward
     expected = [mix(seeds, 1 + i)[4 - count :].tolist() for i, count in enumerate((3, 2, 1))]
     assert [calls[0][1] for calls in seen] == expected
 
 
-def test_when_nobody_stands_no_attack_is_asked():
+def test_without_a_correct_example_no_attack_is_run():
     attack, seen = in_turn(-0.1, -0.2)
     result = attack(mean_classifier(), gray(0.1, 0.2), torch.zeros(2, dtype=torch.long))
     assert result.images.equal(gray(0.1, 0.2))
@@ -91,7 +91,7 @@ def test_an_attack_that_makes_things_better_for_the_label_does_not_count():
     assert attack(mean_classifier(), images, torch.zeros(1, dtype=torch.long)).images.equal(images)
 
 
-def test_is_at_least_as_strong_as_each_and_falls_just_where_one_of_them_succeeds():
+def test_it_succeeds_exactly_where_one_of_its_attacks_does():
     classifier = tapped(classes=5, dtype=DOUBLE)
     with torch.no_grad():
         classifier.head[2].weight.mul_(3)
@@ -283,7 +283,7 @@ def test_the_narrow_union_is_one_attack_in_yaml(preset):
     assert isinstance(attack.attacks["stadv"], PGD if preset == "paper" else WorstCase)
 
 
-def test_nan_raises_also_where_no_attack_would_have_looked():
+def test_nan_raises_also_where_no_attack_is_run():
     classifier = mean_classifier()
     classifier.bias.data = torch.tensor(torch.nan, dtype=DOUBLE)
     with pytest.raises(NotFiniteError, match="example 0"):

@@ -46,7 +46,7 @@ def test_each_iteration_is_the_best_in_its_krylov_space(iterations):
         assert u.allclose(best, rtol=1e-6)
 
 
-def test_no_example_hears_of_another():
+def test_no_example_depends_on_another():
     """Not of a solved one, not of a hard one, not of one without a right side; bit for bit."""
     matrix, right = systems(5, 6)
     matrix[1] = torch.eye(6)

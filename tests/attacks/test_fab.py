@@ -181,8 +181,8 @@ def test_later_restarts_start_elsewhere():
     FAB(threat_model=L2(0.5), goal=Untargeted(Margin()), steps=1, restarts=2)(classifier, images, labels)
     half = len(seen) // 2
     assert seen[0].equal(images)
-    feature_distance = (seen[half] - images).flatten(1).norm(dim=1)
-    assert ((feature_distance > 0.1) & (feature_distance <= 0.25 + 1e-9)).all()
+    lengths = (seen[half] - images).flatten(1).norm(dim=1)
+    assert ((lengths > 0.1) & (lengths <= 0.25 + 1e-9)).all()
 
 
 @pytest.mark.parametrize(

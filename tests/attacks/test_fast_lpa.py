@@ -142,10 +142,10 @@ def test_a_fixed_distance_on_the_attacked_network_costs_the_same():
 
 def test_externally_bounded_the_classifier_is_passed_once_a_step_and_phi_twice():
     classifier, phi_network, threat, images, labels, seeds = setting("externally", torch.float32)
-    seen, seen_by_eyes = passes(classifier), passes(phi_network)
+    seen, seen_by_phi = passes(classifier), passes(phi_network)
     lpa(threat, steps=3)(classifier, images, labels, seeds=seeds)
     assert seen == {"forward": 3, "backward": 3}
-    assert seen_by_eyes == {"forward": 2 * 3 + 2, "backward": 3}
+    assert seen_by_phi == {"forward": 2 * 3 + 2, "backward": 3}
 
 
 def test_best_lets_fallen_examples_go():

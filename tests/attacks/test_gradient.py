@@ -84,14 +84,14 @@ def test_the_gradient_of_the_network_is_not_finite_where_pixels_are_alike(traine
 def test_attacks_reach_what_they_reach_where_the_slope_is_0_instead(trained, digits, attack, tolerance):
     batch = digits.test[:60]
 
-    def still_correct(root):
+    def robust_accuracy(root):
         network = Edges(trained, root).eval()
         result = attack(network, batch.images, batch.labels, seeds=batch.ids)
         return (logits_of(network, result.images).argmax(1) == batch.labels).float().mean()
 
-    expected = still_correct(FlatRoot.apply)
+    expected = robust_accuracy(FlatRoot.apply)
     assert expected < 0.75
-    assert (still_correct(torch.sqrt) - expected).abs() <= tolerance
+    assert (robust_accuracy(torch.sqrt) - expected).abs() <= tolerance
 
 
 def test_an_evaluation_goes_on_and_the_flag_is_raised(trained, digits):

@@ -51,9 +51,9 @@ def spent(attack, bounded, bound=1e-3):
     """Passes per example of the classifier and of the network of φ; no attack succeeds in so small a ball."""
     classifier, phi_network, _, images, labels, seeds = setting(bounded, torch.float32, bound, COUNT)
     threat = NeuralPerceptual(LPIPS(phi_network), bound)
-    seen, seen_by_eyes = Passes(classifier), Passes(phi_network)
+    seen, seen_by_phi = Passes(classifier), Passes(phi_network)
     attack(threat)(classifier, images, labels, seeds=seeds)
-    return seen.per(COUNT), seen_by_eyes.per(COUNT)
+    return seen.per(COUNT), seen_by_phi.per(COUNT)
 
 
 ENDS = 2  # forwards of φ around any attack: of the clean images, and to measure what comes back
@@ -141,7 +141,7 @@ def test_passes_of_pgd(steps):
 
 
 @pytest.mark.parametrize(("projection", "forwards", "backwards"), [(Bisection(), 6, 0), (Newton(), 7, 5)])
-def test_a_way_back_costs_little_and_for_those_inside_a_look(projection, forwards, backwards):
+def test_a_projection_costs_little_and_one_forward_for_examples_inside(projection, forwards, backwards):
     phi_network, images = tapped(activation=torch.nn.Softplus), random_images(COUNT, 3, 7, 6)
     region = NeuralPerceptual(LPIPS(phi_network), 0.1).around(batch_of(images))
     delta = 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
@@ -155,7 +155,7 @@ def test_a_way_back_costs_little_and_for_those_inside_a_look(projection, forward
 
 
 @pytest.mark.parametrize("make", [lpa, ppgd])
-def test_finished_examples_cost_nothing_after_the_look_that_finished_them(make):
+def test_finished_examples_cost_nothing_after_the_evaluation_that_finished_them(make):
     """Always predicts class 0: label 0 stays correct, label 1 is misclassified at the first evaluation, in the ball."""
     spent = []
     for finished in (0, 20):
@@ -166,10 +166,10 @@ def test_finished_examples_cost_nothing_after_the_look_that_finished_them(make):
             images[: finished + COUNT].mul(0.8).add(0.1),
             (torch.arange(finished + COUNT) < finished).long(),
         )
-        seen, seen_by_eyes = Passes(classifier), Passes(phi_network)
+        seen, seen_by_phi = Passes(classifier), Passes(phi_network)
         published = make(NeuralPerceptual(LPIPS(phi_network), 3.0))
         replace(published, iterate=Best())(classifier, images, labels, seeds=seeds[: len(images)])
-        spent.append((seen.forward, seen_by_eyes.forward))
+        spent.append((seen.forward, seen_by_phi.forward))
     own, of_phi = (more - less for less, more in zip(*spent, strict=True))
     assert own == 20
     assert of_phi in (20 * (1 + ENDS), 20 * (1 + ENDS) + COUNT)  # PPGD makes the others' graph anew, once

@@ -157,11 +157,11 @@ def test_best_lets_examples_go_once_they_are_wrong():
     assert sorted(counting.batches, reverse=True) == counting.batches
     assert counting.batches[0] == 5
     assert counting.batches[-1] == 1
-    assert len(counting.batches) == 11  # ten steps, and a look at where the last one led
+    assert len(counting.batches) == 11  # ten steps, and an evaluation of the last point
     assert sum(counting.batches) < 5 + 10 + 4 * 10
 
 
-def test_when_all_are_wrong_at_the_start_one_look_is_enough():
+def test_when_all_are_wrong_at_the_start_one_evaluation_is_enough():
     classifier = Counting(LinearClassifier(12, bias=100.0))
     images, seeds = random_images(3, 3, 2, 2), torch.arange(3)
     result = PGD(threat_model=Linf(0.1), steps=10)(classifier, images, torch.ones(3, dtype=torch.long), seeds=seeds)
@@ -185,7 +185,7 @@ def test_a_fallen_example_is_the_one_that_was_confirmed():
     )
 
 
-def test_last_walks_all_the_way_with_everybody():
+def test_last_runs_all_steps_on_every_example():
     counting = Counting(LinearClassifier(12, bias=-100.0))
     PGD(threat_model=Linf(0.1), steps=6, iterate=Last())(
         counting, random_images(4, 3, 2, 2), torch.zeros(4, dtype=torch.long)

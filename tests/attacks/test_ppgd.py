@@ -98,7 +98,7 @@ def test_the_step_is_the_dense_solution_on_a_tiny_network():
         assert gradient.flatten() @ moved[i] >= 0.98 * (gradient.flatten() @ best)
 
 
-def test_whoever_is_beyond_kappa_does_not_move_and_makes_no_nan():
+def test_an_example_beyond_kappa_does_not_move_and_makes_no_nan():
     classifier, _, threat, images, labels, seeds = setting("externally", DOUBLE)
     with torch.no_grad():
         classifier.head[2].weight.zero_()
@@ -121,8 +121,8 @@ def test_an_example_beyond_kappa_does_not_stop_its_neighbours():
     attack = ppgd(threat, steps=3, iterate=Last(), projection=NoProjection())
     whole = attack(classifier, images, labels, seeds=seeds)
     others = torch.tensor([0, 1, 3, 4, 5])
-    feature_distance = attack(classifier, images[others], labels[others], seeds=seeds[others])
-    assert whole.images[others].allclose(feature_distance.images, rtol=0, atol=1e-9)
+    without = attack(classifier, images[others], labels[others], seeds=seeds[others])
+    assert whole.images[others].allclose(without.images, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("bounded", ["self", "externally"])
@@ -141,7 +141,7 @@ def test_constants_and_dead_networks_make_no_nan(bounded, value, iterate):
         assert (result.size <= 1 + 1e-4).all()
 
 
-def test_where_phi_sees_nothing_the_step_goes_to_the_box_and_no_further():
+def test_where_phi_is_constant_the_step_ends_at_the_box():
     classifier, phi_network, threat, images, labels, seeds = setting("externally", torch.float32, bound=0.05)
     for stage in (phi_network.stages[0][0], phi_network.stages[1][1]):
         torch.nn.init.constant_(stage.bias, -1e3)

@@ -45,7 +45,7 @@ def test_what_is_inside_stays_as_it_is(projection):
     relu=st.booleans(),
 )  # fmt: skip
 @example(bound=0.8109267832856988, spread=0.3, seed=65536, relu=True)  # a jump of d, 4 % of the bound high
-def test_nobody_is_outside_by_another_computation(projection, bound, spread, seed, relu):
+def test_no_example_is_outside_by_another_computation(projection, bound, spread, seed, relu):
     network = tapped(channels=2, seed=seed % 7, activation=torch.nn.ReLU if relu else torch.nn.Tanh)
     images = random_images(3, 2, 5, 4, seed=seed)
     region = NeuralPerceptual(LPIPS(network), bound).around(batch_of(images))
@@ -228,7 +228,7 @@ def test_an_answer_keeps_away_from_every_jump(jumps):
     assert (shares >= lowest * (1 - 2**-8)).all()
 
 
-def test_a_crossing_asks_about_nobody_who_is_done():
+def test_a_crossing_evaluates_no_finished_example():
     asked = []
 
     def height(rows, shares):

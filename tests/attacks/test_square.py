@@ -85,8 +85,8 @@ def test_proposals_use_the_whole_ball_and_change_two_windows(threat):
         last, delta = delta, tried.next(region, delta, 0.05, noise, 2 + draw)
         assert region.size(delta).allclose(torch.ones(40, dtype=DOUBLE))
         if isinstance(threat, L2):  # under L1 the projection takes from all pixels
-            feature_distance = (delta - last).abs().amax(1) > 1e-12
-            assert (feature_distance.sum((1, 2)) <= 2 * 9).all()  # two windows of 3×3
+            changed = (delta - last).abs().amax(1) > 1e-12
+            assert (changed.sum((1, 2)) <= 2 * 9).all()  # two windows of 3×3
 
 
 @pytest.mark.parametrize("threat", THREATS)

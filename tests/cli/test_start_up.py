@@ -48,5 +48,9 @@ def test_a_config_is_shown_without_torch(tmp_path, door, words):
 
 
 def test_the_state_of_a_sweep_needs_no_torch(tmp_path):
-    (tmp_path / "outputs").mkdir()
-    assert imported(tmp_path, "gauntlet.status", "main", "--help") == []
+    run = tmp_path / "outputs" / "digits" / "normal-small_resnet" / "seed0-1"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("dataset: {recipe: {epochs: 4}}\nmodel: {}\nnames: {defense: normal}\n")
+    (run / "metrics.csv").write_text("step,epoch,train/loss\n9,1,0.5\n")
+    (run / "error.json").write_text('{"error": "no memory"}\n')
+    assert imported(tmp_path, "gauntlet.status", "main", "outputs") == []

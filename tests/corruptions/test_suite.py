@@ -47,10 +47,10 @@ def test_records_are_inside_and_the_same_after_a_kill_and_in_other_chunks(tmp_pa
 
 
 def test_seeds_follow_the_example_and_not_its_place(tmp_path):
-    suite, everyone = corruption_suite(FEW, "nowhere"), images()
+    suite, all_examples = corruption_suite(FEW, "nowhere"), images()
     rows = torch.tensor([7, 3, 11])
-    some = Examples(*(part[rows] for part in (everyone.images, everyone.labels, everyone.ids)))
-    whole = records(run(tmp_path / "all", Grid(), model(examples=everyone), suite))["impulse_noise_3"]
+    some = Examples(*(part[rows] for part in (all_examples.images, all_examples.labels, all_examples.ids)))
+    whole = records(run(tmp_path / "all", Grid(), model(examples=all_examples), suite))["impulse_noise_3"]
     part = records(run(tmp_path / "some", Grid(), model(examples=some), suite))["impulse_noise_3"]
     assert part.equals(whole.filter(whole["example_id"].is_in([3, 7, 11])), null_equal=True)
 

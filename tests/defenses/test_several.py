@@ -194,13 +194,11 @@ def test_divergence_is_kullback_leibler():
 def test_trades_is_clean_cross_entropy_plus_the_divergence_under_attack():
     made = prepared(TRADES, attack=KL, beta=6.0)
     examples = batch(made)
-    everyone = torch.ones(24, dtype=torch.bool)
-    images = made.perturbed("linf", examples, everyone)
+    all_examples = torch.ones(24, dtype=torch.bool)
+    images = made.perturbed("linf", examples, all_examples)
     clean, other = copy.deepcopy(made.classifier).train()(torch.cat((examples.images, images))).chunk(2)
-    feature_distance = F.kl_div(other.log_softmax(1), clean.softmax(1), reduction="batchmean")
-    assert made.training_step(examples, 0).allclose(
-        F.cross_entropy(clean, examples.labels) + 6 * feature_distance, rtol=1e-5
-    )
+    kl = F.kl_div(other.log_softmax(1), clean.softmax(1), reduction="batchmean")
+    assert made.training_step(examples, 0).allclose(F.cross_entropy(clean, examples.labels) + 6 * kl, rtol=1e-5)
 
 
 def test_trades_search_increases_the_divergence_also_of_misclassified_examples():
@@ -244,8 +242,8 @@ def test_the_published_search_reaches_the_divergence_of_ours():
     classifier = made.classifier.eval()
     with torch.no_grad():
         clean = classifier(examples.images)
-        feature_distance = [
+        divergences = [
             divergence(clean, classifier(search(classifier, *examples[:2], seeds=examples.ids).images)).mean().item()
             for search in (NearbyPGD(**options), PGD(**options))
         ]
-    assert feature_distance[0] == pytest.approx(feature_distance[1], rel=0.3)
+    assert divergences[0] == pytest.approx(divergences[1], rel=0.3)

@@ -281,7 +281,7 @@ def test_the_distance_of_a_classifier_leaves_it_trainable():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_the_distance_of_nobody_is_refused():
+def test_self_lpips_without_a_classifier_is_refused():
     with pytest.raises(ValueError, match="lpips_self is the distance of the classifier under attack"):
         SelfLPIPS().bind(None)
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from gauntlet.attacks import PGD, Adversarial, Attack
 from gauntlet.data import Digits
-from gauntlet.evaluation import AttackSuite, Flag, probe, read_flags, recorded, write_flags
+from gauntlet.evaluation import AttackSuite, Flag, flags_of_records, probe, read_flags, write_flags
 from gauntlet.goals import Untargeted
 from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.models import small_resnet
@@ -268,7 +268,7 @@ def frame(correct, inside=None):
 
 def test_records_outside_the_threat_model_raise_a_flag():
     suite = AttackSuite({"linf": LINF, "l2": L2_BALL})
-    flags = recorded(suite, {"linf": frame([True] * 4, [True, True, True, False]), "l2": frame([True] * 4)})
+    flags = flags_of_records(suite, {"linf": frame([True] * 4, [True, True, True, False]), "l2": frame([True] * 4)})
     assert raised(flags) == {("outside", "linf")}
     assert flags[0].value == 0.25
 
@@ -281,8 +281,8 @@ def test_records_tell_that_accuracy_rises_with_the_bound_of_one_threat_model():
     }
     suite = AttackSuite(attacks)
     right = {"wide": frame([True, True, False]), "narrow": frame([True, False, False]), "l2": frame([True] * 3)}
-    assert raised(recorded(suite, right)) == {("bound", "wide")}
-    assert raised(recorded(suite, {**right, "wide": frame([False, True, False])})) == set()
+    assert raised(flags_of_records(suite, right)) == {("bound", "wide")}
+    assert raised(flags_of_records(suite, {**right, "wide": frame([False, True, False])})) == set()
 
 
 def test_records_tell_that_noise_breaks_what_gradients_do_not():
@@ -292,9 +292,9 @@ def test_records_tell_that_noise_breaks_what_gradients_do_not():
         "strong": frame([True, False, True]),
         "noise": frame([True, False, True]),
     }
-    assert raised(recorded(suite, right)) == set()  # the two with gradients broke it together
+    assert raised(flags_of_records(suite, right)) == set()  # the two with gradients broke it together
     right["noise"] = frame([False, True, True])
-    assert raised(recorded(suite, right)) == {("black box", "linf"), ("black box", "strong")}
+    assert raised(flags_of_records(suite, right)) == {("black box", "linf"), ("black box", "strong")}
 
 
 def test_flags_are_read_as_they_were_written_and_belong_to_their_weights(tmp_path):

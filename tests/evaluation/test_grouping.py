@@ -6,7 +6,7 @@ import torch
 
 from gauntlet.attacks import PGD, LagrangianPerceptualAttack
 from gauntlet.distances import LPIPS
-from gauntlet.evaluation import AttackSuite, recorded
+from gauntlet.evaluation import AttackSuite, flags_of_records
 from gauntlet.evaluation.grouping import group_by_threat_model, next_smaller
 from gauntlet.threats import RGB, AnyOf, Composition, Linf, NeuralPerceptual, ReColorAdv, StAdv
 from gauntlet.transforms import Clean
@@ -86,7 +86,7 @@ def test_accuracy_that_rises_with_the_bounds_of_a_composition_is_seen():
         "wide": frame([True, True, False]),
         "crossed": frame([True, True, True]),
     }
-    flags = recorded(AttackSuite(attacks), right)
+    flags = flags_of_records(AttackSuite(attacks), right)
     assert [(flag.name, flag.attack) for flag in flags if flag.raised] == [("bound", "wide")]
     assert [flag.value for flag in flags if flag.raised] == [pytest.approx(1 / 3)]
 
@@ -98,7 +98,7 @@ def test_noise_that_beats_gradients_is_seen_whatever_guides_them():
         "noise": PGD(threat_model=StAdv(0.05, smoothness=0.0, spread=1.0), steps=0),
     }
     right = {"paid": frame([True, True]), "noise": frame([True, False])}
-    flags = recorded(AttackSuite(attacks), right)
+    flags = flags_of_records(AttackSuite(attacks), right)
     assert [(flag.name, flag.attack) for flag in flags if flag.raised] == [("black box", "paid")]
 
 

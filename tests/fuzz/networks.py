@@ -1,4 +1,4 @@
-"""Small networks as people bring them, each from a plain description, and the same logits by another way."""
+"""Small networks with unusual features, each from a specification, and a second computation of their logits."""
 
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, fields, replace
@@ -14,8 +14,8 @@ Named = namedtuple("Named", ["extra", "logits"])
 
 
 @dataclass(frozen=True)
-class Odd:
-    """What is odd about a network; the first value of every field is nothing."""
+class NetworkSpec:
+    """Unusual features of a network; the defaults are an ordinary one."""
 
     seed: int = 0
     weights: str = "float64"
@@ -51,135 +51,135 @@ CHOICES = {
     "state": st.sampled_from(["none", "counter", "frozen", "train mode"]),
     "body": st.sampled_from(["smooth", "relu", "dropout", "flat"]),
 }
-PLAIN = Odd()
+PLAIN = NetworkSpec()
 
 
-def odds(most=3):
-    """Networks with a few oddities each."""
+def network_specs(most=3):
+    """Specifications with a few unusual features each."""
     names = st.lists(st.sampled_from(sorted(CHOICES)), min_size=0, max_size=most, unique=True)
-    return names.flatmap(lambda chosen: st.builds(Odd, **{name: CHOICES[name] for name in chosen}))
+    return names.flatmap(lambda chosen: st.builds(NetworkSpec, **{name: CHOICES[name] for name in chosen}))
 
 
 class Network(nn.Module):
-    """A network with oddities."""
+    """A network of a specification."""
 
-    def __init__(self, odd):
+    def __init__(self, spec):
         super().__init__()
-        self.odd = odd
-        first, second, mean = parameters_of(odd)
-        kind = getattr(torch, odd.weights)
+        self.spec = spec
+        first, second, mean = parameters_of(spec)
+        kind = getattr(torch, spec.weights)
         self.first, self.second = nn.Parameter(first.to(kind)), nn.Parameter(second.to(kind))
         self.register_buffer("mean", mean.to(kind))
         self.dropout = nn.Dropout(0.5)
-        if odd.state == "frozen":
+        if spec.state == "frozen":
             self.requires_grad_(False)
-        if odd.state == "counter":
+        if spec.state == "counter":
             self.calls = 0
-        self.train(odd.state == "train mode")
+        self.train(spec.state == "train mode")
 
     def extra_repr(self):
-        return repr(self.odd)
+        return repr(self.spec)
 
     def forward(self, images):
-        odd = self.odd
-        if odd.state == "counter":
+        spec = self.spec
+        if spec.state == "counter":
             self.calls += 1
-        if odd.slope == "detached":
-            images = images.detach().clone() if odd.normalise != "plain" else images.detach()
+        if spec.slope == "detached":
+            images = images.detach().clone() if spec.normalise != "plain" else images.detach()
         guard = {"no grad": torch.no_grad(), "inference": torch.inference_mode()}.get(
-            odd.slope, torch.set_grad_enabled(torch.is_grad_enabled())
+            spec.slope, torch.set_grad_enabled(torch.is_grad_enabled())
         )
         with guard:
             logits = self.logits(images)
-        return formed(odd, laid_out(odd, logits))
+        return as_output(spec, with_layout(spec, logits))
 
     def logits(self, images):
-        odd, raw = self.odd, images
-        if odd.broken != "none":
+        spec, raw = self.spec, images
+        if spec.broken != "none":
             raw = images.clone()
-        if odd.normalise == "in place":
+        if spec.normalise == "in place":
             images = images.sub_(self.mean.to(images).reshape(-1, 1, 1)).div_(0.5)
-        elif odd.normalise == "in place on a view":
+        elif spec.normalise == "in place on a view":
             images.flatten(2).sub_(self.mean.to(images)[:, None]).div_(0.5)
         else:
             images = (images - self.mean.to(images).reshape(-1, 1, 1)) / 0.5
-        hidden = activation(odd, images.flatten(1).to(self.first) @ self.first)
-        if odd.body == "dropout":
+        hidden = activation(spec, images.flatten(1).to(self.first) @ self.first)
+        if spec.body == "dropout":
             hidden = self.dropout(hidden)
-        if odd.batch == "batch norm":  # which raises for one image
+        if spec.batch == "batch norm":  # which raises for one image
             hidden = nn.functional.batch_norm(hidden, None, None, training=True)
-        elif odd.batch == "mean" and len(hidden):
+        elif spec.batch == "mean" and len(hidden):
             hidden = hidden - hidden.mean(0)
-        return ended(odd, spoiled(odd, hidden @ self.second, raw))
+        return with_head(spec, with_singularities(spec, hidden @ self.second, raw))
 
 
-def parameters_of(odd):
-    generator = torch.Generator().manual_seed(odd.seed)
+def parameters_of(spec):
+    generator = torch.Generator().manual_seed(spec.seed)
     pixels = SHAPE[0] * SHAPE[1] * SHAPE[2]
     first = torch.randn(pixels, 8, generator=generator, dtype=torch.float64) / 3
     second = torch.randn(8, CLASSES, generator=generator, dtype=torch.float64)
     return first, second, torch.tensor([0.5, 0.25], dtype=torch.float64)
 
 
-def activation(odd, hidden):
-    if odd.body == "flat":
+def activation(spec, hidden):
+    if spec.body == "flat":
         return (hidden > 0).to(hidden.dtype)
-    return hidden.relu() if odd.body == "relu" else hidden.tanh()
+    return hidden.relu() if spec.body == "relu" else hidden.tanh()
 
 
-def spoiled(odd, logits, images):
-    """What some pixels do to the logits."""
+def with_singularities(spec, logits, images):
+    """Logits with undefined gradients, NaN or infinities that depend on some pixels."""
     corner = images[:, 0, 0, 0]
-    if odd.broken == "slope":  # finite everywhere, without a derivative where rows are equal
+    if spec.broken == "slope":  # finite everywhere, without a derivative where rows are equal
         rough = ((images[:, :, 1:] - images[:, :, :-1]) ** 2).sum(1).sqrt().mean((1, 2))
         return logits + 0.1 * rough[:, None] * torch.linspace(-1, 1, logits.shape[1]).to(logits)
-    if odd.broken == "pixel":  # on some clean images
+    if spec.broken == "pixel":  # on some clean images
         return torch.where(corner[:, None] > 0.8, torch.nan, logits)
-    if odd.broken == "reached":  # on no clean image
+    if spec.broken == "reached":  # on no clean image
         return torch.where(corner[:, None] > 0.95, torch.nan, logits)
-    if odd.broken == "infinite":
+    if spec.broken == "infinite":
         infinite = torch.where(corner > 0.8, torch.inf, logits[:, 0])
         return torch.cat((infinite[:, None].to(logits), logits[:, 1:]), 1)
-    if odd.broken == "all":
+    if spec.broken == "all":
         return logits * torch.nan
     return logits
 
 
-def ended(odd, logits):
+def with_head(spec, logits):
     """Ties, scales, probabilities, classes that do not exist."""
-    if odd.ties == "constant":
+    if spec.ties == "constant":
         logits = 0 * logits
-    elif odd.ties == "twins":
+    elif spec.ties == "twins":
         logits = torch.cat((logits[:, :1], logits[:, :1], logits[:, 2:]), 1)
-    elif odd.ties == "integers":
+    elif spec.ties == "integers":
         logits = logits.round()
-    elif odd.ties == "one class":
+    elif spec.ties == "one class":
         logits = logits[:, :1]
-    if odd.end == "softmax":
+    if spec.end == "softmax":
         logits = logits.softmax(1)
-    elif odd.end == "sigmoid":
+    elif spec.end == "sigmoid":
         logits = logits.sigmoid()
-    elif odd.end == "log-probabilities":
+    elif spec.end == "log-probabilities":
         logits = logits.log_softmax(1)
-    elif odd.end in ("huge", "tiny"):
-        logits = logits * {"huge": 1e4, "tiny": 1e-4}[odd.end]
-    logits = logits.to(getattr(torch, odd.output))
-    if odd.masked and logits.is_floating_point():
-        logits = torch.cat((logits, logits.new_full((len(logits), odd.masked), DEAD)), 1)
+    elif spec.end in ("huge", "tiny"):
+        logits = logits * {"huge": 1e4, "tiny": 1e-4}[spec.end]
+    logits = logits.to(getattr(torch, spec.output))
+    if spec.masked and logits.is_floating_point():
+        logits = torch.cat((logits, logits.new_full((len(logits), spec.masked), DEAD)), 1)
     return logits
 
 
-def laid_out(odd, logits):
-    if odd.layout == "transposed":
+def with_layout(spec, logits):
+    if spec.layout == "transposed":
         return logits.t().contiguous().t()
-    if odd.layout == "slice":
+    if spec.layout == "slice":
         return torch.stack((logits, -logits), 2)[:, :, 0]
-    if odd.layout == "expanded" and odd.ties == "constant":
+    if spec.layout == "expanded" and spec.ties == "constant":
         return logits[:, :1].expand(-1, logits.shape[1])
     return logits
 
 
-def formed(odd, logits):
+def as_output(spec, logits):
     forms = {
         "tuple": lambda: (logits, "features"),
         "list": lambda: [logits, logits + 1],
@@ -192,52 +192,52 @@ def formed(odd, logits):
         "column": lambda: logits[:, 0],
         "short": lambda: logits[:-1],
     }
-    return forms.get(odd.form, lambda: logits)()
+    return forms.get(spec.form, lambda: logits)()
 
 
 REFUSED_FORMS = ("none", "other", "column", "short")
 
 
-def refused(odd):
+def refused(spec):
     """Whether no number can be right: it has no float logits of two classes, or they are NaN from the start."""
     return (
-        odd.form in REFUSED_FORMS
-        or odd.output == "int64"
-        or (odd.ties == "one class" and not odd.masked)
-        or odd.broken == "all"
+        spec.form in REFUSED_FORMS
+        or spec.output == "int64"
+        or (spec.ties == "one class" and not spec.masked)
+        or spec.broken == "all"
     )
 
 
-def may_refuse(odd):
+def may_refuse(spec):
     """Whether NaN may be met by and by."""
-    overflows = odd.end == "huge" and "float16" in (odd.weights, odd.output)
-    undefined = odd.broken == "infinite" and (odd.end in ("softmax", "log-probabilities") or odd.ties == "constant")
-    return odd.broken in ("pixel", "reached") or overflows or undefined
+    overflows = spec.end == "huge" and "float16" in (spec.weights, spec.output)
+    undefined = spec.broken == "infinite" and (spec.end in ("softmax", "log-probabilities") or spec.ties == "constant")
+    return spec.broken in ("pixel", "reached") or overflows or undefined
 
 
-def has_slope(odd):
+def has_slope(spec):
     """Whether autograd follows the logits back to the images."""
-    return odd.slope == "whole" and (odd.body != "flat" or odd.broken == "slope")
+    return spec.slope == "whole" and (spec.body != "flat" or spec.broken == "slope")
 
 
-def plainer(odd, ranked):
+def plain_equivalent(spec, ranked):
     """A network with the same logits for every image, in the plainest form.
 
     An attack on ranked targets has more tries where there are more classes, also of classes that do not exist.
     """
     same = {"form", "normalise", "layout", "state"}
-    if not ranked and odd.ties != "one class":
+    if not ranked and spec.ties != "one class":
         same.add("masked")
-    return replace(odd, **{one.name: one.default for one in fields(Odd) if one.name in same})
+    return replace(spec, **{one.name: one.default for one in fields(NetworkSpec) if one.name in same})
 
 
-def logits_by_another_way(odd, images):
+def logits_by_another_way(spec, images):
     """The logits `[N, K]` of images, one at a time and out of place: nothing of the border, of modes or of batches."""
-    first, second, mean = (part.to(getattr(torch, odd.weights)) for part in parameters_of(odd))
+    first, second, mean = (part.to(getattr(torch, spec.weights)) for part in parameters_of(spec))
     rows = []
     for image in images:
         one = image[None].clone()
         normal = (one - mean.to(one).reshape(1, -1, 1, 1)) / 0.5
-        hidden = activation(odd, normal.flatten(1).to(first) @ first)
-        rows.append(ended(odd, spoiled(odd, hidden @ second, one)))
+        hidden = activation(spec, normal.flatten(1).to(first) @ first)
+        rows.append(with_head(spec, with_singularities(spec, hidden @ second, one)))
     return torch.cat(rows)

@@ -29,8 +29,8 @@ from tests.fuzz.networks import (
     has_slope,
     logits_by_another_way,
     may_refuse,
-    odds,
-    plainer,
+    network_specs,
+    plain_equivalent,
     refused,
 )
 from tests.fuzz.settings import cases
@@ -53,23 +53,23 @@ RANKED = {"apgd ranked", "fab", "fab l1"}
 NEAR = 1e-5  # of the largest logit: what rounding may decide
 
 
-def examples(odd, seed):
+def examples(spec, seed):
     """Images with flat parts, and labels of which one is wrong; any labels where there is nothing to be right about."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (COUNT, *SHAPE), generator=generator, dtype=torch.uint8)
     images[: COUNT // 2, :, :2] = 0
     images[:, 0, 0, 0].clamp_(max=230)
     labels = torch.randint(CLASSES, (COUNT,), generator=generator)
-    if not refused(odd):
-        logits = logits_by_another_way(odd, images.float() / 255)
+    if not refused(spec):
+        logits = logits_by_another_way(spec, images.float() / 255)
         right = logits[:, :CLASSES].nan_to_num(nan=0).argmax(1)
         labels = torch.cat((labels[:1].clamp(max=logits.shape[1] - 1), right[1:]))
     return Examples(images, labels, torch.arange(COUNT) * 7 + 3)
 
 
-def measured(odd, split, suite, chunk, folder=None):
+def measured(spec, split, suite, chunk, folder=None):
     """Records by entry and the images they are about: of a folder by the library's one call, else chunk by chunk."""
-    network = Network(odd)
+    network = Network(spec)
     modes = [part.training for part in network.modules()]
     wishes = [parameter.requires_grad for parameter in network.parameters()]
     grid = Grid(chunk=chunk, keep_images=True)
@@ -105,19 +105,19 @@ def kept(folder, name):
     return torch.stack([images[example] for example in sorted(images)])
 
 
-def classes_of(odd, images):
+def classes_of(spec, images):
     """Predictions by another way, `[N]`, and where rounding may decide otherwise."""
-    logits = logits_by_another_way(odd, images).double().numpy()
+    logits = logits_by_another_way(spec, images).double().numpy()
     assert not np.isnan(logits).any()
     top = np.sort(np.where(np.isinf(logits), np.sign(logits) * 1e300, logits), 1)[:, -2:]
-    exact = odd.ties in ("constant", "twins", "integers") or odd.end in ("softmax", "sigmoid")
-    near = top[:, 1] - top[:, 0] <= max(NEAR, resolution(odd)) * np.abs(top).max(1).clip(1e-30)
-    return logits.argmax(1), near & ((top[:, 1] != top[:, 0]) | (resolution(odd) > NEAR) | ~np.array(exact))
+    exact = spec.ties in ("constant", "twins", "integers") or spec.end in ("softmax", "sigmoid")
+    near = top[:, 1] - top[:, 0] <= max(NEAR, resolution(spec)) * np.abs(top).max(1).clip(1e-30)
+    return logits.argmax(1), near & ((top[:, 1] != top[:, 0]) | (resolution(spec) > NEAR) | ~np.array(exact))
 
 
-def resolution(odd):
+def resolution(spec):
     """Of matrix products in the weights' dtype, in which another batch may round otherwise."""
-    return {"bfloat16": 0.1, "float16": 0.02, "float32": 1e-4}.get(odd.weights, 0.0)
+    return {"bfloat16": 0.1, "float16": 0.02, "float32": 1e-4}.get(spec.weights, 0.0)
 
 
 def inside(name, images, clean):
@@ -131,15 +131,15 @@ def inside(name, images, clean):
     return in_box if size is None else in_box & (size <= threat.bound * (1 + 1e-4))
 
 
-def check_numbers(odd, split, records, images):
+def check_numbers(spec, split, records, images):
     clean = split[slice(0, COUNT)].images
     labels = split.labels.numpy()
     for name, frame in records.items():
         assert frame["example_id"].to_list() == split.ids.tolist()
         assert inside(name, images[name], clean).all(), name
         assert frame["inside"].all(), name
-        before, near = classes_of(odd, clean)
-        after, nearby = classes_of(odd, images[name])
+        before, near = classes_of(spec, clean)
+        after, nearby = classes_of(spec, images[name])
         assert ((frame["clean_prediction"].to_numpy() == before) | near).all(), name
         assert ((frame["prediction"].to_numpy() == after) | nearby).all(), name
         right = (frame["clean_prediction"].to_numpy() == labels) & (frame["prediction"].to_numpy() == labels)
@@ -153,30 +153,30 @@ NAMES = st.lists(st.sampled_from(sorted(ATTACKS)), min_size=1, max_size=2, uniqu
 @cases(few=30)
 def test_a_network_is_refused_in_a_line_or_its_numbers_are_right(profile, tmp_path):
     @profile
-    @given(odds(), NAMES, st.integers(0, 5), st.sampled_from([1, 2, 4]), st.integers(0, 9))
-    def check(odd, names, seed, chunk, way):
+    @given(network_specs(), NAMES, st.integers(0, 5), st.sampled_from([1, 2, 4]), st.integers(0, 9))
+    def check(spec, names, seed, chunk, way):
         folder = Path(tempfile.mkdtemp(dir=tmp_path)) if not way else None
-        split = examples(odd, seed)
+        split = examples(spec, seed)
         suite = AttackSuite({"clean": Clean(), **{name: ATTACKS[name] for name in names}})
         try:
-            records, images = measured(odd, split, suite, COUNT, folder)
+            records, images = measured(spec, split, suite, COUNT, folder)
         except (UserError, AttackFailed) as refusal:
             line = str(refusal)
             assert len(line.splitlines()) == 1
-            assert refused(odd) or may_refuse(odd) or not has_slope(odd) or odd.batch == "batch norm", line
-            if not refused(odd) and not has_slope(odd):
-                assert "the classifier's answer has no gradient" in line or may_refuse(odd), line
-            assert "NaN" not in line or odd.broken != "none" or may_refuse(odd), line
+            assert refused(spec) or may_refuse(spec) or not has_slope(spec) or spec.batch == "batch norm", line
+            if not refused(spec) and not has_slope(spec):
+                assert "the classifier's answer has no gradient" in line or may_refuse(spec), line
+            assert "NaN" not in line or spec.broken != "none" or may_refuse(spec), line
             return
-        assert not refused(odd)
-        assert has_slope(odd) or not any(records[name]["correct"].any() for name in names if name != "square")
-        if odd.batch == "alone":
-            check_numbers(odd, split, records, images)
-            if resolution(odd) == 0:
-                check_same(records, images, measured(odd, split, suite, chunk))
-                check_same(records, images, measured(plainer(odd, RANKED & {*names}), split, suite, COUNT))
+        assert not refused(spec)
+        assert has_slope(spec) or not any(records[name]["correct"].any() for name in names if name != "square")
+        if spec.batch == "alone":
+            check_numbers(spec, split, records, images)
+            if resolution(spec) == 0:
+                check_same(records, images, measured(spec, split, suite, chunk))
+                check_same(records, images, measured(plain_equivalent(spec, RANKED & {*names}), split, suite, COUNT))
         else:
-            check_clean_of_a_batch(odd, split, records)
+            check_clean_of_a_batch(spec, split, records)
 
     check()
 
@@ -190,9 +190,9 @@ def check_same(records, images, others):
         assert images[name].allclose(others[1][name], rtol=0, atol=1e-6), name
 
 
-def check_clean_of_a_batch(odd, split, records):
+def check_clean_of_a_batch(spec, split, records):
     """A network whose answer depends on the batch is measured as it answers for the chunk."""
-    network = Network(odd).eval()
+    network = Network(spec).eval()
     with torch.no_grad():
         answer = logits_of(network, split[slice(0, COUNT)].images).argmax(1)
     assert records["clean"]["clean_prediction"].to_list() == answer.tolist()
@@ -201,26 +201,26 @@ def check_clean_of_a_batch(odd, split, records):
 @cases(few=15)
 def test_probabilities_and_answers_that_depend_on_the_batch_are_flagged(profile):
     @profile
-    @given(odds(2), CHOICES["end"], CHOICES["batch"], st.integers(0, 5))
-    def check(odd, end, dependence, seed):
-        odd = replace(odd, end=end, batch=dependence)
-        split = examples(odd, seed)
+    @given(network_specs(2), CHOICES["end"], CHOICES["batch"], st.integers(0, 5))
+    def check(spec, end, dependence, seed):
+        spec = replace(spec, end=end, batch=dependence)
+        split = examples(spec, seed)
         batch = split[slice(0, COUNT)]
         try:
-            flags = {flag.name: flag.raised for flag in probe(Network(odd), AttackSuite({}), batch)}
+            flags = {flag.name: flag.raised for flag in probe(Network(spec), AttackSuite({}), batch)}
         except UserError as refusal:
             line = str(refusal)
             assert len(line.splitlines()) == 1
-            assert refused(odd) or may_refuse(odd) or odd.batch != "alone", line
+            assert refused(spec) or may_refuse(spec) or spec.batch != "alone", line
             return
-        if odd.broken == "none" and odd.batch == "alone":
-            logits = logits_by_another_way(odd, batch.images)
+        if spec.broken == "none" and spec.batch == "alone":
+            logits = logits_by_another_way(spec, batch.images)
             bounded = ((logits >= 0) & (logits <= 1) | (logits == DEAD)).all(1).double().mean() > 0.5
             assert flags["logits"] == bounded, flags
-            assert bounded or odd.end not in ("softmax", "sigmoid")
+            assert bounded or spec.end not in ("softmax", "sigmoid")
             assert not flags["deterministic"]
-            assert resolution(odd) > NEAR or not flags["batch"], flags
-        if odd.batch != "alone" and odd.ties == "none" and odd.broken == "none" and odd.body != "flat":
-            assert flags["batch"] or odd.end == "softmax" or resolution(odd) > NEAR, flags
+            assert resolution(spec) > NEAR or not flags["batch"], flags
+        if spec.batch != "alone" and spec.ties == "none" and spec.broken == "none" and spec.body != "flat":
+            assert flags["batch"] or spec.end == "softmax" or resolution(spec) > NEAR, flags
 
     check()

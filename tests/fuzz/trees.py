@@ -1,4 +1,4 @@
-"""Folders of pictures as people have them: odd names, formats, links, damage. Built from a plain description."""
+"""Folders of pictures with odd names, formats, links and damage, each from a description."""
 
 import io
 import os

@@ -235,7 +235,7 @@ def test_the_library_measures_the_same_of_a_network_that_normalises_in_place():
     assert any((records["clean_prediction"] != records["prediction"]).any() for records in plain.values())
 
 
-def test_a_probe_sees_the_same_of_a_network_that_normalises_in_place():
+def test_a_probe_returns_the_same_for_a_network_that_normalises_in_place():
     images = random_images(8, 3, 8, 8)
     labels = logits_of(Normalising("not"), images).argmax(1)
     suite = AttackSuite({"linf": PGD(threat_model=Linf(0.05), steps=3)})

@@ -14,7 +14,15 @@ from gauntlet.distances import SelfLPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, evaluate, probe
 from gauntlet.goals import RankedTargets
-from gauntlet.models import Tiled, answers_of, climbed_of, foldable, logits_of, needs_gradients, surrogate_of
+from gauntlet.models import (
+    Tiled,
+    ascent_logits,
+    foldable,
+    logits_and_surrogate,
+    logits_of,
+    needs_gradients,
+    surrogate_of,
+)
 from gauntlet.models import classifier as normalised
 from gauntlet.scopes import frozen
 from gauntlet.threats import L1, L2, Linf, NeuralPerceptual
@@ -60,7 +68,7 @@ def test_a_search_climbs_the_surrogate_and_succeeds_by_the_vote(attack):
     result = attack(vote, images, labels, seeds=torch.arange(24)).images
     broken = logits_of(vote, result).argmax(1) != labels
     assert broken.any()
-    lead = torch.stack([climbed_of(vote, x).gather(1, labels[:, None])[:, 0] for x in (images, result)])
+    lead = torch.stack([ascent_logits(vote, x).gather(1, labels[:, None])[:, 0] for x in (images, result)])
     assert (lead[1] <= lead[0])[~broken].all()
 
 
@@ -86,7 +94,7 @@ def test_an_example_leaves_when_the_vote_and_not_when_the_surrogate_is_wrong():
 
     images = random_images(3, 3, 8, 8)
     torn, labels = Torn(), torch.zeros(3, dtype=torch.long)
-    assert answers_of(torn, images).logits.argmax(1).tolist() == [0, 0, 0]
+    assert logits_and_surrogate(torn, images).logits.argmax(1).tolist() == [0, 0, 0]
     result = PGD(threat_model=Linf(0.1), steps=20)(torn, images, labels)
     assert (result.images - (images - 0.1).clamp(min=0)).abs().max() < 1e-6  # all the way down
 
@@ -102,10 +110,10 @@ def test_a_surrogate_may_be_a_module_and_may_be_wrapped():
 
     images = random_images(3, 3, 8, 8)
     hard = Hard().eval()
-    assert climbed_of(hard, images).equal(hard.surrogate(images))
-    assert climbed_of(Tiled(hard, 2), images).allclose(hard.surrogate(images))
+    assert ascent_logits(hard, images).equal(hard.surrogate(images))
+    assert ascent_logits(Tiled(hard, 2), images).allclose(hard.surrogate(images))
     wrapped = normalised(hard, [0.5] * 3, [0.2] * 3)
-    assert climbed_of(wrapped, images).equal(hard.surrogate((images - 0.5) / 0.2))
+    assert ascent_logits(wrapped, images).equal(hard.surrogate((images - 0.5) / 0.2))
     assert surrogate_of(normalised(tapped(), [0.5] * 3, [0.2] * 3)) is None
     assert surrogate_of(Tiled(tapped(), 2)) is None
 
@@ -122,7 +130,7 @@ def test_the_distance_of_a_classifier_with_a_surrogate_is_searched_by_the_surrog
     labels = logits_of(vote, images).argmax(1)
     attack = FastLagrangianPerceptualAttack(threat_model=NeuralPerceptual(SelfLPIPS(), 0.3), steps=5)
     result = attack(vote, images, labels, seeds=torch.arange(8)).images
-    before, after = (climbed_of(vote, x).gather(1, labels[:, None]) for x in (images, result))
+    before, after = (ascent_logits(vote, x).gather(1, labels[:, None]) for x in (images, result))
     assert (after <= before).all()
     assert (after < before).any()
 
@@ -163,7 +171,7 @@ class OneVote(nn.Module):
 
 def test_a_vote_is_counted_unfolded_before_an_example_leaves(monkeypatch):
     network, images = OneVote().eval(), random_images(6, 3, 32, 32)
-    second = climbed_of(network, images).topk(2, 1).indices[:, 1]  # wrong from the start
+    second = ascent_logits(network, images).topk(2, 1).indices[:, 1]  # wrong from the start
     with folded(network, images) as folding:
         assert len(folding) > 0
     asked, unfolded = [], Folding.unfolded

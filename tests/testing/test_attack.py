@@ -226,8 +226,8 @@ class NearestOfLinear(MinimumDistanceAttack):
 
 
 def of_the_bound(self, classifier, region, labels, noise):
-    adversarial = NearestOfLinear.nearest(self, classifier, region, labels, noise) * (1 + 1e-3 * region.bound)
-    return (region.images + adversarial).clamp(0, 1) - region.images
+    params = NearestOfLinear.nearest(self, classifier, region, labels, noise) * (1 + 1e-3 * region.bound)
+    return (region.images + params).clamp(0, 1) - region.images
 
 
 def kept_without_success(self, classifier, region, labels, noise):
@@ -236,9 +236,9 @@ def kept_without_success(self, classifier, region, labels, noise):
 
 def moving_what_is_wrong(self, classifier, region, labels, noise):
     wrong = classifier(region.images).argmax(1) != labels
-    adversarial = NearestOfLinear.nearest(self, classifier, region, labels, noise)
-    adversarial[wrong] = ((0.5 - region.images) * 1e-6)[wrong]
-    return adversarial
+    params = NearestOfLinear.nearest(self, classifier, region, labels, noise)
+    params[wrong] = ((0.5 - region.images) * 1e-6)[wrong]
+    return params
 
 
 def half_measured(self, classifier, batch, adversarial):

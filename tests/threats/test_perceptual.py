@@ -148,7 +148,7 @@ def test_a_fixed_ball_ignores_the_classifier():
     assert size.equal(threat.around(batch_of(images)).size(others - images))
 
 
-def test_the_self_bounded_ball_of_nobody_and_of_a_network_without_taps_are_refused():
+def test_the_self_bounded_ball_without_a_classifier_or_taps_is_refused():
     threat = NeuralPerceptual(SelfLPIPS(), 0.5)
     with pytest.raises(ValueError, match="classifier under attack, and none was given"):
         threat.around(batch_of(torch.zeros(1, 3, 4, 4)))
@@ -162,7 +162,7 @@ def test_a_negative_bound_is_refused(bound):
         NeuralPerceptual(SelfLPIPS(), bound)
 
 
-def test_looking_through_the_classifiers_own_eyes_is_one_forward():
+def test_the_self_bounded_distance_shares_the_forward_of_the_classifier():
     network = tapped()
     forwards = []
     network.stages[0].register_forward_hook(lambda *_: forwards.append(1))

@@ -1,4 +1,4 @@
-"""The L∞ and L2 balls and the threat model of x only, in closed form."""
+"""The L∞ and L2 balls, in closed form."""
 
 import pytest
 import torch

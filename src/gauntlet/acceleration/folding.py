@@ -159,10 +159,10 @@ def _is_harmless(folding: Folding, image: Tensor, probe: Probe) -> bool:
             folded_outputs = probe()
     finally:
         folding.unfold()
-    for unfolded, refolded in zip(unfolded_outputs, folded_outputs, strict=True):
-        change = (_finite(unfolded) - _finite(refolded)).abs().max()
+    for unfolded, after in zip(unfolded_outputs, folded_outputs, strict=True):
+        change = (_finite(unfolded) - _finite(after)).abs().max()
         close = change <= folding.relative_tolerance(unfolded) * _finite(unfolded).abs().max()
-        if not close or not unfolded.isfinite().equal(refolded.isfinite()):
+        if not close or not unfolded.isfinite().equal(after.isfinite()):
             return False
     return True
 

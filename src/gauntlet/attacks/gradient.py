@@ -21,9 +21,9 @@ def finite_gradient(objective: Tensor, params: Tensor, keep_graph: bool = False)
     return defined(gradient)
 
 
-def check_gain_has_gradient(followed: bool) -> None:
+def check_gain_has_gradient(has_gradient: bool) -> None:
     """Raise ValueError where autograd does not follow what a classifier answered: there is nothing to climb."""
-    if not followed:
+    if not has_gradient:
         raise ValueError(
             "the classifier's answer has no gradient (a detach, no_grad or threshold in its forward): leave that out,"
             " give the classifier a surrogate, or use attacks that need no gradient, such as Square"

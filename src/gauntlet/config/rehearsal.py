@@ -15,7 +15,7 @@ from gauntlet.errors import UserError, first_line
 from gauntlet.evaluation import Entry
 from gauntlet.kinds import Kind
 from gauntlet.models import outputs_for
-from gauntlet.models.border import answer_of
+from gauntlet.models.border import raw_output
 from gauntlet.models.weights import checked, load_weights, weights_bytes
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating
@@ -77,7 +77,7 @@ def rehearse_step(network: nn.Module, batch: Batch, task: Task = CLASSIFICATION)
     count = len(batch.labels)
     try:
         with torch.enable_grad():
-            outputs = outputs_of(answer_of(network.train(), batch.images), task)
+            outputs = outputs_of(raw_output(network.train(), batch.images), task)
             losses = [task.loss(logits, batch.labels).mean() for logits in (outputs.logits, *outputs.auxiliary)]
             torch.stack(losses).sum().backward()
     except UserError as error:

@@ -45,9 +45,6 @@ class Mixed(ImageData):
             raise ValueError(f"images {list(others.shape)}: expected the dataset's {list(data.splits.train.shape)}")
         if data.splits.train.ids.amin() < 0:
             raise ValueError("the dataset has ids below 0: those are the second source's")
-        self.data = data
-        self.others = others
-        self.share = share
         self.batches(lambda: 0)  # raises for an invalid share
 
     @property

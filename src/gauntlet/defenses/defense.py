@@ -16,7 +16,7 @@ from gauntlet.data import Batch
 from gauntlet.defenses.outputs import Outputs, outputs_of
 from gauntlet.errors import NotFiniteError
 from gauntlet.models import outputs_for
-from gauntlet.models.border import answer_of
+from gauntlet.models.border import raw_output
 from gauntlet.noise import mix
 from gauntlet.task import CLASSIFICATION, Task
 
@@ -58,7 +58,7 @@ class Defense(LightningModule):
 
     def outputs(self, images: Tensor) -> Outputs:
         """Return the classifier's train-mode outputs: logits, and those of auxiliary classifiers if it has some."""
-        return outputs_of(answer_of(self.classifier, images), self.task)
+        return outputs_of(raw_output(self.classifier, images), self.task)
 
     def loss(self, outputs: Outputs, labels: Tensor) -> Tensor:
         """Return the task's loss of the logits plus the weighted one of auxiliary classifiers, `[N]`."""

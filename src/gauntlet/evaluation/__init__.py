@@ -22,7 +22,7 @@ from gauntlet.evaluation.run import Measured, Run, read_run
 from gauntlet.evaluation.runner import Progress
 from gauntlet.evaluation.sanity.clean_check import CleanCheck, clean_check
 from gauntlet.evaluation.sanity.probe import probe
-from gauntlet.evaluation.sanity.record_checks import recorded
+from gauntlet.evaluation.sanity.record_checks import flags_of_records
 from gauntlet.evaluation.statistics.accuracy import accuracy, all_correct, mean_accuracy, union_accuracy, unseen, wilson
 from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
 from gauntlet.evaluation.statistics.distances import distance_statistics
@@ -74,6 +74,7 @@ __all__ = [
     "coverage",
     "distance_statistics",
     "evaluate",
+    "flags_of_records",
     "holds_at",
     "mcnemar",
     "mean_accuracy",
@@ -86,7 +87,6 @@ __all__ = [
     "read_plan",
     "read_records",
     "read_run",
-    "recorded",
     "union_accuracy",
     "unseen",
     "wilson",

@@ -17,9 +17,7 @@ from gauntlet.evaluation.statistics.accuracy import mean_share, share_of, unseen
 from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.statistics.medians import median
-from gauntlet.kinds import Kind
-
-_UPPER_BOUNDS = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
+from gauntlet.kinds import IMAGE_KINDS, Kind
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Union:
         """Raise ValueError if a member is missing, is a certificate, or may leave its threat model."""
         if not self.members:
             raise ValueError(f"{name} has no members: name some of {sorted(entries)}, or leave {name} out")
-        check_named(name, self.members, entries, _UPPER_BOUNDS)
+        check_named(name, self.members, entries, IMAGE_KINDS)
         for member in self.members:
             if not getattr(entries[member], "stays_inside", True):
                 raise ValueError(

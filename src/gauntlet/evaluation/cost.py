@@ -19,7 +19,7 @@ from gauntlet.evaluation.store import as_parquet
 from gauntlet.evaluation.verification import ModelUnderTest, device_of, measure_chunk
 from gauntlet.kinds import Kind
 from gauntlet.models import Tapped, features_of
-from gauntlet.models.border import answer_of
+from gauntlet.models.border import raw_output
 from gauntlet.scopes import evaluating, exact
 
 _EXAMPLES = 2  # examples of the first measurement
@@ -145,7 +145,7 @@ def _first_layer(network: nn.Module, images: Tensor) -> nn.Module:
     ]
     try:
         with evaluating(network):
-            features_of(network, images) if isinstance(network, Tapped) else answer_of(network, images)
+            features_of(network, images) if isinstance(network, Tapped) else raw_output(network, images)
     finally:
         for handle in handles:
             handle.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,12 @@ class Grid:
 
     def folders(self, model: ModelUnderTest, suite: AttackSuite, root: Path) -> dict[str, RecordFolder]:
         """Return the folder of records of each entry of a suite."""
-        folders = self.full_folders(model, suite, root)
+        return self._folders_of_mode(self.full_folders(model, suite, root), suite, root)
+
+    def _folders_of_mode(
+        self, full: Mapping[str, RecordFolder], suite: AttackSuite, root: Path
+    ) -> dict[str, RecordFolder]:
+        folders = dict(full)
         for name, entry in suite.entries.items():
             if earlier := self.mode.earlier(suite, name):
                 survivors_of = [digest(folders[other].identity) for other in earlier]
@@ -110,8 +115,8 @@ class Grid:
             UserError: entries failed; everything that does not depend on them is finished.
         """
         check_task(suite, model.task)
-        folders = self.folders(model, suite, root)
         full = self.full_folders(model, suite, root)
+        folders = self._folders_of_mode(full, suite, root)
         jobs = {
             name: Job(entry, folders[name], full[name], self.mode.earlier(suite, name), partial(self.noise, entry))
             for name, entry in suite.entries.items()

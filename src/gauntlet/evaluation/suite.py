@@ -13,7 +13,7 @@ from gauntlet.attacks import Attack
 from gauntlet.certificates import Certificate
 from gauntlet.evaluation.aggregate import Aggregate
 from gauntlet.evaluation.entries import Entry
-from gauntlet.kinds import Kind, one_of
+from gauntlet.kinds import IMAGE_KINDS, Kind, one_of
 from gauntlet.transforms import Transform
 
 
@@ -36,7 +36,7 @@ class AttackSuite:
             raise ValueError(f"{both} name attacks and certificates: give each a name of its own")
         if taken := sorted(self.aggregates.keys() & self.entries.keys()):
             raise ValueError(f"{taken} name aggregates and entries of the suite: give each a name of its own")
-        for part, kinds in ((self.attacks, _IMAGE_KINDS), (self.certificates, [Kind.CERTIFICATE])):
+        for part, kinds in ((self.attacks, IMAGE_KINDS), (self.certificates, [Kind.CERTIFICATE])):
             for name, entry in part.items():
                 if getattr(entry, "kind", None) not in kinds:
                     raise ValueError(f"{name} is {_kind_of(entry)}: expected {one_of(kinds)} under that key")
@@ -62,9 +62,6 @@ class AttackSuite:
         """Members of the first union; empty if the suite has no union."""
         unions = [aggregate.conjunction(self.entries) for aggregate in self.aggregates.values()]
         return next((list(members) for members in unions if members), [])
-
-
-_IMAGE_KINDS = (Kind.ATTACK, Kind.MINIMUM_DISTANCE, Kind.TRANSFORM)
 
 
 def _kind_of(value: object) -> str:

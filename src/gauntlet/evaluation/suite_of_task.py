@@ -1,4 +1,4 @@
-"""A suite in a task: what it may ask of the records, and the dataset's metrics as columns of its table."""
+"""Check that a suite suits a task, and add the task's dataset metrics to its columns."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import ClassVar
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation.columns import Aggregated, Column
-from gauntlet.evaluation.entries import Entry
+from gauntlet.evaluation.entries import Entry, check_named
 from gauntlet.evaluation.run import Measured
 from gauntlet.evaluation.statistics.bootstrap import bootstrap_metric
 from gauntlet.evaluation.statistics.estimates import PERCENT
 from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.kinds import Kind
+from gauntlet.kinds import IMAGE_KINDS, Kind
 from gauntlet.task import DecidingTask, Task
 
 _OF_SCORES = (Kind.ATTACK, Kind.TRANSFORM)
-"""Kinds of entries that need no yes or no: a nearest wrong image and a prediction that cannot change do."""
+"""Kinds of entries that need only a score per example, not whether it is correct."""
 
 
 @dataclass(frozen=True)
 class DatasetMetric:
-    """A metric of a task over all records of one entry: mean IoU, average precision.
+    """A metric of a task over all records of one entry, such as mean IoU or average precision.
 
     Args:
         of: the entry's name.
@@ -38,24 +38,23 @@ class DatasetMetric:
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
         """Raise ValueError unless the entry is there and makes images, and the task has the metric."""
-        if self.of not in entries or entries[self.of].kind is Kind.CERTIFICATE:
-            raise ValueError(f"{name} is of {self.of}: expected an attack or a transform of {sorted(entries)}")
+        check_named(name, [self.of], entries, IMAGE_KINDS)
         if self.metric not in self.task.metrics:
             raise ValueError(f"{name}: {self.task.name} has no {self.metric}, but {sorted(self.task.metrics)}")
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
-        """None: it is no union."""
+        """Return nothing: this is no union."""
         return {}
 
     def __call__(self, name: str, measured: Measured) -> Aggregated:
-        """The metric, with the bootstrap's interval over examples."""
-        found = bootstrap_metric(measured.records[self.of], self.task.metrics[self.metric])
+        """Return the metric with a bootstrap interval over examples."""
+        estimate = bootstrap_metric(measured.records[self.of], self.task.metrics[self.metric])
         note = f"{self.metric}: of all examples together, 95 % bootstrap intervals."
-        return Aggregated({name: Column(found._replace(unit=PERCENT), [self.of])}, note=note)
+        return Aggregated({name: Column(estimate._replace(unit=PERCENT), [self.of])}, note=note)
 
 
 def suite_of_task(suite: AttackSuite, task: Task) -> AttackSuite:
-    """The suite with the task's metrics of every entry that makes images, as aggregates: `mIoU linf`.
+    """Return the suite with the task's metrics of every entry that makes images as aggregates, such as `mIoU linf`.
 
     Raises:
         UserError: as in `check_task`.
@@ -65,16 +64,16 @@ def suite_of_task(suite: AttackSuite, task: Task) -> AttackSuite:
         f"{metric} {name}": DatasetMetric(name, metric, task)
         for metric in task.metrics
         for name, entry in suite.entries.items()
-        if entry.kind is not Kind.CERTIFICATE
+        if entry.kind in IMAGE_KINDS
     }
     return replace(suite, aggregates={**suite.aggregates, **own}) if own else suite
 
 
 def check_task(suite: AttackSuite, task: Task) -> None:
-    """Refuse what asks which examples are correct, where a task has scores alone.
+    """Refuse entries and aggregates that need to know which examples are correct, if the task only has scores.
 
     Raises:
-        UserError: by name, in one line, with the way to leave it out.
+        UserError: names them, and the overrides that remove them.
     """
     if isinstance(task, DecidingTask):
         return
@@ -83,10 +82,10 @@ def check_task(suite: AttackSuite, task: Task) -> None:
     refused = [*attacks, *suite.certificates, *aggregates]
     if not refused:
         return
-    ways = [f"~attack_suite.attacks.{name}" for name in attacks]
-    ways += ["~attack_suite.certificates"] if suite.certificates else []
-    ways += ["~attack_suite.aggregates"] if aggregates else []
+    overrides = [f"~attack_suite.attacks.{name}" for name in attacks]
+    overrides += ["~attack_suite.certificates"] if suite.certificates else []
+    overrides += ["~attack_suite.aggregates"] if aggregates else []
     raise UserError(
         f"{', '.join(refused)} of the attack suite ask which examples are correct, and {task.name} has a score per"
-        f" example but no yes or no: leave them out, in a config with {' '.join(map(repr, ways))}"
+        f" example but no yes or no: leave them out, in a config with {' '.join(map(repr, overrides))}"
     )

@@ -70,7 +70,7 @@ class ModelUnderTest:
 
     @torch.no_grad()
     def outputs(self, images: Tensor) -> Tensor:
-        """What the classifier answers to `[N, C, H, W]` images on its device, in the form of the task."""
+        """Return the outputs for `[N, C, H, W]` images on the classifier's device, in the form of the task."""
         return outputs_for(self.task, self.classifier, images)
 
 

@@ -1,7 +1,15 @@
 """Classifiers and their networks. All take images in [0, 1] and normalise inside."""
 
 from gauntlet.models.alexnet import alexnet, alexnet_cifar
-from gauntlet.models.border import Answers, answers_of, climbed_of, features_of, logits_of, outputs_for, tap_of
+from gauntlet.models.border import (
+    LogitsAndSurrogate,
+    ascent_logits,
+    features_of,
+    logits_and_surrogate,
+    logits_of,
+    outputs_for,
+    tap_of,
+)
 from gauntlet.models.capabilities import Foldable, HasSurrogate, NeedsGradients, foldable, needs_gradients, surrogate_of
 from gauntlet.models.imagenet import imagenet_features
 from gauntlet.models.libraries import timm, torchvision
@@ -24,10 +32,10 @@ from gauntlet.models.weights import with_weights
 from gauntlet.models.wide_resnet import wide_resnet
 
 __all__ = [
-    "Answers",
     "Classifier",
     "Foldable",
     "HasSurrogate",
+    "LogitsAndSurrogate",
     "NeedsGradients",
     "Normalise",
     "Tapped",
@@ -35,13 +43,13 @@ __all__ = [
     "Tiled",
     "alexnet",
     "alexnet_cifar",
-    "answers_of",
+    "ascent_logits",
     "classifier",
-    "climbed_of",
     "features_of",
     "foldable",
     "imagenet_features",
     "linear",
+    "logits_and_surrogate",
     "logits_of",
     "needs_gradients",
     "outputs_for",

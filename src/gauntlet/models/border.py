@@ -22,7 +22,7 @@ from gauntlet.task import CLASSIFICATION, Task
 _FORWARD = "__call__"
 
 
-class Answers(NamedTuple):
+class LogitsAndSurrogate(NamedTuple):
     """The outputs of a classifier for `[N, C, H, W]` images."""
 
     logits: Tensor
@@ -52,21 +52,21 @@ def outputs_for(task: Task, network: nn.Module, images: Tensor) -> Tensor:
     return _read(task, _call(network, _FORWARD, images), images)
 
 
-def answer_of(classifier: nn.Module, images: Tensor) -> Any:
+def raw_output(classifier: nn.Module, images: Tensor) -> Any:
     """The raw output of a classifier, in train mode as well; the images are not changed."""
     return _call(classifier, _FORWARD, images)
 
 
-def answers_of(classifier: nn.Module, images: Tensor) -> Answers:
+def logits_and_surrogate(classifier: nn.Module, images: Tensor) -> LogitsAndSurrogate:
     """The logits of images, and those of the classifier's surrogate if it has one; see `logits_of`."""
     if surrogate_of(classifier) is None:
-        return Answers(logits_of(classifier, images), None)
+        return LogitsAndSurrogate(logits_of(classifier, images), None)
     with torch.no_grad():
         logits = logits_of(classifier, images)
-    return Answers(logits, _logits(_call(classifier, "surrogate", images), images))
+    return LogitsAndSurrogate(logits, _logits(_call(classifier, "surrogate", images), images))
 
 
-def climbed_of(classifier: nn.Module, images: Tensor) -> Tensor:
+def ascent_logits(classifier: nn.Module, images: Tensor) -> Tensor:
     """The logits `[N, K]` to ascend: the surrogate's, or the classifier's own."""
     method = _FORWARD if surrogate_of(classifier) is None else "surrogate"
     return _logits(_call(classifier, method, images), images)

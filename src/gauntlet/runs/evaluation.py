@@ -26,12 +26,12 @@ from gauntlet.evaluation import (
     RecordFolder,
     Run,
     clean_check,
+    flags_of_records,
     probe,
     read_card,
     read_flags,
     read_records,
     read_run,
-    recorded,
     write_flags,
 )
 from gauntlet.evaluation.grouping import family_of
@@ -180,7 +180,10 @@ def _check(model: ModelUnderTest, suite: AttackSuite, name: str, grid: Grid, fol
     print("sanity checks: gradients, bounds, convergence, noise, unbounded attack", flush=True)
     records = {key: read_records(folder.path / entry.folder, entry.kind) for key, entry in plan.entries.items()}
     probed = model.examples[slice(0, min(grid.probed, grid.chunks(model)[-1].stop))]
-    flags: list[Flag] = [*recorded(suite, records), *probe(model.classifier, suite, probed, grid.seed, model.task)]
+    flags: list[Flag] = [
+        *flags_of_records(suite, records),
+        *probe(model.classifier, suite, probed, grid.seed, model.task),
+    ]
     for check in plan.soundness:
         flags += check.flags()
     write_flags(folder.path, name, model.checkpoint, flags)

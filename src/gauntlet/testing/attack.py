@@ -16,7 +16,14 @@ from gauntlet.data import Batch, unidentified
 from gauntlet.kinds import Kind
 from gauntlet.models import logits_of
 from gauntlet.noise import Noise
-from gauntlet.testing.examples import linear_classifier, linear_margins, predicted_batch, small_classifier, some_images
+from gauntlet.testing.examples import (
+    DUAL_NORMS,
+    linear_classifier,
+    linear_margins,
+    predicted_batch,
+    small_classifier,
+    some_images,
+)
 from gauntlet.testing.expectations import (
     expect,
     expect_alike,
@@ -28,10 +35,8 @@ from gauntlet.testing.expectations import (
     name_of,
     tolerance_of,
 )
-from gauntlet.threats import L1, L2, Linf, SearchableThreatModel
+from gauntlet.threats import SearchableThreatModel
 from gauntlet.varied import BOUND, altered
-
-_DUALS: dict[type, float] = {Linf: 1.0, L2: 2.0, L1: float("inf")}
 
 
 def check_attack(attack: Attack, *, classifier: nn.Module | None = None, images: Tensor | None = None) -> None:
@@ -56,7 +61,7 @@ def check_attack(attack: Attack, *, classifier: nn.Module | None = None, images:
     check.refusals()
     if attack.kind is Kind.MINIMUM_DISTANCE:
         check.distances()
-        if type(attack.threat_model) in _DUALS:
+        if type(attack.threat_model) in DUAL_NORMS:
             check_nearest_of_linear(attack)
 
 
@@ -222,7 +227,7 @@ def check_nearest_of_linear(attack: Attack) -> None:
     distance = attack.verify(classifier, unidentified(images, batch.labels), adversarial).distance
     if distance is None:
         raise AssertionError(f"{name_of(attack)}.verify states no distance: expected [N] float64")
-    optimum = linear_margins(classifier, images, _DUALS[type(attack.threat_model)])
+    optimum = linear_margins(classifier, images, DUAL_NORMS[type(attack.threat_model)])
     below = (distance > 0) & (distance < optimum * (1 - 1e-9))
     if below.any():
         row = first_row(below)

@@ -17,7 +17,7 @@ from gauntlet.kinds import Kind
 from gauntlet.models import logits_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import evaluating, exact
-from gauntlet.testing.examples import linear_classifier, linear_margins, predicted_batch, some_images
+from gauntlet.testing.examples import DUAL_NORMS, linear_classifier, linear_margins, predicted_batch, some_images
 from gauntlet.testing.expectations import (
     expect,
     expect_alike,
@@ -28,10 +28,9 @@ from gauntlet.testing.expectations import (
     name_of,
     tolerance_of,
 )
-from gauntlet.threats import L1, L2, Linf, SearchableThreatModel, ThreatModel
+from gauntlet.threats import SearchableThreatModel, ThreatModel
 from gauntlet.varied import BOUND, altered
 
-_DUALS: dict[type, float] = {Linf: 1.0, L2: 2.0, L1: float("inf")}
 _FRESH = 0x6672657368  # a stream for predictions other than the certificate's
 
 
@@ -60,8 +59,8 @@ def check_certificate(
         AssertionError: a property does not hold; the message names it and the deviation.
     """
     _check_declaration(certificate)
-    if classifier is None and margin is None and type(certificate.threat_model) in _DUALS:
-        dual = _DUALS[type(certificate.threat_model)]
+    if classifier is None and margin is None and type(certificate.threat_model) in DUAL_NORMS:
+        dual = DUAL_NORMS[type(certificate.threat_model)]
         margin = lambda network, inputs: linear_margins(network, inputs, dual)  # noqa: E731
     classifier = (classifier or linear_classifier()).eval()
     images = some_images(low=0.45, high=0.55) if images is None else images

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from gauntlet.data import Batch
 from gauntlet.models import classifier as tapped_classifier
 from gauntlet.models import linear, logits_of
+from gauntlet.threats import L1, L2, Linf
 
+DUAL_NORMS: dict[type, float] = {Linf: 1.0, L2: 2.0, L1: float("inf")}
+"""By threat model, the order of the norm that is dual to its own."""
 _SHAPE = (3, 6, 6)
 _CLASSES = 5
 _MEAN, _STD = [0.5] * 3, [0.25] * 3

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gauntlet.data import Batch
 from gauntlet.distances import Embedding, FeatureDistance, PerceptualDistance, feature_distance
-from gauntlet.models import answers_of, surrogate_of
+from gauntlet.models import logits_and_surrogate, surrogate_of
 from gauntlet.noise import Noise
 from gauntlet.scopes import exact
 from gauntlet.threats.additive import AdditiveRegion
@@ -75,7 +75,7 @@ class PerceptualRegion(AdditiveRegion):
         if self.metric.network is classifier and surrogate_of(classifier) is None:
             embedding, logits = self.metric.tap(images)
             return ForwardPass(logits, feature_distance(embedding, self.clean), embedding)
-        logits, surrogate = answers_of(classifier, images)
+        logits, surrogate = logits_and_surrogate(classifier, images)
         embedding = self.metric.embed(images)
         return ForwardPass(logits, feature_distance(embedding, self.clean), embedding, surrogate)
 

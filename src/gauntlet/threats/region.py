@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gauntlet.checks import TOLERANCE, in_box
 from gauntlet.data import Batch
-from gauntlet.models import answers_of
+from gauntlet.models import logits_and_surrogate
 from gauntlet.noise import Noise
 
 
@@ -93,7 +93,7 @@ class Region(ABC):
 
     def forward(self, classifier: nn.Module, params: Tensor) -> ForwardPass:
         """One forward at the params."""
-        logits, surrogate = answers_of(classifier, self.perturb(params))
+        logits, surrogate = logits_and_surrogate(classifier, self.perturb(params))
         return ForwardPass(logits, surrogate=surrogate)
 
     def inside(self, params: Tensor, output: ForwardPass) -> Tensor:

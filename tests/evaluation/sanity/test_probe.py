@@ -10,7 +10,7 @@ from gauntlet.threats import Linf
 from tests.fixtures import random_images, tapped
 
 
-def test_an_attack_that_aims_at_the_likeliest_classes_is_probed_like_any_other():
+def test_an_attack_with_ranked_targets_is_probed_like_any_other():
     torch.manual_seed(0)
     classifier = tapped(classes=5)
     images = random_images(6, 3, 8, 8)

@@ -18,7 +18,7 @@ from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.verification import device_of
 from gauntlet.goals import Untargeted
 from gauntlet.identity import stream_of
-from gauntlet.models import answers_of, climbed_of, outputs_for
+from gauntlet.models import ascent_logits, logits_and_surrogate, outputs_for
 from gauntlet.noise import Noise, mix
 from gauntlet.scopes import evaluating, exact, frozen
 from gauntlet.task import CLASSIFICATION, DecidingTask, Task
@@ -86,8 +86,8 @@ def _same_alone(task: Task, classifier: nn.Module, images: Tensor) -> Flag:
     whole = outputs_for(task, classifier, images).flatten(1)
     parts = images.split(max(1, (len(images) + 1) // 2))
     halves = torch.cat([outputs_for(task, classifier, part) for part in parts]).flatten(1)
-    finite = torch.where(whole.isfinite(), whole, 0).abs()
-    largest = finite.amax() if len(finite) else 0  # relative, as logits may be small
+    # Relative to each example's own logits, which may be small, or those of another example large.
+    largest = torch.where(whole.isfinite(), whole, 0).abs().amax(1, keepdim=True)
     differ = ((whole != halves) & ~((whole - halves).abs() <= 1e-3 * largest)).any(1)
     return Flag("batch", None, share(differ), 0.0, why)
 
@@ -96,7 +96,7 @@ def _same_alone(task: Task, classifier: nn.Module, images: Tensor) -> Flag:
 def _logits(classifier: nn.Module, images: Tensor) -> Flag:
     """Check the logits that attacks maximise; those of a classifier with a surrogate may lie in [0, 1]."""
     why = "share of examples whose logits all lie in [0, 1]: a softmax or sigmoid in the classifier flattens every loss"
-    logits = climbed_of(classifier, images)
+    logits = ascent_logits(classifier, images)
     unmasked = logits != -torch.inf
     bounded = ((logits >= 0) & (logits <= 1) | ~unmasked).all(1) & unmasked.any(1)
     return Flag("logits", None, share(bounded), 0.5, why)
@@ -176,10 +176,10 @@ class _Checks:
         images = perturb(params)
         if not images.requires_grad:
             return None
-        answers = answers_of(self.classifier, images)
+        answers = logits_and_surrogate(self.classifier, images)
         ascent_logits = answers.logits if answers.surrogate is None else answers.surrogate
         objective = getattr(self.attack, "goal", Untargeted()).bind(self.labels, Noise(self.seeds).stream(1))
-        goal = objective.with_targets(lambda: climbed_of(self.classifier, self.images).detach()).at_target(0)
+        goal = objective.with_targets(lambda: ascent_logits(self.classifier, self.images).detach()).at_target(0)
         gain = goal.gain(ascent_logits).sum()
         gradient = torch.autograd.grad(gain, params, allow_unused=True)[0] if gain.requires_grad else None
         gradient = torch.zeros_like(params) if gradient is None else gradient

@@ -13,7 +13,7 @@ from gauntlet.evaluation.statistics.accuracy import all_correct
 from gauntlet.evaluation.suite import AttackSuite
 
 
-def recorded(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Flag]:
+def flags_of_records(suite: AttackSuite, records: Mapping[str, pl.DataFrame]) -> list[Flag]:
     """Return the flags that the records of a finished evaluation determine.
 
     Args:
