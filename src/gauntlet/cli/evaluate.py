@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, open_dict
+from torch import nn
 
 from gauntlet.cluster.group import group
 from gauntlet.cluster.ranks import ranks
@@ -19,6 +20,7 @@ from gauntlet.config.compose import WAYS_TO_DATA, check_plain_words, check_root,
 from gauntlet.config.instantiate import check_targets
 from gauntlet.config.parts import check_evaluation_parts, check_given_parts, path_of
 from gauntlet.data import ImageData
+from gauntlet.distances import LPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, read_card
 from gauntlet.evaluation.logits import looked_up, recognised
@@ -75,13 +77,13 @@ def evaluate(config: DictConfig) -> None:
     process = ranks()
     grid = build_grid(resolved["evaluation"], process.rank, process.world)
     calibrated = build_calibrated(resolved["evaluation"])
-    known = (fitted_before if resolved["dry_run"] else fitted)(resolved, data, outputs_of(home))
-    suites = {
-        share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
-        for share in shares(resolved["bounds"])
-    }
+    known = fitted_before(resolved, data, outputs_of(home))
+    # everything is checked with unfitted references before the missing ones are fitted
+    suites, reference = _build_suites(config, resolved, known, classifier, data)
     resolved["trained_on"] = _trained_on(resolved, suites.values())
-    reference = build_reference(_ready(resolved, known), data)
+    if not resolved["dry_run"] and not references(resolved).keys() <= known.keys():
+        known = fitted(resolved, data, outputs_of(home))
+        suites, reference = _build_suites(config, resolved, known, classifier, data)
     sha = digest_of(weights)
     model_under_test = ModelUnderTest(
         classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated, task=data.task
@@ -94,10 +96,10 @@ def evaluate(config: DictConfig) -> None:
         return
     if home != folder.path:
         _check_data(folder, data.fingerprint)
-        if not grid.rank:
-            _card(resolved, checkpoint, home, sha, data).write(folder.path)
-    model_under_test = recognised(model_under_test, folder.records, group())
     suites = {share: with_baseline(suite, resolved, grid, model_under_test, folder) for share, suite in suites.items()}
+    if home != folder.path and not grid.rank:
+        _card(resolved, checkpoint, home, sha, data).write(folder.path)
+    model_under_test = recognised(model_under_test, folder.records, group())
     runs = [
         run_suite(model_under_test, suite, resolved["suite"], grid, folder, share) for share, suite in suites.items()
     ]
@@ -108,6 +110,21 @@ def evaluate(config: DictConfig) -> None:
             loggers = _loggers(resolved, folder, sha)
             for run in filter(None, runs):
                 send_evaluation(loggers, run)
+
+
+def _build_suites(
+    config: DictConfig,
+    resolved: Mapping[str, Any],
+    known: Mapping[str, Path],
+    classifier: nn.Module,
+    data: ImageData,
+) -> tuple[dict[float | None, AttackSuite], LPIPS | None]:
+    """Build the suite at every share of the bounds, and the distance of the dataset, with the references known."""
+    suites = {
+        share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
+        for share in shares(resolved["bounds"])
+    }
+    return suites, build_reference(_ready(dict(resolved), known), data)
 
 
 def _print_missing_references(resolved: Mapping[str, Any], known: Mapping[str, Path]) -> None:

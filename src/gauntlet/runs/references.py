@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from gauntlet.config.build import rehearse
 from gauntlet.config.command_line import as_value
 from gauntlet.config.instantiate import instantiate
 from gauntlet.data import ImageData
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, shown
 from gauntlet.identity import digest
 from gauntlet.runs.failures import TRACES_REQUESTED
 from gauntlet.runs.folder import RunFolder
@@ -81,19 +82,30 @@ def _network_of(node: Mapping[str, Any]) -> Any:
     return node["network"]
 
 
-def reference_epochs(config: Mapping[str, Any]) -> Any:
+_RECIPE = ("epochs", "batch_size", "learning_rate", "weight_decay", "warmup_epochs", "drop_epochs")
+
+
+def reference_epochs(config: Mapping[str, Any]) -> int:
     """Return for how many epochs the references of a config's dataset are fitted.
 
     Raises:
-        UserError: the dataset has no recipe for them.
+        UserError: the dataset has no recipe for them, or one that cannot be followed.
     """
     recipe = config["dataset"].get("reference_recipe")
-    if not isinstance(recipe, Mapping) or "epochs" not in recipe:
+    missing = [key for key in _RECIPE if key not in recipe] if isinstance(recipe, Mapping) else _RECIPE
+    if missing:
         raise UserError(
-            "dataset.reference_recipe is missing or has no epochs: say how the perceptual network is fitted, or leave"
-            " it out with dataset.reference=null"
+            f"dataset.reference_recipe is missing or has no {missing[0]}: say how the perceptual network is fitted, or"
+            f" leave it out with dataset.reference=null"
         )
-    return recipe["epochs"]
+    for key, value in recipe.items():
+        values = value if key == "drop_epochs" and isinstance(value, list) else [value]
+        least = 1 if key in ("epochs", "batch_size") else 0
+        kind = int if least else (int, float)
+        if not all(isinstance(one, kind) and not isinstance(one, bool) and least <= one < inf for one in values):
+            what = "an integer" if least else "a number"
+            raise UserError(f"dataset.reference_recipe.{key} is {shown(value)}: expected {what}, at least {least}")
+    return int(recipe["epochs"])
 
 
 def fitted(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = ()) -> dict[str, Path]:
