@@ -360,7 +360,10 @@ REFUSED = {
         "a list is given as a whole, key=[a,b]",
     ),
     "an item of a list taken away": (("defense=normal", "~dataset.mean.0"), "a list is given as a whole, key=[a,b]"),
-    "a word for a schedule": (("defense=normal", "defense.schedule=abc"), "schedule: 'str' object is not callable"),
+    "a word for a schedule": (
+        ("defense=normal", "defense.schedule=abc"),
+        "schedule is abc: expected a node with the _target_ of a",
+    ),
     "a schedule of another kind": (
         ("defense=normal", "defense.schedule={_target_:gauntlet.data.Digits,_partial_:true}"),
         "schedule: ",
@@ -368,6 +371,21 @@ REFUSED = {
     "a reference without its network": (
         ("defense=pat_alexnet", "~dataset.reference.network.network"),
         "weights=reference/alexnet_cifar was given without a network",
+    ),
+    "no package": (("defense=normal", "allow=null"), "allow=null: expected a list of packages, allow=[]"),
+    "a rate without end": (("defense=normal", "optimizer.lr=inf"), "optimizer.lr is inf: expected a finite number"),
+    "a rate that is no number": (("defense=normal", "optimizer.lr=nan"), "lr is nan: expected a number"),
+    "a warm-up without end": (
+        ("defense=normal", "dataset.recipe.warmup_epochs=inf"),
+        "schedule: warmup_epochs is inf: expected a number of epochs, at least 0",
+    ),
+    "a mapping for a number": (
+        ("defense=at_linf", "threat_model.bound={a:1}"),
+        "defense.attack.threat_model.bound is {'a': 1}: expected a number",
+    ),
+    "a number for a threat model": (
+        ("defense=normal", "attack_suite.attacks.l2.threat_model=0.5"),
+        "threat_model is 0.5: expected a node with the _target_ of a SearchableThreatModel",
     ),
     "a target that is no name": (
         ("defense=normal", "model._target_=5"),
@@ -413,9 +431,17 @@ EVALUATED = {
     "a name that nothing has": (("trained_on=banana",), "trained_on banana: expected names of threat models (linf,"),
     "one of several": (("trained_on=[linf,fog]",), "trained_on fog: expected"),
     "examples in words": (("evaluation.examples=all",), "evaluation.examples is all: expected an integer or null"),
-    "a suite without a name": (("suite=",), "suite=: expected a name"),
+    "a suite without a name": (("suite=",), "suite='': expected a name"),
     "a switch between on and off": (("dry_run=maybe",), "dry_run=maybe: expected true or false"),
-    "names in words": (("names=''",), "names is : expected a mapping"),
+    "names in words": (("names=''",), "names is '': expected a mapping"),
+    "a bound in words": (
+        ("attack_suite=quick", "bounds=[1]", "dataset.bounds.linf=small"),
+        "dataset.bounds.linf is small: expected a number",
+    ),
+    "a word for bounds": (("dataset.train_bounds=small",), "train_bounds is small: expected a mapping, or null"),
+    "a number for a suite's name": (("suite=5",), "suite=5: expected a name for files"),
+    "a truth for a suite's name": (("suite=true",), "suite=true: expected a name for files"),
+    "a baseline without corruptions": (("baseline=alexnet",), "baseline=alexnet is for suites of whole corruptions"),
     "a mapping for weights": (("evaluation.calibrated_lpips={}",), "evaluation.calibrated_lpips={}: expected a path"),
 }
 
@@ -450,6 +476,8 @@ def test_one_name_of_a_threat_model_is_a_list_of_one(door, run, tmp_path):
         (("against=nowhere",), "nowhere has no card.json"),
         (("against=0",), "against=0: expected a path; for a file or folder of that name write against=./0"),
         (("folder=4",), "folder=4: expected a path"),
+        (('folder="\0"',), "folder=\\x00: expected a path, which has no null character"),
+        (('runs="\0"',), "runs=\\x00: expected a path, which has no null character"),
         (("+folder.seed=0",), "expected a path"),
     ],
 )
@@ -583,3 +611,11 @@ def test_what_is_missing_is_named(door, tmp_path, monkeypatch, name, missing):
 def test_a_report_of_nothing_says_so(door, tmp_path):
     result = door("report", f"runs={tmp_path}")
     assert (result.code, len(result.err.strip().splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize("part", ["callbacks", "logger"])
+def test_without_callbacks_or_loggers_a_run_is_trained_all_the_same(door, outputs, part):
+    small = [word for word in QUICK if not word.startswith("logger=")]
+    words = ("defense=normal", "attack_suite=clean", "trainer.max_epochs=1", f"~{part}", f"outputs={outputs}")
+    result = door("train", *words, *small)
+    assert result.code == 0, result.err

@@ -37,7 +37,7 @@ def report(config: DictConfig) -> None:
         raise UserError(f"runs={config.runs}: expected a run folder, a folder of several, or a list of them")
     folders: dict[Path, None] = {}
     for path in given:
-        folders |= dict.fromkeys(_runs_in(Path(str(path))))
+        folders |= dict.fromkeys(_runs_in(path_of(str(path), "runs")))
     folder = None if config.folder is None else path_of(config.folder, "folder")
     against = None if config.against is None else path_of(config.against, "against")
     suite = str(config.suite)

@@ -135,7 +135,7 @@ def build_trainer(resolved: Mapping[str, Any], folder: RunFolder, digest: str) -
         UserError: an argument or a callback would make the result depend on more than the config.
     """
     settle_processes(resolved["trainer"].get("devices"), resolved["trainer"].get("num_nodes", 1))
-    nodes = {name: node for name, node in (resolved["callbacks"] or {}).items() if node is not None}
+    nodes = {name: node for name, node in (resolved.get("callbacks") or {}).items() if node is not None}
     callbacks = {name: instantiate(node, f"callbacks.{name}") for name, node in nodes.items()}
     _check_callbacks(callbacks)
     if taken := sorted({"callbacks", "logger", "default_root_dir"} & resolved["trainer"].keys()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,9 @@ def _rehearse_schedule(defense: Defense, steps_per_epoch: int) -> None:
     except Exception as error:  # classes of a library or of the user raise anything
         raise UserError(f"optimizer: {first_line(error)}") from error
     expect_kind(optimizer, Optimizer, "optimizer")
+    for key, value in optimizer.defaults.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise UserError(f"optimizer.{key} is {value}: expected a finite number")
     try:
         schedule = defense.schedule_of(optimizer, steps_per_epoch=steps_per_epoch)
     except Exception as error:  # as above
@@ -240,5 +244,5 @@ def build_loggers(config: Mapping[str, Any], folder: Path, identity: Mapping[str
         folder: run folder.
         identity: name, group and id of the run, see `gauntlet.loggers.wandb_logger`.
     """
-    nodes = (config["logger"] or {}).items()
+    nodes = (config.get("logger") or {}).items()
     return [instantiate(node, f"logger.{name}", folder=folder, **identity) for name, node in nodes]

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, shown
 
 _MAPPINGS = ("dataset", "dataset.module", "model", "attack_suite", "evaluation", "names")
 _OF_TRAINING = ("defense", "trainer")
@@ -17,6 +17,8 @@ _OPTIONAL = (
     "dataset.augmentation",
     "dataset.reference",
     "dataset.extra",
+    "dataset.bounds",
+    "dataset.train_bounds",
     "callbacks",
     "logger",
     "defense.row",
@@ -66,17 +68,20 @@ def check_given_parts(config: DictConfig) -> None:
     for key in ("dataset", "model", "names"):
         given = config.get(key)
         if not OmegaConf.is_dict(given) and (given is not None or key == "names"):
-            raise UserError(f"{key} is {given}: expected a mapping, as the files of conf/ have it")
+            raise UserError(f"{key} is {shown(given)}: expected a mapping, as the files of conf/ have it")
 
 
 def path_of(value: Any, key: str) -> Path:
     """Return the path that a key of a config gives.
 
     Raises:
-        UserError: it is no string, such as a number; with its key.
+        UserError: it is no string, such as a number, or holds a character that no path has; with its key.
     """
     if not isinstance(value, str):
-        raise UserError(f"{key}={value}: expected a path; for a file or folder of that name write {key}=./{value}")
+        given = shown(value)
+        raise UserError(f"{key}={given}: expected a path; for a file or folder of that name write {key}=./{given}")
+    if "\0" in value:
+        raise UserError(f"{key}={value}: expected a path, which has no null character")
     return Path(value)
 
 
@@ -116,7 +121,7 @@ def _expect(value: Any, kind: type, key: str, expected: str) -> None:
     if value is _ABSENT:
         raise UserError(f"{key} was taken away: expected {expected}")
     if not isinstance(value, kind):
-        raise UserError(f"{key} is {value}: expected {expected}")
+        raise UserError(f"{key} is {shown(value)}: expected {expected}")
 
 
 def _found(config: Any, key: str) -> Any:
