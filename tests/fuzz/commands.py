@@ -26,6 +26,11 @@ def keys_of(config, place=""):
                 yield from keys_of(node, key)
 
 
+def key_of(word):
+    """The key that a word changes."""
+    return word.lstrip("+~").partition("=")[0]
+
+
 @st.composite
 def changes(draw, keys):
     """One word that changes a key, adds one, or takes one away."""

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gauntlet.cli import evaluate, train
-from gauntlet.runs import folder
-from gauntlet.runs.references import references
-from tests.fuzz.commands import changes, keys_of
+from gauntlet.runs import folder, references
+from tests.fuzz.commands import changes, key_of, keys_of
 from tests.fuzz.doors import CheckedError, Door, one_line
 from tests.fuzz.settings import cases
 
@@ -42,19 +41,11 @@ def first_step(trainer, defense, data, *_):
     raise CheckedError
 
 
-def fitted(config, data, *_):
-    """No network is fitted here; where one is needed, everything was checked before."""
-    if references(config):
-        raise CheckedError
-    return {}
-
-
 @pytest.fixture
 def hurried(monkeypatch):
     """What costs time and depends on no config."""
     monkeypatch.setattr(train, "_fit", first_step)
-    monkeypatch.setattr(train, "fitted", fitted)
-    monkeypatch.setattr(evaluate, "fitted", fitted)
+    monkeypatch.setattr(references, "fit_command", work)
     monkeypatch.setattr(folder, "provenance", dict)
     monkeypatch.setattr(sklearn.datasets, "load_digits", cache(sklearn.datasets.load_digits))
     return monkeypatch
@@ -97,9 +88,12 @@ def test_a_command_that_evaluates_or_reports_is_done_or_refused_in_a_line(profil
         trained.parents[2]
     )
     small = ("evaluation.examples=8", "evaluation.chunk=4", "logger=csv", f"checkpoint={run}")
+    file = shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
+    own = ("dataset=digits", "model=small_resnet", "model.width=4", f"outputs={tmp_path}/elsewhere")
     doors = {
         "clean": Door("evaluate", ("attack_suite=clean", *small)),
         "quick": Door("evaluate", ("attack_suite=quick", f"outputs={tmp_path}/elsewhere", *small)),
+        "foreign": Door("evaluate", ("attack_suite=quick", *own, *small[:-1], f"checkpoint={file}")),
         "report": Door("report", (f"runs={run}", "folder=null")),
     }
     keys = {
@@ -132,5 +126,5 @@ def work(*_):
 def commands(doors, keys):
     """A door, and one or two changes."""
     return st.sampled_from(sorted(doors)).flatmap(
-        lambda name: st.tuples(st.just(name), st.lists(changes(keys[name]), min_size=1, max_size=2))
+        lambda name: st.tuples(st.just(name), st.lists(changes(keys[name]), min_size=1, max_size=2, unique_by=key_of))
     )
