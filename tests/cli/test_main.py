@@ -372,6 +372,16 @@ REFUSED = {
         ("defense=pat_alexnet", "~dataset.reference.network.network"),
         "weights=reference/alexnet_cifar was given without a network",
     ),
+    "a key in other letters": (
+        ("defense=normal", "+evaluation.ü=3"),
+        "a key has letters from A to Z, digits, _ and dots",
+    ),
+    "half an interpolation": (
+        ("defense=normal", "suite=${"),
+        "put what has spaces or signs in quotes of its own, 'suite=\"",
+    ),
+    "a key of a list": (("defense=normal", "+allow.bogus=1"), "Error merging override +allow.bogus=1: "),
+    "an interpolation of nothing": (("defense=normal", "seed=${.}"), "Error merging override seed=${.}: "),
     "no package": (("defense=normal", "allow=null"), "allow=null: expected a list of packages, allow=[]"),
     "a rate without end": (("defense=normal", "optimizer.lr=inf"), "optimizer.lr is inf: expected a finite number"),
     "a rate that is no number": (("defense=normal", "optimizer.lr=nan"), "lr is nan: expected a number"),

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,10 +24,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gauntlet.config.command_line import expand_home, prepared
+from gauntlet.config.command_line import expand_home, prepared, quoted
 from gauntlet.config.compose import CONF, register_resolvers
 from gauntlet.config.parts import path_of
-from gauntlet.errors import UserError
+from gauntlet.errors import UserError, first_line
 from gauntlet.runs.failures import TRACES_REQUESTED, failures_noted
 from gauntlet.terminal import steady_output
 
@@ -208,11 +209,21 @@ def _one_line(error: BaseException) -> str:
             f" bound no perceptual training), or give yours with +dataset.train_bounds.{name}=…"
         )
     if isinstance(error, OverrideParseException):
-        value = error.override.partition("=")[2] or "value"
-        return f"{error.override} is no key=value: put what has spaces or signs in quotes of its own, 'key=\"{value}\"'"
+        return _misread(error.override)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
+    if text.startswith("Error merging override") and error.__cause__:
+        text = f"{text}: {first_line(error.__cause__)}"
     return text or type(error).__name__
+
+
+def _misread(word: str) -> str:
+    """Say why Hydra's grammar does not take a word, and what to write."""
+    key, _, value = word.partition("=")
+    if not key.isascii():
+        return f"{word}: a key has letters from A to Z, digits, _ and dots, and {key.lstrip('+~')} has others"
+    instead = shlex.quote(f"{key or 'key'}={quoted(value or 'value')}")
+    return f"{word} is no key=value: put what has spaces or signs in quotes of its own, {instead}"
 
 
 if __name__ == "__main__":
