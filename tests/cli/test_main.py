@@ -338,8 +338,11 @@ REFUSED = {
         ("defense=normal", "dataset.module={_target_:gauntlet.evaluation.Union,members:[a]}"),
         "dataset.module",
     ),
-    "a trainer that was taken away": (("defense=normal", "~trainer"), "trainer was taken away: expected a mapping"),
-    "a device that was taken away": (("defense=normal", "~evaluation.device"), "evaluation.device was taken away: ex"),
+    "a trainer that was taken away": (("defense=normal", "~trainer"), "trainer is missing: expected a mapping"),
+    "a device that was taken away": (
+        ("defense=normal", "~evaluation.device"),
+        "evaluation.device is missing: expected",
+    ),
     "a number for augmentation": (
         ("defense=normal", "dataset.augmentation=2"),
         "augmentation is 2: expected a mapping",
@@ -382,6 +385,10 @@ REFUSED = {
     ),
     "a key of a list": (("defense=normal", "+allow.bogus=1"), "Error merging override +allow.bogus=1: "),
     "an interpolation of nothing": (("defense=normal", "seed=${.}"), "Error merging override seed=${.}: "),
+    "a recipe without a batch size": (
+        ("defense=normal", "~dataset.recipe.batch_size"),
+        "dataset.recipe.batch_size is missing: expected how many images",
+    ),
     "no package": (("defense=normal", "allow=null"), "allow=null: expected a list of packages, allow=[]"),
     "a rate without end": (("defense=normal", "optimizer.lr=inf"), "optimizer.lr is inf: expected a finite number"),
     "a rate that is no number": (("defense=normal", "optimizer.lr=nan"), "lr is nan: expected a number"),

@@ -33,6 +33,7 @@ _VALUES: Mapping[str, tuple[type, str]] = {
 }
 _VALUES_OF_TRAINING: Mapping[str, tuple[type, str]] = {
     "seed": (object, "an integer"),
+    "dataset.recipe.batch_size": (object, "how many images of each process are in a step"),
     "restart": (object, "true or false"),
     "names.defense": (str, "what ${hydra:runtime.choices.defense} says"),
 }
@@ -119,7 +120,7 @@ def _check(config: Mapping[str, Any], mappings: tuple[str, ...], values: Mapping
 
 def _expect(value: Any, kind: type, key: str, expected: str) -> None:
     if value is _ABSENT:
-        raise UserError(f"{key} was taken away: expected {expected}")
+        raise UserError(f"{key} is missing: expected {expected}")
     if not isinstance(value, kind):
         raise UserError(f"{key} is {shown(value)}: expected {expected}")
 
