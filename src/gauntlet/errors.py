@@ -34,16 +34,6 @@ def one_line(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in decoded)
 
 
-def shown(value: object) -> str:
-    """Return a value of a config for a message: as it is typed, and empty or blank text in quotes."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    is_blank = isinstance(value, str) and (not value or value != value.strip())
-    return repr(value) if is_blank else str(value)
-
-
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

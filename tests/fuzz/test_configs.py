@@ -56,7 +56,7 @@ def written(place):
     return {file: file.stat().st_size for file in place.rglob("*") if file.is_file() and file.name != ".lock"}
 
 
-@cases(few=20)
+@cases(few=24)
 def test_a_training_command_is_checked_and_begins_or_is_refused_in_a_line(profile, hurried, tmp_path):
     hurried.chdir(tmp_path)
     doors = {name: Door("train", words) for name, words in BASES.items()}
@@ -80,7 +80,7 @@ def test_a_training_command_is_checked_and_begins_or_is_refused_in_a_line(profil
     check()
 
 
-@cases(few=10)
+@cases(few=12)
 def test_a_command_that_evaluates_or_reports_is_done_or_refused_in_a_line(profile, hurried, trained, tmp_path):
     hurried.chdir(tmp_path)
     hurried.setattr(evaluate, "run_suite", work)

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from gauntlet.config.command_line import decoding
-from gauntlet.errors import UserError, shown
+from gauntlet.config.command_line import decoding, shown
+from gauntlet.errors import UserError
 
 _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     int: ((int,), "an integer"),

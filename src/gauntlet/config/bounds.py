@@ -6,8 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gauntlet.config.command_line import shown
 from gauntlet.config.compose import plain
-from gauntlet.errors import UserError, shown
+from gauntlet.errors import UserError
 
 
 def shares(given: Any) -> list[float | None]:

@@ -12,8 +12,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from gauntlet.config.command_line import decoding
-from gauntlet.errors import UserError, shown
+from gauntlet.config.command_line import decoding, shown
+from gauntlet.errors import UserError
 
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
 _SOURCE = Path(__file__).parents[3] / "conf"  # in a source tree

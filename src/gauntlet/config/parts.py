@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gauntlet.errors import UserError, shown
+from gauntlet.config.command_line import shown
+from gauntlet.errors import UserError
 
 _MAPPINGS = ("dataset", "dataset.module", "model", "attack_suite", "evaluation", "names")
 _OF_TRAINING = ("defense", "trainer")

@@ -21,10 +21,10 @@ from torch import nn
 
 from gauntlet.cluster.ranks import RANKS
 from gauntlet.config.build import rehearse
-from gauntlet.config.command_line import as_value
+from gauntlet.config.command_line import as_value, shown
 from gauntlet.config.instantiate import instantiate
 from gauntlet.data import ImageData
-from gauntlet.errors import UserError, shown
+from gauntlet.errors import UserError
 from gauntlet.identity import digest
 from gauntlet.runs.failures import TRACES_REQUESTED
 from gauntlet.runs.folder import RunFolder
