@@ -121,7 +121,7 @@ def test_a_dataset_without_a_recipe_for_its_reference_is_refused_in_a_line(door,
 
 
 @pytest.mark.parametrize(
-    "recipe", ["epochs=0", "epochs=many", "batch_size=2.5", "learning_rate=nan", "drop_epochs=[x]"]
+    "recipe", ["epochs=0", "epochs=many", "batch_size=2.5", "learning_rate=nan", "drop_epochs=[x]", "drop_epochs=4"]
 )
 def test_a_recipe_that_cannot_be_followed_is_refused_in_a_line(door, tmp_path, recipe):
     command = door(

@@ -98,8 +98,10 @@ def reference_epochs(config: Mapping[str, Any]) -> int:
             f"dataset.reference_recipe is missing or has no {missing[0]}: say how the perceptual network is fitted, or"
             f" leave it out with dataset.reference=null"
         )
+    if not isinstance(drops := recipe["drop_epochs"], list):
+        raise UserError(f"dataset.reference_recipe.drop_epochs is {shown(drops)}: expected a list, each of it a number")
     for key, value in recipe.items():
-        values = value if key == "drop_epochs" and isinstance(value, list) else [value]
+        values = drops if key == "drop_epochs" else [value]
         least = 1 if key in ("epochs", "batch_size") else 0
         kind = int if least else (int, float)
         if not all(isinstance(one, kind) and not isinstance(one, bool) and least <= one < inf for one in values):
