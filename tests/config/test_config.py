@@ -20,9 +20,10 @@ from gauntlet.config.compose import (
     training_part,
 )
 from gauntlet.config.instantiate import check_targets, instantiate
+from gauntlet.descriptions import differences
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
-from gauntlet.identity import describe, differences
+from gauntlet.identity import describe
 from gauntlet.threats import RGB, ReColorAdv, StAdv
 
 CHOICES = ("dataset", "model", "distance", "threat_model", "defense", "attack_suite", "trainer", "logger")
