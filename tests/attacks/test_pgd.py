@@ -98,7 +98,7 @@ def test_no_steps_give_the_start(threat):
 
 @pytest.mark.parametrize(("steps", "step_size"), [(-1, 0.1), (5, 0.0), (5, -0.1)])
 def test_numbers_without_a_meaning_are_refused(steps, step_size):
-    with pytest.raises(ValueError, match="expected steps ≥ 0 and a step_size > 0"):
+    with pytest.raises(ValueError, match="expected steps ≥ 0 and a finite step_size > 0"):
         PGD(threat_model=Linf(0.1), steps=steps, step_size=step_size)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gauntlet.acceleration import Folding
-from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign, Steepest
+from gauntlet.attacks import PGD, Adam, Best, Geometric, Last, Normalised, Sign, Steepest, Tenfold
 from gauntlet.attacks.state import SearchState
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
@@ -66,7 +66,7 @@ def test_a_geometric_schedule_is_the_paper_s():
     """s/bound of Fast-LPA with N = 10: 1, 0.7943, 0.6310, …, 0.1259."""
     shares = [Geometric()(i, 10) for i in range(10)]
     assert shares[:3] + shares[-1:] == pytest.approx([1, 0.79433, 0.63096, 0.12589], abs=1e-5)
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="finite factor above 0"):
         Geometric(0.0)
 
 
@@ -230,3 +230,19 @@ def test_several_targets_need_a_memory():
 def test_losses_and_goals_that_do_not_fit_are_refused_at_once(goal, loss):
     with pytest.raises(TypeError, match=type(loss).__name__):
         goal(loss)
+
+
+@pytest.mark.parametrize(
+    "built",
+    [
+        lambda: PGD(threat_model=Linf(0.1), step_size=math.inf),
+        lambda: Geometric(math.inf),
+        lambda: Tenfold(math.inf),
+        lambda: Tenfold(growth=math.inf),
+        lambda: L1(math.inf),
+        lambda: L2(math.inf),
+    ],
+)
+def test_lengths_and_factors_without_end_are_refused(built):
+    with pytest.raises(ValueError, match="inf"):
+        built()

@@ -6,6 +6,7 @@ import signal
 import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from gauntlet.callbacks import KeepResumable
 from gauntlet.callbacks.stopping import StopSignals
 
 
@@ -84,3 +85,8 @@ def test_a_forked_worker_ignores_signals(signals_received):
         signal.raise_signal(signal.SIGUSR2)
         os._exit(signals.requested is not None)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_checkpoint_at_negative_intervals_is_refused():
+    with pytest.raises(ValueError, match="every -1 seconds: expected at least 0"):
+        KeepResumable(every_seconds=-1)

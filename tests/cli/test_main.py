@@ -325,6 +325,89 @@ REFUSED = {
     "a number for an added option": (("defense=normal", "+dataset@x=1e3"), "+dataset@x=1e3: an option of dataset is a"),
     "a path in other letters": (("defense=normal", "dataset.root=/ü"), "quotes of its own"),
     "no steps": (("defense=pat_self", "defense.attack.steps=0"), "steps"),
+    "no suite": (
+        ("defense=normal", "attack_suite=null"),
+        "attack_suite=null: an option of attack_suite is a name, one of autoattack",
+    ),
+    "a truth for an option": (("defense=normal", "logger=true"), "logger=true: an option of logger is a name, one of"),
+    "a suite of another kind": (
+        ("defense=normal", "++attack_suite._target_=gauntlet.threats.Linf", "++attack_suite.bound=0.1"),
+        "attack_suite: ",
+    ),
+    "data of another kind": (
+        ("defense=normal", "dataset.module={_target_:gauntlet.evaluation.Union,members:[a]}"),
+        "dataset.module",
+    ),
+    "a trainer that was taken away": (("defense=normal", "~trainer"), "trainer is missing: expected a mapping"),
+    "a device that was taken away": (
+        ("defense=normal", "~evaluation.device"),
+        "evaluation.device is missing: expected",
+    ),
+    "a number for augmentation": (
+        ("defense=normal", "dataset.augmentation=2"),
+        "augmentation is 2: expected a mapping",
+    ),
+    "a word for a module": (("defense=normal", "dataset.module=abc"), "dataset.module is abc: expected a mapping"),
+    "a list for a name": (("defense=normal", "names.defense=[a]"), "names.defense is ['a']: expected"),
+    "a number for a row": (("defense=at_linf", "defense.row=1.5"), "defense.row is 1.5: expected a mapping, or null"),
+    "an attack without a threat model": (
+        ("defense=normal", "attack_suite.attacks.l2.threat_model=null"),
+        "attack_suite.attacks.l2: ",
+    ),
+    "a flag of Hydra's in words": (
+        ("defense=normal", "+attack_suite.aggregates.union._partial_=x"),
+        "_partial_ flag must",
+    ),
+    "an item of a list by a name": (
+        ("defense=normal", "attack_suite.aggregates.union.members._target_=0"),
+        "a list is given as a whole, key=[a,b]",
+    ),
+    "an item of a list taken away": (("defense=normal", "~dataset.mean.0"), "a list is given as a whole, key=[a,b]"),
+    "a word for a schedule": (
+        ("defense=normal", "defense.schedule=abc"),
+        "schedule is abc: expected a node with the _target_ of a",
+    ),
+    "a schedule of another kind": (
+        ("defense=normal", "defense.schedule={_target_:gauntlet.data.Digits,_partial_:true}"),
+        "schedule: ",
+    ),
+    "a reference without its network": (
+        ("defense=pat_alexnet", "~dataset.reference.network.network"),
+        "weights=reference/alexnet_cifar was given without a network",
+    ),
+    "a key in other letters": (
+        ("defense=normal", "+evaluation.ü=3"),
+        "a key has letters from A to Z, digits, _ and dots",
+    ),
+    "half an interpolation": (
+        ("defense=normal", "suite=${"),
+        "put what has spaces or signs in quotes of its own, 'suite=\"",
+    ),
+    "a key of a list": (("defense=normal", "+allow.bogus=1"), "Error merging override +allow.bogus=1: "),
+    "an interpolation of nothing": (("defense=normal", "seed=${.}"), "Error merging override seed=${.}: "),
+    "a recipe without a batch size": (
+        ("defense=normal", "~dataset.recipe.batch_size"),
+        "dataset.recipe.batch_size is missing: expected how many images",
+    ),
+    "no package": (("defense=normal", "allow=null"), "allow=null: expected a list of packages, allow=[]"),
+    "a rate without end": (("defense=normal", "optimizer.lr=inf"), "optimizer.lr is inf: expected a finite number"),
+    "a rate that is no number": (("defense=normal", "optimizer.lr=nan"), "lr is nan: expected a number"),
+    "a warm-up without end": (
+        ("defense=normal", "dataset.recipe.warmup_epochs=inf"),
+        "schedule: warmup_epochs is inf: expected a number of epochs, at least 0",
+    ),
+    "a mapping for a number": (
+        ("defense=at_linf", "threat_model.bound={a:1}"),
+        "defense.attack.threat_model.bound is {'a': 1}: expected a number",
+    ),
+    "a number for a threat model": (
+        ("defense=normal", "attack_suite.attacks.l2.threat_model=0.5"),
+        "threat_model is 0.5: expected a node with the _target_ of a SearchableThreatModel",
+    ),
+    "a target that is no name": (
+        ("defense=normal", "model._target_=5"),
+        "model._target_ is 5: expected the dotted name",
+    ),
 }
 
 
@@ -342,6 +425,15 @@ def test_an_invalid_request_is_one_line_and_leaves_no_files(door, outputs, case)
     assert [location.name for location in outputs.iterdir()] == ["references"]
 
 
+@pytest.mark.parametrize("outputs", ["0", "0.5", "null", "[a]"])
+def test_outputs_that_are_no_path_are_one_line_and_leave_nothing(door, tmp_path, monkeypatch, outputs):
+    monkeypatch.chdir(tmp_path)
+    said = door("train", "defense=normal", f"outputs={outputs}", *QUICK)
+    assert (said.code, len(said.err.strip().splitlines())) == (2, 1), said.err
+    assert "expected a path; for a file or folder of that name write outputs=./" in said.err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_help_needs_no_defense(door, word):
     result = door("train", word)
@@ -356,8 +448,18 @@ EVALUATED = {
     "a name that nothing has": (("trained_on=banana",), "trained_on banana: expected names of threat models (linf,"),
     "one of several": (("trained_on=[linf,fog]",), "trained_on fog: expected"),
     "examples in words": (("evaluation.examples=all",), "evaluation.examples is all: expected an integer or null"),
-    "a suite without a name": (("suite=",), "suite=: expected a name"),
+    "a suite without a name": (("suite=",), "suite='': expected a name"),
     "a switch between on and off": (("dry_run=maybe",), "dry_run=maybe: expected true or false"),
+    "names in words": (("names=''",), "names is '': expected a mapping"),
+    "a bound in words": (
+        ("attack_suite=quick", "bounds=[1]", "dataset.bounds.linf=small"),
+        "dataset.bounds.linf is small: expected a number",
+    ),
+    "a word for bounds": (("dataset.train_bounds=small",), "train_bounds is small: expected a mapping, or null"),
+    "a number for a suite's name": (("suite=5",), "suite=5: expected a name for files"),
+    "a truth for a suite's name": (("suite=true",), "suite=true: expected a name for files"),
+    "a baseline without corruptions": (("baseline=alexnet",), "baseline=alexnet is for suites of whole corruptions"),
+    "a mapping for weights": (("evaluation.calibrated_lpips={}",), "evaluation.calibrated_lpips={}: expected a path"),
 }
 
 
@@ -389,6 +491,11 @@ def test_one_name_of_a_threat_model_is_a_list_of_one(door, run, tmp_path):
         (("runs=",), "runs=: expected a run folder"),
         (("folder=file",), "file/table.md could not be written (file is a file): choose another folder"),
         (("against=nowhere",), "nowhere has no card.json"),
+        (("against=0",), "against=0: expected a path; for a file or folder of that name write against=./0"),
+        (("folder=4",), "folder=4: expected a path"),
+        (('folder="\0"',), "folder=\\x00: expected a path, which has no null character"),
+        (('runs="\0"',), "runs=\\x00: expected a path, which has no null character"),
+        (("+folder.seed=0",), "expected a path"),
     ],
 )
 def test_an_invalid_report_is_one_line(door, run, tmp_path, monkeypatch, words, hint):
@@ -521,3 +628,11 @@ def test_what_is_missing_is_named(door, tmp_path, monkeypatch, name, missing):
 def test_a_report_of_nothing_says_so(door, tmp_path):
     result = door("report", f"runs={tmp_path}")
     assert (result.code, len(result.err.strip().splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize("part", ["callbacks", "logger"])
+def test_without_callbacks_or_loggers_a_run_is_trained_all_the_same(door, outputs, part):
+    small = [word for word in QUICK if not word.startswith("logger=")]
+    words = ("defense=normal", "attack_suite=clean", "trainer.max_epochs=1", f"~{part}", f"outputs={outputs}")
+    result = door("train", *words, *small)
+    assert result.code == 0, result.err

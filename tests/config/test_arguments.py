@@ -17,7 +17,7 @@ SCHEDULE = {"_target_": "gauntlet.defenses.warmup_and_drops", "_partial_": True}
     ("node", "words"),
     [
         ({**LINF, "bound": "abc"}, "x.bound is abc: expected a number"),
-        ({**LINF, "bound": True}, "x.bound is True: expected a number"),
+        ({**LINF, "bound": True}, "x.bound is true: expected a number"),
         ({"_target_": "gauntlet.attacks.PGD", "threat_model": LINF, "steps": "few"}, "x.steps is few: expected an int"),
         (
             {"_target_": "gauntlet.attacks.PGD", "threat_model": {**LINF, "bound": [1]}},
@@ -25,7 +25,7 @@ SCHEDULE = {"_target_": "gauntlet.defenses.warmup_and_drops", "_partial_": True}
         ),
         ({"_target_": "gauntlet.evaluation.Grid", "examples": "all"}, "x.examples is all: expected an integer or null"),
         ({"_target_": "gauntlet.evaluation.Grid", "chunk": 2.5}, "x.chunk is 2.5: expected an integer"),
-        ({"_target_": "gauntlet.data.Digits", "batch_size": None}, "x.batch_size is None: expected an integer"),
+        ({"_target_": "gauntlet.data.Digits", "batch_size": None}, "x.batch_size is null: expected an integer"),
         ({**SCHEDULE, "drop_epochs": 5}, "x.drop_epochs is 5: expected a list, each of it a number"),
         ({**SCHEDULE, "drop_epochs": [1, "a"]}, r"x.drop_epochs is \[1, 'a'\]: expected a list"),
         (
@@ -33,6 +33,13 @@ SCHEDULE = {"_target_": "gauntlet.defenses.warmup_and_drops", "_partial_": True}
             "x.lr is fast: expected a number or a Tensor",
         ),
         ({"_target_": "lightning.Trainer", "max_epochs": "abc"}, "x.max_epochs is abc: expected an integer or null"),
+        ({**LINF, "bound": {"a": 1}}, "x.bound is {'a': 1}: expected a number"),
+        ({**LINF, "bound": ""}, "x.bound is '': expected a number"),
+        ({**LINF, "bound": float("nan")}, "x.bound is nan: expected a number"),
+        (
+            {"_target_": "gauntlet.attacks.PGD", "threat_model": 0.5},
+            "x.threat_model is 0.5: expected a node with the _target_ of a SearchableThreatModel",
+        ),
         ([LINF, {**LINF, "bound": "abc"}], r"x\[1\].bound is abc"),
     ],
 )
@@ -45,7 +52,12 @@ def test_a_value_of_another_type_is_one_line(node, words):
     "node",
     [
         {**LINF, "bound": 1},
-        {"_target_": "gauntlet.evaluation.Grid", "examples": None, "chunk": 20, "mode": {"anything": 1}},
+        {
+            "_target_": "gauntlet.evaluation.Grid",
+            "examples": None,
+            "chunk": 20,
+            "mode": {"_target_": "gauntlet.evaluation.Full"},
+        },
         {"_target_": "gauntlet.data.CIFAR10", "root": "somewhere", "batch_size": 50},
         {**SCHEDULE, "drop_epochs": [1, 2.5]},
         {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1, "momentum": 0},

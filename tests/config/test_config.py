@@ -10,7 +10,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 
-from gauntlet.config.compose import CONF, check_named_row, digest_of, plain, regime_of, register_resolvers
+from gauntlet.config.compose import (
+    CONF,
+    check_named_row,
+    digest_of,
+    plain,
+    regime_of,
+    register_resolvers,
+    training_part,
+)
 from gauntlet.config.instantiate import check_targets, instantiate
 from gauntlet.descriptions import differences
 from gauntlet.errors import UserError
@@ -186,3 +194,7 @@ def test_the_name_of_a_row_has_everything_that_made_its_weights(composed):
     assert regime_of(both) == "at_linf+averaged"
     both["dataset"]["extra"] = {"share": 0.3}
     assert regime_of(both) == "at_linf+averaged+mixed0.3"
+
+
+def test_callbacks_that_are_no_mapping_are_left_to_the_check_of_the_whole_config():
+    assert training_part({"callbacks": "some", "seed": 3}) == {"seed": 3}

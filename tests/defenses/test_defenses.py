@@ -147,6 +147,23 @@ def test_trained_on_names_the_threat_model():
     assert NormalTraining(network(), SGD, FLAT).trained_on == []
 
 
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        {"warmup_epochs": float("inf")},
+        {"warmup_epochs": -1},
+        {"warmup_epochs": float("nan")},
+        {"drop_epochs": [-3]},
+        {"drop_epochs": [float("nan")]},
+        {"factor": float("inf")},
+    ],
+)
+def test_a_warm_up_or_a_drop_at_no_time_is_refused(epochs):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(ValueError, match=f"{next(iter(epochs))} is "):
+        warmup_and_drops(optimizer, **{"steps_per_epoch": 10, "warmup_epochs": 1, "drop_epochs": [], **epochs})
+
+
 def test_rates_warm_up_and_drop_as_published():
     """lr·(i+1)/(5·steps) in epochs 0 to 4, then × 0.1 from the first step of epochs 75 and 90."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)

@@ -211,7 +211,8 @@ def refused(spec):
 def may_refuse(spec):
     """Whether NaN may be met by and by."""
     overflows = spec.end == "huge" and "float16" in (spec.weights, spec.output)
-    return spec.broken in ("pixel", "reached") or overflows
+    undefined = spec.broken == "infinite" and (spec.end in ("softmax", "log-probabilities") or spec.ties == "constant")
+    return spec.broken in ("pixel", "reached") or overflows or undefined
 
 
 def has_slope(spec):
@@ -224,7 +225,9 @@ def plain_equivalent(spec, ranked):
 
     An attack on ranked targets has more tries where there are more classes, also of classes that do not exist.
     """
-    same = {"form", "normalise", "layout", "state", *(() if ranked else ("masked",))}
+    same = {"form", "normalise", "layout", "state"}
+    if not ranked and spec.ties != "one class":
+        same.add("masked")
     return replace(spec, **{one.name: one.default for one in fields(NetworkSpec) if one.name in same})
 
 

@@ -1,6 +1,7 @@
 """The fit of a reference network uses the same configs and modules as its run, also the user's own."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -97,3 +98,39 @@ def test_a_dataset_of_one_s_own_has_a_perceptual_network(door, own, tmp_path):
     result = door("train", *words)
     assert result.code == 0, result.err
     assert len(list(outputs.glob("references/mine-*/*/card.json"))) == 1
+
+
+def test_a_suite_is_checked_before_a_reference_is_fitted_for_its_evaluation(door, run, tmp_path):
+    file = shutil.copy(run / "checkpoints" / "final.safetensors", tmp_path / "foreign.safetensors")
+    own = ("dataset=digits", "model=small_resnet", f"outputs={tmp_path / 'new'}", "attack_suite=quick")
+    words = [word for word in QUICK if not word.startswith("trainer")]
+    command = door("evaluate", f"checkpoint={file}", *own, *words, "attack_suite.attacks.l2.threat_model.bound=-1")
+    assert (command.code, len(command.err.strip().splitlines())) == (2, 1), command.err
+    assert "attack_suite.attacks.l2.threat_model: " in command.err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "word", ["~dataset.reference_recipe", "~dataset.reference_recipe.epochs", "~dataset.reference_recipe.drop_epochs"]
+)
+def test_a_dataset_without_a_recipe_for_its_reference_is_refused_in_a_line(door, tmp_path, word):
+    command = door("train", "defense=pat_alexnet", word, f"outputs={tmp_path / 'outputs'}", *QUICK)
+    assert (command.code, len(command.err.strip().splitlines())) == (2, 1), command.err
+    assert "dataset.reference_recipe is missing or has no " in command.err
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "recipe", ["epochs=0", "epochs=many", "batch_size=2.5", "learning_rate=nan", "drop_epochs=[x]", "drop_epochs=4"]
+)
+def test_a_recipe_that_cannot_be_followed_is_refused_in_a_line(door, tmp_path, recipe):
+    command = door(
+        "train",
+        "defense=pat_alexnet",
+        f"dataset.reference_recipe.{recipe}",
+        f"outputs={tmp_path / 'outputs'}",
+        *QUICK,
+    )
+    assert (command.code, len(command.err.strip().splitlines())) == (2, 1), command.err
+    assert f"dataset.reference_recipe.{recipe.partition('=')[0]} is " in command.err
+    assert not (tmp_path / "outputs").exists()

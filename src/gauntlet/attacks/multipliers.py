@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar, Protocol
 
 import torch
@@ -80,7 +81,7 @@ class Bracketed:
 
 
 def _check(first: float, growth: float) -> None:
-    if not first > 0 or not growth > 1:
+    if not 0 < first < inf or not 1 < growth < inf:
         raise ValueError(
-            f"multipliers from {first} by {growth}: expected first > 0 and growth > 1, such as 0.01 and 10"
+            f"multipliers from {first} by {growth}: expected finite first > 0 and growth > 1, such as 0.01 and 10"
         )

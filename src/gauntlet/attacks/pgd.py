@@ -6,6 +6,7 @@ Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", I
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar
 
 from gauntlet.attacks.search import Search
@@ -37,8 +38,10 @@ class PGD(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 0 or not self.step_size > 0:
-            raise ValueError(f"PGD of {self.steps} steps of {self.step_size}: expected steps ≥ 0 and a step_size > 0")
+        if self.steps < 0 or not 0 < self.step_size < inf:
+            raise ValueError(
+                f"PGD of {self.steps} steps of {self.step_size}: expected steps ≥ 0 and a finite step_size > 0"
+            )
 
     @property
     def gradient_free(self) -> bool:

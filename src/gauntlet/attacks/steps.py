@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -119,8 +120,10 @@ class Geometric:
     end: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.end > 0:
-            raise ValueError(f"a geometric schedule that ends at {self.end}: expected a factor above 0, such as 0.1")
+        if not 0 < self.end < inf:
+            raise ValueError(
+                f"a geometric schedule that ends at {self.end}: expected a finite factor above 0, such as 0.1"
+            )
 
     def __call__(self, index: int, steps: int) -> float:
         """`end` to the power of the share of steps done."""

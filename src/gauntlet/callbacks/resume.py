@@ -27,9 +27,14 @@ class KeepResumable(Callback):
 
     Args:
         every_seconds: seconds of work that may be lost.
+
+    Raises:
+        ValueError: they are negative.
     """
 
     def __init__(self, every_seconds: float = 60.0) -> None:
+        if not every_seconds >= 0:
+            raise ValueError(f"a checkpoint every {every_seconds} seconds: expected at least 0")
         self.every_seconds = every_seconds
         self._saved = time.monotonic()
         self._signals = StopSignals()

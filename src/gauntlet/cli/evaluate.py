@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, open_dict
+from torch import nn
 
 from gauntlet.cluster.group import group
 from gauntlet.cluster.ranks import ranks
@@ -17,8 +18,10 @@ from gauntlet.config.bounds import at_bounds, shares
 from gauntlet.config.build import build_classifier, build_data, build_loggers, build_reference, build_suite
 from gauntlet.config.compose import WAYS_TO_DATA, check_plain_words, check_root, plain, run_of
 from gauntlet.config.instantiate import check_targets
+from gauntlet.config.parts import check_evaluation_parts, check_given_parts, path_of
 from gauntlet.data import ImageData
 from gauntlet.descriptions import digest
+from gauntlet.distances import LPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, read_card
 from gauntlet.evaluation.logits import looked_up, recognised
@@ -42,6 +45,7 @@ from gauntlet.runs.references import (
     fitted,
     fitted_before,
     outputs_of,
+    reference_epochs,
     references,
     with_references,
     without_weights,
@@ -51,10 +55,12 @@ from gauntlet.threat_names import check_names
 
 def evaluate(config: DictConfig) -> None:
     """Load the checkpoint, then measure what is missing of the suite at every share of the bounds."""
-    checkpoint = Path(config.checkpoint).absolute()
+    check_given_parts(config)
+    checkpoint = path_of(config.checkpoint, "checkpoint").absolute()
     home = run_of(checkpoint)
     _complete_from_run(config, RunFolder(home) if home else None)
     resolved = plain(config)
+    check_evaluation_parts(resolved)
     resolved["outputs"] = str(Path(resolved["outputs"] or "outputs").absolute())
     check_plain_words(resolved)
     check_targets(resolved, resolved["allow"])
@@ -71,13 +77,13 @@ def evaluate(config: DictConfig) -> None:
     process = ranks()
     grid = build_grid(resolved["evaluation"], process.rank, process.world)
     calibrated = build_calibrated(resolved["evaluation"])
-    known = (fitted_before if resolved["dry_run"] else fitted)(resolved, data, outputs_of(home))
-    suites = {
-        share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
-        for share in shares(resolved["bounds"])
-    }
+    known = fitted_before(resolved, data, outputs_of(home))
+    # everything is checked with unfitted references before the missing ones are fitted
+    suites, reference = _build_suites(config, resolved, known, classifier, data)
     resolved["trained_on"] = _trained_on(resolved, suites.values())
-    reference = build_reference(_ready(resolved, known), data)
+    if not resolved["dry_run"] and not references(resolved).keys() <= known.keys():
+        known = fitted(resolved, data, outputs_of(home))
+        suites, reference = _build_suites(config, resolved, known, classifier, data)
     sha = digest_of(weights)
     model_under_test = ModelUnderTest(
         classifier.to(device), sha, data.splits.test, data.fingerprint, reference, calibrated, task=data.task
@@ -90,10 +96,10 @@ def evaluate(config: DictConfig) -> None:
         return
     if home != folder.path:
         _check_data(folder, data.fingerprint)
-        if not grid.rank:
-            _card(resolved, checkpoint, home, sha, data).write(folder.path)
-    model_under_test = recognised(model_under_test, folder.records, group())
     suites = {share: with_baseline(suite, resolved, grid, model_under_test, folder) for share, suite in suites.items()}
+    if home != folder.path and not grid.rank:
+        _card(resolved, checkpoint, home, sha, data).write(folder.path)
+    model_under_test = recognised(model_under_test, folder.records, group())
     runs = [
         run_suite(model_under_test, suite, resolved["suite"], grid, folder, share) for share, suite in suites.items()
     ]
@@ -106,9 +112,24 @@ def evaluate(config: DictConfig) -> None:
                 send_evaluation(loggers, run)
 
 
+def _build_suites(
+    config: DictConfig,
+    resolved: Mapping[str, Any],
+    known: Mapping[str, Path],
+    classifier: nn.Module,
+    data: ImageData,
+) -> tuple[dict[float | None, AttackSuite], LPIPS | None]:
+    """Build the suite at every share of the bounds, and the distance of the dataset, with the references known."""
+    suites = {
+        share: build_suite(_ready(at_bounds(config, share), known), classifier, data)
+        for share in shares(resolved["bounds"])
+    }
+    return suites, build_reference(_ready(dict(resolved), known), data)
+
+
 def _print_missing_references(resolved: Mapping[str, Any], known: Mapping[str, Path]) -> None:
     for network in references(resolved).keys() - known.keys():
-        epochs = resolved["dataset"]["reference_recipe"]["epochs"]
+        epochs = reference_epochs(resolved)
         print(f"{network} would be fitted first, once, in {epochs} epochs, which is not counted here", flush=True)
 
 

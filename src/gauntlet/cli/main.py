@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,13 +24,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gauntlet.config.command_line import expand_home, prepared
+from gauntlet.config.command_line import expand_home, prepared, quoted
 from gauntlet.config.compose import CONF, register_resolvers
-from gauntlet.errors import UserError
+from gauntlet.config.parts import path_of
+from gauntlet.errors import UserError, first_line
 from gauntlet.runs.failures import TRACES_REQUESTED, failures_noted
 from gauntlet.terminal import steady_output
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_NO_NAME = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf|nan|null|true|false", re.IGNORECASE)
+"""What Hydra reads as something else than the name of an option."""
 
 
 def train() -> None:
@@ -76,17 +79,24 @@ def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
     register_resolvers()
     refused: list[Exception] = []
     folders: dict[Path, Path] = {}
+    began = False
 
     def task(composed: DictConfig) -> None:
+        nonlocal began
+        began = True
         _quiet()  # the task may run in a process of its own
         _restore_working_directory()
         expand_home(composed)
         folder = Path(HydraConfig.get().runtime.output_dir)
         sweeping = HydraConfig.get().mode is RunMode.MULTIRUN
-        folders[folder] = Path(composed.get("outputs") or "outputs").absolute()
+        outputs = composed.get("outputs")
+        by_default = outputs is None and config != "train"
+        folders[folder] = Path("outputs" if by_default else str(outputs)).absolute()
         read_only = config == "report" or composed.get("dry_run")
         noted = nullcontext() if read_only else failures_noted(folder, always=sweeping and config == "train")
         try:
+            if not by_default:
+                path_of(outputs, "outputs")
             with steady_output(), noted:
                 job(composed)
         except (UserError, OmegaConfBaseException, OSError) as error:
@@ -114,6 +124,13 @@ def _compose_and_run(config: str, job: Callable[[DictConfig], None]) -> None:
         for folder, outputs in folders.items():
             _remove_if_empty(folder, outputs)
         print(f"gauntlet: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if began or TRACES_REQUESTED:
+            raise
+        # Hydra has no error of its own for overrides such as members.name=x, where members is a list
+        advice = "check the keys; a list is given as a whole, key=[a,b]"
+        print(f"gauntlet: the config cannot be composed ({_one_line(error)}): {advice}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -149,7 +166,7 @@ def _check_words(words: Sequence[str]) -> None:
         group = group.partition("@")[0]
         if given and not group:
             raise UserError(f"{word} has no key: expected key=value")
-        if given and (CONF / group).is_dir() and _NUMBER.fullmatch(option):
+        if given and (CONF / group).is_dir() and _NO_NAME.fullmatch(option):
             names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
             raise UserError(f"{word}: an option of {group} is a name, one of {', '.join(names)}")
 
@@ -192,11 +209,21 @@ def _one_line(error: BaseException) -> str:
             f" bound no perceptual training), or give yours with +dataset.train_bounds.{name}=…"
         )
     if isinstance(error, OverrideParseException):
-        value = error.override.partition("=")[2] or "value"
-        return f"{error.override} is no key=value: put what has spaces or signs in quotes of its own, 'key=\"{value}\"'"
+        return _misread(error.override)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "set_struct")))
+    if text.startswith("Error merging override") and error.__cause__:
+        text = f"{text}: {first_line(error.__cause__)}"
     return text or type(error).__name__
+
+
+def _misread(word: str) -> str:
+    """Say why Hydra's grammar does not take a word, and what to write."""
+    key, _, value = word.partition("=")
+    if not key.isascii():
+        return f"{word}: a key has letters from A to Z, digits, _ and dots, and {key.lstrip('+~')} has others"
+    instead = shlex.quote(f"{key or 'key'}={quoted(value or 'value')}")
+    return f"{word} is no key=value: put what has spaces or signs in quotes of its own, {instead}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from gauntlet.config.compose import CONF
+from gauntlet.config.parts import path_of
 from gauntlet.errors import UserError
 from gauntlet.files import write_atomically
 from gauntlet.reports import (
@@ -36,9 +37,12 @@ def report(config: DictConfig) -> None:
         raise UserError(f"runs={config.runs}: expected a run folder, a folder of several, or a list of them")
     folders: dict[Path, None] = {}
     for path in given:
-        folders |= dict.fromkeys(_runs_in(Path(str(path))))
-    runs = _read(folders, config.suite)
-    pairs = [] if config.against is None else compare_all(runs, read_run(Path(config.against), config.suite))
+        folders |= dict.fromkeys(_runs_in(path_of(str(path), "runs")))
+    folder = None if config.folder is None else path_of(config.folder, "folder")
+    against = None if config.against is None else path_of(config.against, "against")
+    suite = str(config.suite)
+    runs = _read(folders, suite)
+    pairs = [] if against is None else compare_all(runs, read_run(against, suite))
     tables = make_paper_tables(runs, _published(runs))
     for table in tables:
         show(terminal_table(table), piped_width=160)
@@ -46,8 +50,8 @@ def report(config: DictConfig) -> None:
             show(as_rich(further, title), piped_width=160)
     if pairs:
         show(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"), piped_width=160)
-    if config.folder is not None:
-        _write(Path(config.folder), tables, pairs)
+    if folder is not None:
+        _write(folder, tables, pairs)
 
 
 def _read(folders: Iterable[Path], suite: str) -> list[Run]:

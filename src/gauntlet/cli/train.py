@@ -41,6 +41,7 @@ from gauntlet.config.build import (
 )
 from gauntlet.config.compose import check_named_row, check_plain_words, check_root, digest_of, plain, regime_of
 from gauntlet.config.instantiate import check_targets, instantiate
+from gauntlet.config.parts import check_training_parts, expect_kind
 from gauntlet.data import ImageData
 from gauntlet.defenses import Defense
 from gauntlet.errors import UserError
@@ -60,6 +61,7 @@ from gauntlet.terminal import encodable
 def train(config: DictConfig) -> None:
     """Check everything, train or resume training, evaluate what is missing."""
     resolved = plain(config)
+    check_training_parts(resolved)
     resolved["outputs"] = str(Path(resolved["outputs"]).absolute())
     check_plain_words(resolved)
     check_named_row(resolved)
@@ -133,7 +135,7 @@ def build_trainer(resolved: Mapping[str, Any], folder: RunFolder, digest: str) -
         UserError: an argument or a callback would make the result depend on more than the config.
     """
     settle_processes(resolved["trainer"].get("devices"), resolved["trainer"].get("num_nodes", 1))
-    nodes = {name: node for name, node in (resolved["callbacks"] or {}).items() if node is not None}
+    nodes = {name: node for name, node in (resolved.get("callbacks") or {}).items() if node is not None}
     callbacks = {name: instantiate(node, f"callbacks.{name}") for name, node in nodes.items()}
     _check_callbacks(callbacks)
     if taken := sorted({"callbacks", "logger", "default_root_dir"} & resolved["trainer"].keys()):
@@ -145,6 +147,7 @@ def build_trainer(resolved: Mapping[str, Any], folder: RunFolder, digest: str) -
         logger=_loggers(resolved, folder, digest),
         default_root_dir=folder.path,
     )
+    expect_kind(trainer, Trainer, "trainer")
     assert isinstance(trainer, Trainer)
     _check_trainer(resolved["trainer"], trainer)
     return trainer

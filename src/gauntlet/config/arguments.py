@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from gauntlet.config.command_line import decoding
+from gauntlet.config.command_line import decoding, shown
 from gauntlet.errors import UserError
 
 _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
@@ -24,6 +25,9 @@ _KINDS: Mapping[Any, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a word"),
     types.NoneType: ((types.NoneType,), "null"),
 }
+
+_PLAIN = (int, float, str, list, dict)
+"""What a config holds without a `_target_`."""
 
 
 def check_arguments(node: Any, path: str = "") -> None:
@@ -42,7 +46,8 @@ def check_arguments(node: Any, path: str = "") -> None:
             key_path = f"{path}.{key}".lstrip(".")
             hint = hints.get(key)
             if key in hints and not _matches(value, hint):
-                raise UserError(f"{key_path} is {value}: expected {_describe(hint)}{_decoding_hint(value, hint)}")
+                expected = f"{_describe(hint)}{_decoding_hint(value, hint)}"
+                raise UserError(f"{key_path} is {shown(value)}: expected {expected}")
             check_arguments(value, key_path)
     elif isinstance(node, list):
         for index, value in enumerate(node):
@@ -63,17 +68,28 @@ def _hints(target: str) -> Mapping[str, Any]:
 
 
 def _matches(value: Any, hint: Any) -> bool:
-    """Return whether a plain value has the annotated type. Nodes and objects of any class pass."""
-    if isinstance(value, Mapping):
+    """Return whether a plain value has the annotated type. Objects of any class, and the nodes that make them, pass."""
+    if isinstance(value, Mapping) and "_target_" in value:
         return True
     if hint in _KINDS:
+        if isinstance(value, float) and math.isnan(value):
+            return False
         return isinstance(value, _KINDS[hint][0]) and (hint is bool or not isinstance(value, bool))
     if _is_union(hint):
         return any(_matches(value, one) for one in typing.get_args(hint))
     element = typing.get_args(hint)
     if typing.get_origin(hint) is Sequence and element:
         return isinstance(value, list) and all(_matches(one, element[0]) for one in value)
+    if _needs_node(hint):
+        return value is None or not isinstance(value, _PLAIN)  # of null the class itself says what it stands for
     return hint is not Tensor
+
+
+def _needs_node(hint: Any) -> bool:
+    """Return whether only a node can make the argument: a function, or an object of one of gauntlet's classes."""
+    if typing.get_origin(hint) is Callable:
+        return True
+    return isinstance(hint, type) and hint.__module__.startswith("gauntlet.")
 
 
 def _decoding_hint(value: Any, hint: Any) -> str:
@@ -95,6 +111,8 @@ def _describe(hint: Any) -> str:
         return _KINDS[hint][1]
     if _is_union(hint):
         return " or ".join(_describe(one) for one in typing.get_args(hint))
+    if _needs_node(hint):
+        return f"a node with the _target_ of a {getattr(hint, '__name__', 'function')}"
     if typing.get_origin(hint) is not Sequence:
         return f"a {getattr(hint, '__name__', hint)}"
     (element,) = typing.get_args(hint)

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gauntlet.config.command_line import shown
 from gauntlet.config.compose import plain
 from gauntlet.errors import UserError
 
@@ -32,7 +33,7 @@ def at_bounds(config: DictConfig, share: float | None) -> dict[str, Any]:
     """Return the resolved config with every bound of its dataset multiplied by `share`; unchanged for None.
 
     Raises:
-        UserError: the dataset has no bounds.
+        UserError: the dataset has no bounds, or one is no number.
     """
     if share is None:
         return plain(config)
@@ -42,5 +43,7 @@ def at_bounds(config: DictConfig, share: float | None) -> dict[str, Any]:
     scaled = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
     assert isinstance(scaled, DictConfig)
     for name, bound in dict(bounds).items():
+        if not isinstance(bound, int | float) or isinstance(bound, bool):
+            raise UserError(f"dataset.bounds.{name} is {shown(bound)}: expected a number")
         scaled.dataset.bounds[name] = share * float(bound)
     return plain(scaled)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from gauntlet.acceleration import channels_last
 from gauntlet.config.compose import WAYS_TO_DATA
 from gauntlet.config.instantiate import instantiate
+from gauntlet.config.parts import expect_kind
 from gauntlet.config.rehearsal import rehearse_attack, rehearse_entry, rehearse_saving, rehearse_step
 from gauntlet.data import ImageData, Mixed, Source, Step, TrainingExamples
 from gauntlet.defenses import AdversarialDefense, Defense
@@ -43,6 +47,7 @@ def build_data(config: Mapping[str, Any]) -> ImageData:
     if not isinstance(classes, int) or classes < 2:
         raise UserError(f"dataset.classes is {classes}: expected how many a classifier tells apart, at least 2")
     data = instantiate(module, "dataset.module", **given)
+    expect_kind(data, ImageData, "dataset.module")
     assert isinstance(data, ImageData)
     try:
         shape = list(data.splits.test.shape)
@@ -124,21 +129,41 @@ def build_defense(config: Mapping[str, Any], classifier: nn.Module, data: ImageD
     """Build the training regime, and run one example through each of its attacks."""
     node = {key: value for key, value in config["defense"].items() if key != "row"}
     defense = instantiate(node, "defense", classifier=classifier, seed=config["seed"])
+    expect_kind(defense, Defense, "defense")
     assert isinstance(defense, Defense)
     defense.task = data.task
-    try:
-        defense.optimizer_of(classifier.parameters())
-    except (ValueError, TypeError) as error:
-        raise UserError(f"optimizer: {first_line(error)}") from error
+    _rehearse_schedule(defense, len(data.batches(lambda: 0)))
     if isinstance(defense, AdversarialDefense):
         for name, attack, batch in defense.rehearsals(data.splits.test[0]):
             rehearse_attack(attack, classifier, batch, f"defense attacks with {name}", data.task)
     return defense
 
 
+def _rehearse_schedule(defense: Defense, steps_per_epoch: int) -> None:
+    """Make the optimizer and its schedule as training does.
+
+    Raises:
+        UserError: the error of either in one line.
+    """
+    try:
+        optimizer = defense.optimizer_of(defense.classifier.parameters())
+    except Exception as error:  # classes of a library or of the user raise anything
+        raise UserError(f"optimizer: {first_line(error)}") from error
+    expect_kind(optimizer, Optimizer, "optimizer")
+    for key, value in optimizer.defaults.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise UserError(f"optimizer.{key} is {value}: expected a finite number")
+    try:
+        schedule = defense.schedule_of(optimizer, steps_per_epoch=steps_per_epoch)
+    except Exception as error:  # as above
+        raise UserError(f"schedule: {first_line(error)}") from error
+    expect_kind(schedule, LRScheduler, "schedule")
+
+
 def build_suite(config: Mapping[str, Any], classifier: nn.Module, data: ImageData) -> AttackSuite:
     """Build the attack suite, and run one example through each of its entries."""
     suite = instantiate(config["attack_suite"], "attack_suite")
+    expect_kind(suite, AttackSuite, "attack_suite")
     assert isinstance(suite, AttackSuite)
     check_task(suite, data.task)
     for name, entry in suite.entries.items():
@@ -219,5 +244,5 @@ def build_loggers(config: Mapping[str, Any], folder: Path, identity: Mapping[str
         folder: run folder.
         identity: name, group and id of the run, see `gauntlet.loggers.wandb_logger`.
     """
-    nodes = (config["logger"] or {}).items()
+    nodes = (config.get("logger") or {}).items()
     return [instantiate(node, f"logger.{name}", folder=folder, **identity) for name, node in nodes]

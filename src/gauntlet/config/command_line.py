@@ -86,6 +86,16 @@ def as_value(value: Any) -> str:
     return repr(value) if isinstance(value, float) else json.dumps(value)
 
 
+def shown(value: object) -> str:
+    """Return a value of a config for a message: as it is typed, and empty or blank text in quotes."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    is_blank = isinstance(value, str) and (not value or value != value.strip())
+    return repr(value) if is_blank else str(value)
+
+
 def _escaped(match: re.Match[str]) -> str:
     return f"\\{match[0]}"
 

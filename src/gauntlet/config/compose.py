@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from gauntlet.config.command_line import decoding
+from gauntlet.config.command_line import decoding, shown
 from gauntlet.errors import UserError
 
 _PACKAGED = Path(__file__).parents[1] / "conf"  # in a wheel
@@ -84,8 +84,9 @@ def regime_of(config: Mapping[str, Any]) -> str:
 
 def _active_callbacks(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the nodes of all callbacks that may change training."""
-    nodes = {name: node for name, node in (config.get("callbacks") or {}).items() if node is not None}
-    return {name: node for name, node in nodes.items() if not _is_passive(node)}
+    callbacks = config.get("callbacks")
+    nodes = callbacks if isinstance(callbacks, Mapping) else {}  # others are refused once the config is composed
+    return {name: node for name, node in nodes.items() if node is not None and not _is_passive(node)}
 
 
 def _is_passive(callback: Any) -> bool:
@@ -135,10 +136,12 @@ def check_plain_words(config: Mapping[str, Any]) -> None:
     if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
         hint = decoding(seed) if isinstance(seed, str) and seed.lstrip("+-").isdecimal() else ""
         raise UserError(f"seed={seed}: expected an integer of 64 bits{hint}")
-    if not re.fullmatch(r"\w[\w.+-]*", suite := str(config["suite"])):
-        raise UserError(f"suite={suite}: expected a name for files, of letters, digits, dots, + and -")
-    if not isinstance(config["allow"], list):
-        raise UserError(f"allow={config['allow']}: expected a list of packages, allow=[{config['allow']}]")
+    if not isinstance(suite := config["suite"], str) or not re.fullmatch(r"\w[\w.+-]*", suite):
+        instead = "" if isinstance(suite, str) else ", that is no number, truth or null"
+        raise UserError(f"suite={shown(suite)}: expected a name for files, of letters, digits, dots, + and -{instead}")
+    if not isinstance(allow := config["allow"], list) or not all(isinstance(name, str) for name in allow):
+        instead = f"allow=[{allow}]" if isinstance(allow, str) and allow.isidentifier() else "allow=[], or allow=[name]"
+        raise UserError(f"allow={shown(allow)}: expected a list of packages, {instead}")
 
 
 def check_named_row(config: Mapping[str, Any]) -> None:

@@ -49,7 +49,9 @@ def check_targets(config: Any, allow: Sequence[str] = (), path: str = "") -> Non
 
 
 def _check_target(target: str, allow: Sequence[str], path: str) -> None:
-    package = target.split(".")[0]
+    package, *names = target.split(".")
+    if not names or not all(name.isidentifier() for name in (package, *names)):
+        raise UserError(f"{path}._target_ is {target}: expected the dotted name of a class, such as torch.nn.Linear")
     if package != "gauntlet" and package not in (*_LIBRARIES, *allow):
         raise UserError(f"{path}._target_ is {target}: to run code of your own package add allow=[{package}]")
     resolved = _resolve(target, path)
@@ -84,7 +86,7 @@ def instantiate(node: Any, path: str = "", **given: Any) -> Any:
     check_arguments({**node, **given} if isinstance(node, Mapping) else node, path)
     try:
         return hydra.utils.instantiate(node, _convert_="all", **given)
-    except HydraException as error:
+    except (HydraException, TypeError, ValueError) as error:  # of flags such as _partial_ Hydra says it in its own ways
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
             raise cause from None

@@ -43,7 +43,7 @@ def rehearse_attack(
                     batch = batch._replace(labels=predictions)
             if (short := shortened(attack)) is not None:
                 short.run(classifier, batch, Noise(batch.ids))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # classes of the user raise anything
         raise UserError(f"{what}: {first_line(error)}") from error
 
 
@@ -64,7 +64,7 @@ def rehearse_entry(entry: Entry, classifier: nn.Module, batch: Batch, what: str,
         else:
             with evaluating(classifier), torch.no_grad():
                 (shortened(call) or call)(classifier, batch.images, noise)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # classes of the user raise anything
         raise UserError(f"{what}: {first_line(error)}") from error
 
 

@@ -12,6 +12,7 @@ import torch
 
 from gauntlet.cluster.ranks import ranks
 from gauntlet.config.instantiate import instantiate
+from gauntlet.config.parts import expect_kind, path_of
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import UserError
 from gauntlet.evaluation import (
@@ -72,6 +73,7 @@ def build_grid(node: Mapping[str, Any], rank: int = 0, world: int = 1) -> Grid:
     """Build the grid of a config's `evaluation`, without the keys of the model under test."""
     own = {key: value for key, value in node.items() if key not in _MODEL_KEYS}
     grid = instantiate(own, "evaluation", rank=rank, world=world)
+    expect_kind(grid, Grid, "evaluation")
     assert isinstance(grid, Grid)
     return grid
 
@@ -83,7 +85,7 @@ def build_calibrated(node: Mapping[str, Any]) -> CalibratedLPIPS:
         UserError: the file does not exist.
     """
     file = node.get("calibrated_lpips")
-    if file is not None and not Path(file).is_file():
+    if file is not None and not path_of(file, "evaluation.calibrated_lpips").is_file():
         raise UserError(f"evaluation.calibrated_lpips={file}: there is no such file; null is torchvision's own")
     return CalibratedLPIPS(file)
 

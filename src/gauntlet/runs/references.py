@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import nn
 
 from gauntlet.cluster.ranks import RANKS
 from gauntlet.config.build import rehearse
-from gauntlet.config.command_line import as_value
+from gauntlet.config.command_line import as_value, shown
 from gauntlet.config.instantiate import instantiate
 from gauntlet.data import ImageData
 from gauntlet.descriptions import digest
@@ -47,7 +48,7 @@ def without_weights(config: Any) -> Any:
     """Return the config with every reference that has no weights yet replaced by `unfitted`."""
     if isinstance(config, dict):
         if str(config.get("weights", "")).startswith(_MARK):
-            return {"_target_": f"{__name__}.{unfitted.__name__}", "network": config["network"]}
+            return {"_target_": f"{__name__}.{unfitted.__name__}", "network": _network_of(config)}
         return {key: without_weights(value) for key, value in config.items()}
     return [without_weights(value) for value in config] if isinstance(config, list) else config
 
@@ -71,8 +72,42 @@ def references(config: Any) -> dict[str, Any]:
         for value in config.values():
             nodes |= references(value)
         if str(config.get("weights", "")).startswith(_MARK):
-            nodes[config["weights"]] = config["network"]
+            nodes[config["weights"]] = _network_of(config)
     return nodes
+
+
+def _network_of(node: Mapping[str, Any]) -> Any:
+    if "network" not in node:
+        raise UserError(f"weights={node['weights']} was given without a network: expected network=… beside it")
+    return node["network"]
+
+
+_RECIPE = ("epochs", "batch_size", "learning_rate", "weight_decay", "warmup_epochs", "drop_epochs")
+
+
+def reference_epochs(config: Mapping[str, Any]) -> int:
+    """Return for how many epochs the references of a config's dataset are fitted.
+
+    Raises:
+        UserError: the dataset has no recipe for them, or one that cannot be followed.
+    """
+    recipe = config["dataset"].get("reference_recipe")
+    missing = [key for key in _RECIPE if key not in recipe] if isinstance(recipe, Mapping) else _RECIPE
+    if missing:
+        raise UserError(
+            f"dataset.reference_recipe is missing or has no {missing[0]}: say how the perceptual network is fitted, or"
+            f" leave it out with dataset.reference=null"
+        )
+    if not isinstance(drops := recipe["drop_epochs"], list):
+        raise UserError(f"dataset.reference_recipe.drop_epochs is {shown(drops)}: expected a list, each of it a number")
+    for key, value in recipe.items():
+        values = drops if key == "drop_epochs" else [value]
+        least = 1 if key in ("epochs", "batch_size") else 0
+        kind = int if least else (int, float)
+        if not all(isinstance(one, kind) and not isinstance(one, bool) and least <= one < inf for one in values):
+            what = "an integer" if least else "a number"
+            raise UserError(f"dataset.reference_recipe.{key} is {shown(value)}: expected {what}, at least {least}")
+    return int(recipe["epochs"])
 
 
 def fitted(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = ()) -> dict[str, Path]:
@@ -85,6 +120,8 @@ def fitted(config: Mapping[str, Any], data: ImageData, others: Sequence[Path] = 
     """
     known = fitted_before(config, data, others)
     nodes = {name: node for name, node in sorted(references(dict(config)).items()) if name not in known}
+    if nodes:
+        reference_epochs(config)
     return known | {name: _fit(name, node, config, data) for name, node in nodes.items()}
 
 
@@ -121,7 +158,7 @@ def _fit(reference: str, node: Any, config: Mapping[str, Any], data: ImageData) 
         if not weights.exists():
             print(
                 f"fitting the perceptual network {experiment} on {config['names']['dataset']} first, once, in"
-                f" {config['dataset']['reference_recipe']['epochs']} epochs: {folder}\n(instead:"
+                f" {reference_epochs(config)} epochs: {folder}\n(instead:"
                 f" dataset.reference.network.weights=<file> for weights you have, dataset.reference=null for no"
                 f" column of distances)",
                 flush=True,

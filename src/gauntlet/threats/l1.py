@@ -7,6 +7,7 @@ classifiers", ICML 2021: projecting onto the ball first and clamping afterwards 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -74,8 +75,10 @@ class L1:
     unit: ClassVar[str] = "L1"
 
     def __post_init__(self) -> None:
-        if not self.bound >= 0:
-            raise ValueError(f"L1 bound {self.bound} is negative: write the sum of the largest changes, such as 12.0")
+        if not 0 <= self.bound < inf:
+            raise ValueError(
+                f"L1 bound {self.bound} is negative or infinite: write the sum of the largest changes, such as 12.0"
+            )
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> L1Region:
         """The ball around each image. The classifier is not used."""

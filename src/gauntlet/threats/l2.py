@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -46,8 +47,10 @@ class L2:
     unit: ClassVar[str] = "L2"
 
     def __post_init__(self) -> None:
-        if not self.bound >= 0:
-            raise ValueError(f"L2 bound {self.bound} is negative: write the length of the largest change, such as 1.0")
+        if not 0 <= self.bound < inf:
+            raise ValueError(
+                f"L2 bound {self.bound} is negative or infinite: write the length of the largest change, such as 1.0"
+            )
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> L2Region:
         """The ball around each image. The classifier is not used."""
