@@ -1,6 +1,7 @@
 """Aggregates of finished records against sets, closed forms and statsmodels; and what they refuse by name."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,7 @@ from gauntlet.evaluation import (
     Measured,
     MedianDistance,
     MedianRadius,
+    Optimality,
     Plan,
     PlannedEntry,
     Union,
@@ -159,6 +161,25 @@ def test_a_median_distance_is_over_all_examples():
     assert column.estimate.unit == "L2"
 
 
+def test_of_several_attacks_each_example_s_nearest_image_counts():
+    records = {"near": far([0.0, 0.4, 0.9, math.inf]), "far": far([0.0, 0.6, 0.2, 1.0])}
+    column = only(MedianDistance(["near", "far"])("median", made(records)))
+    assert column.estimate.value == 0.2
+    assert column.members == ["near", "far"]
+    assert only(AreaUnderCurve(["near", "far"], 0.5)("area", made(records))).estimate.value == (0.4 + 0.2 + 0.5) / 4
+
+
+def test_optimality_rates_members_against_all_attacks():
+    records = {"one": far([0.0, 1.0, 3.0]), "two": far([0.0, 2.0, 2.0]), "three": far([0.0, 1.0, 2.5])}
+    result = Optimality(["one", "two"], ["three"])("optimality", made(records))
+    assert {name: column.estimate.value for name, column in result.columns.items()} == pytest.approx(
+        {"optimality one": 1.0, "optimality two": 0.0}  # ε₀ = 2: the minimum's area is 1 + 0, of one 1 + 0, of two 0
+    )
+    assert result.columns["optimality one"].members == ["one"]
+    assert result.mean_over_runs == "global optimality"
+    assert "against each example's nearest image by one, two, three" in result.note
+
+
 def test_the_unseen_mean_is_of_threat_models_each_once_and_of_attacks_at_a_bound_where_there_are_some():
     records = {
         "linf": attack([True, False, False, False]),
@@ -218,7 +239,12 @@ def test_the_union_of_survivors_is_that_of_all():
     assert column.estimate.value == pytest.approx(1 / 3)
 
 
-ATTACKS = {"clean": Clean(), "linf": PGD(threat_model=Linf(0.1), steps=1), "far": linear.FAR}
+ATTACKS = {
+    "clean": Clean(),
+    "linf": PGD(threat_model=Linf(0.1), steps=1),
+    "far": linear.FAR,
+    "in_linf": replace(linear.FAR, threat_model=Linf(0.1)),
+}
 CERTIFICATES = {"margin": linear.MARGIN}
 
 
@@ -241,8 +267,14 @@ CERTIFICATES = {"margin": linear.MARGIN}
         ),
         ({"u": Union(["far"], {"far": -1.0})}, "u: bound -1.0 of far: expected a finite number, at least 0"),
         ({"u": Union(["far"], {"far": math.nan})}, "u: bound nan of far: expected a finite number"),
-        ({"u": Union(["linf", "fog"])}, r"u names \['fog'\], the suite has \['clean', 'far', 'linf', 'margin'\]"),
-        ({"u": Union([])}, r"u has no members: name some of \['clean', 'far', 'linf', 'margin'\], or leave u out"),
+        (
+            {"u": Union(["linf", "fog"])},
+            r"u names \['fog'\], the suite has \['clean', 'far', 'in_linf', 'linf', 'margin'\]",
+        ),
+        (
+            {"u": Union([])},
+            r"u has no members: name some of \['clean', 'far', 'in_linf', 'linf', 'margin'\], or leave u out",
+        ),
         ({"m": MedianDistance("linf")}, "m names linf, which is an attack: expected a minimum-distance"),
         ({"m": MedianDistance("margin")}, "m names margin, which is a certificate: expected a minimum-distance"),
         (
@@ -258,7 +290,13 @@ CERTIFICATES = {"margin": linear.MARGIN}
         ({"b": Abstentions("gone")}, r"b names \['gone'\], the suite has"),
         ({"u": Union("linf")}, "u names 'linf': expected names of entries among"),
         ({"u": Union(["far"], {"far": "0.5"})}, "u: bound '0.5' of far: expected a finite number, at least 0"),
-        ({"m": MedianDistance(["far"])}, r"m names \[\['far'\]\]: expected names of entries among"),
+        ({"m": MedianDistance([["far"]])}, r"m names \[\['far'\]\]: expected names of entries among"),
+        ({"m": MedianDistance([])}, "m names no attack: name a minimum-distance attack of the suite"),
+        ({"m": MedianDistance(["far", "in_linf"])}, "m names far on l2, in_linf on linf: distances of different"),
+        ({"o": Optimality(["far"], ["in_linf"])}, "o names far on l2, in_linf on linf: distances of different"),
+        ({"o": Optimality(["far", "linf"])}, "o names linf, which is an attack: expected a minimum-distance"),
+        ({"o": Optimality("far")}, "o names 'far': expected names of entries among"),
+        ({"o": Optimality([], ["far"])}, "o has no members: name minimum-distance attacks, or leave o out"),
         ({"m": ["far"]}, "m is of type list: expected an aggregate, such as Union"),
         ({"m": linear.FAR}, "m is a minimum-distance attack: expected an aggregate, such as Union"),
         ({"c": CorruptionError({"fog": ["linf"]}, {})}, "c names linf, which is an attack: expected a transform"),

@@ -16,6 +16,7 @@ from gauntlet.evaluation import (
     Flag,
     MedianDistance,
     MedianRadius,
+    Optimality,
     Union,
     read_card,
     read_run,
@@ -460,3 +461,24 @@ def test_an_aggregate_with_a_table_of_its_own_hides_no_other_column(folder):
     page = run_markdown(mixed)
     assert page.count("1 of 15 types of corruption") == 1
     assert "nearest at 0.5 L2" in page
+
+
+def test_a_mean_over_runs_is_stated_below_a_table_of_several(tmp_path):
+    """Global optimality: the mean of local optimality over classifiers; of `far` (2/3 + 1) / 2."""
+    runs = []
+    for seed, far in enumerate(([0.0, 1.0, 2.0, 3.0], [0.0, 2.0, 2.0, 3.0])):
+        distances = {"near": Distances([0.0, 1.0, 2.0, 3.0]), "far": Distances(far)}
+        aggregates = {"optimality": Optimality(["near", "far"])}
+        folder = make_run(
+            tmp_path / str(seed),
+            {"clean": [False, True, True, True]},
+            distances=distances,
+            aggregates=aggregates,
+            name=f"normal/small_resnet/seed{seed}",
+        )
+        runs.append(read_run(folder, "paper"))
+    text = markdown(make_paper_table(runs, None))
+    assert (
+        "global optimality (mean over 2 runs): optimality near 100.0 %, optimality far 83.3 %." in text
+    )
+    assert "mean over" not in markdown(make_paper_table(runs[:1], None))

@@ -12,6 +12,7 @@ from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.noise import Noise
 from gauntlet.testing import check_threat_model
 from gauntlet.threats import (
+    L0,
     L1,
     L2,
     RGB,
@@ -43,6 +44,8 @@ def measured(threat, network, images, changed):
         )
     if isinstance(threat, L1):
         return delta.abs().sum(1)
+    if isinstance(threat, L0):
+        return (changed != images).any(1).flatten(1).sum(1)
     if isinstance(threat, ChangedPixels):
         allowed = max(1, int(threat.bound * images[0, 0].numel() + 1e-9)) if len(images) else 1
         return (changed != images).any(1).flatten(1).sum(1) / allowed * (threat.bound or 1)
@@ -86,6 +89,8 @@ CASES = {
     "luv of 0": Case(lambda network: ReColorAdv(0.0, resolution=[3, 3, 4], spread=1.0), 0.1, (3,)),
     "l1": Case(lambda network: L1(2.0), 0.2),
     "short l1": Case(lambda network: L1(1e-3), 1.0),
+    "l0": Case(lambda network: L0(2), 1.0),
+    "l0 of 0": Case(lambda network: L0(0), 0.1),
     "pixels": Case(lambda network: ChangedPixels(0.1), 1.0),
     "all pixels": Case(lambda network: ChangedPixels(1.0), 1.0),
     "jpeg": Case(lambda network: AdversarialJPEG(0.5), 1.0),

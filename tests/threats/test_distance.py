@@ -6,6 +6,7 @@ import torch
 
 from gauntlet.distances import LPIPS
 from gauntlet.threats import (
+    L0,
     L1,
     L2,
     RGB,
@@ -37,6 +38,7 @@ CLOSED_FORMS = {
     "linf": (Linf, DELTA, 0.5),
     "l2": (L2, DELTA, LENGTH),
     "l1": (L1, DELTA, 0.875),
+    "l0": (lambda bound: L0(2), DELTA, 2),
     "pixels": (ChangedPixels, DELTA, 2 / 256),
     "flow": (StAdv, one(-0.25, 2, 16, 16, at=(1, 3, 4)), 0.25),
     "rgb": (lambda bound: ReColorAdv(bound, RGB(), [3, 3, 3]), one(-0.03125, 3, 3, 3, 3, at=(1, 2, 0, 1)), 0.03125),

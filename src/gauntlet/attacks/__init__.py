@@ -11,6 +11,7 @@ from gauntlet.attacks.jacobian import CentralDifference, DoubleBackward
 from gauntlet.attacks.lpa import LagrangianPerceptualAttack
 from gauntlet.attacks.minimum_distance import MinimumDistanceAttack
 from gauntlet.attacks.multipliers import Bracketed, Tenfold
+from gauntlet.attacks.nearest import DistanceSearch, NearestState
 from gauntlet.attacks.pgd import PGD
 from gauntlet.attacks.ppgd import PerceptualPGD
 from gauntlet.attacks.projections import Bisection, Newton, NoProjection, OntoRegion, OvershootingNewton
@@ -31,6 +32,7 @@ __all__ = [
     "Bracketed",
     "CentralDifference",
     "Constant",
+    "DistanceSearch",
     "DoubleBackward",
     "FastLagrangianPerceptualAttack",
     "FirstOrderStep",
@@ -39,6 +41,7 @@ __all__ = [
     "LagrangianPerceptualAttack",
     "Last",
     "MinimumDistanceAttack",
+    "NearestState",
     "Newton",
     "NoProjection",
     "Normalised",

@@ -3,15 +3,14 @@
 from gauntlet.evaluation.aggregate import Aggregate
 from gauntlet.evaluation.aggregates import (
     Abstentions,
-    AreaUnderCurve,
     AverageCertifiedRadius,
     MeanAccuracy,
-    MedianDistance,
     MedianRadius,
     Union,
     UnseenMean,
 )
 from gauntlet.evaluation.columns import Aggregated, Column, ResultTable
+from gauntlet.evaluation.distance_aggregates import AreaUnderCurve, MedianDistance, Optimality
 from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
 from gauntlet.evaluation.flags import Flag, read_flags, write_flags
@@ -57,6 +56,7 @@ __all__ = [
     "MedianDistance",
     "MedianRadius",
     "ModelUnderTest",
+    "Optimality",
     "Overlap",
     "Paired",
     "Plan",

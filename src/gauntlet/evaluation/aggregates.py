@@ -1,4 +1,4 @@
-"""Aggregates over a suite: union accuracy, means, medians, areas under curves, average radii, abstentions."""
+"""Aggregates over a suite: union accuracy, means, and of certificates medians, averages and abstentions."""
 
 from __future__ import annotations
 
@@ -122,19 +122,18 @@ class MeanAccuracy:
 
 
 @dataclass(frozen=True)
-class _OfOne(ABC):
-    """An aggregate of one entry, which has to be of one kind.
+class _OfCertificate(ABC):
+    """An aggregate of one certificate.
 
     Args:
         of: the entry's name.
     """
 
-    kind: ClassVar[Kind]
     of: str
 
     def check(self, name: str, entries: Mapping[str, Entry]) -> None:
-        """Raise ValueError unless the suite has the entry and it is of the right kind."""
-        check_named(name, [self.of], entries, [self.kind])
+        """Raise ValueError unless the suite has the entry and it is a certificate."""
+        check_named(name, [self.of], entries, [Kind.CERTIFICATE])
 
     def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
         """Return nothing: this is no union."""
@@ -156,27 +155,7 @@ class _OfOne(ABC):
 
 
 @dataclass(frozen=True)
-class MedianDistance(_OfOne):
-    """The median distance over all examples found by a minimum-distance attack: an upper bound on median robustness.
-
-    Args:
-        of: the entry's name.
-    """
-
-    identity: ClassVar[str] = "median_distance/1"
-    kind: ClassVar[Kind] = Kind.MINIMUM_DISTANCE
-
-    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
-        """Return an order statistic with its exact binomial interval; distances may be 0 and inf."""
-        return median(records["distance"], unit)
-
-    def _note(self, entry: PlannedEntry) -> str:
-        """Describe the number."""
-        return f"median distance found by {self.of}, with the exact binomial interval"
-
-
-@dataclass(frozen=True)
-class MedianRadius(_OfOne):
+class MedianRadius(_OfCertificate):
     """The median certified radius over all examples; 0 where the prediction is wrong or the certificate abstains.
 
     Args:
@@ -184,7 +163,6 @@ class MedianRadius(_OfOne):
     """
 
     identity: ClassVar[str] = "median_radius/1"
-    kind: ClassVar[Kind] = Kind.CERTIFICATE
 
     def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return an order statistic with its exact binomial interval."""
@@ -196,34 +174,7 @@ class MedianRadius(_OfOne):
 
 
 @dataclass(frozen=True)
-class AreaUnderCurve(_OfOne):
-    """The area under accuracy against distance, from 0 to a bound: the mean of min(distance, bound).
-
-    Args:
-        of: the entry's name.
-        up_to: upper end of the area, in the threat model's unit.
-    """
-
-    identity: ClassVar[str] = "area_under_curve/1"
-    kind: ClassVar[Kind] = Kind.MINIMUM_DISTANCE
-    up_to: float
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.up_to, int | float) or not 0 < self.up_to < float("inf"):
-            raise ValueError(f"up_to {self.up_to!r}: expected a finite bound above 0 at which the area ends")
-
-    def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
-        """Return the area in the threat model's unit, with a bootstrap interval."""
-        return _mean(records["distance"].clip(0, self.up_to), unit)
-
-    def _note(self, entry: PlannedEntry) -> str:
-        """Describe the number."""
-        end = f"{self.up_to:.4g} {entry.unit}".strip()
-        return f"area under accuracy against distance by {self.of}, from 0 to {end}, with the bootstrap's interval"
-
-
-@dataclass(frozen=True)
-class AverageCertifiedRadius(_OfOne):
+class AverageCertifiedRadius(_OfCertificate):
     """The mean certified radius, 0 where the prediction is wrong or the certificate abstains (Zhai et al., ICLR 2020).
 
     Args:
@@ -231,7 +182,6 @@ class AverageCertifiedRadius(_OfOne):
     """
 
     identity: ClassVar[str] = "average_certified_radius/1"
-    kind: ClassVar[Kind] = Kind.CERTIFICATE
 
     def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return the mean in the threat model's unit, with a bootstrap interval; None if a radius is infinite."""
@@ -243,7 +193,7 @@ class AverageCertifiedRadius(_OfOne):
 
 
 @dataclass(frozen=True)
-class Abstentions(_OfOne):
+class Abstentions(_OfCertificate):
     """The share of examples for which a certificate abstains.
 
     Args:
@@ -251,7 +201,6 @@ class Abstentions(_OfOne):
     """
 
     identity: ClassVar[str] = "abstentions/1"
-    kind: ClassVar[Kind] = Kind.CERTIFICATE
 
     def _estimate(self, records: pl.DataFrame, unit: str) -> Estimate | None:
         """Return the share with its Wilson interval."""

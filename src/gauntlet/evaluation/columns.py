@@ -51,6 +51,8 @@ class Aggregated:
     """Shown instead of a plain list of these columns."""
     note: str = ""
     """A sentence that explains the columns to a reader."""
+    mean_over_runs: str = ""
+    """Name of the mean of a column over several runs of a table; empty if that mean is not shown."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values that `from_json` reads."""
@@ -61,4 +63,10 @@ class Aggregated:
         """Read it from plain values."""
         columns = {name: Column.from_json(one) for name, one in content["columns"].items()}
         table = content["table"]
-        return cls(columns, content["replaces"], None if table is None else ResultTable(**table), content["note"])
+        return cls(
+            columns,
+            content["replaces"],
+            None if table is None else ResultTable(**table),
+            content["note"],
+            content.get("mean_over_runs", ""),
+        )

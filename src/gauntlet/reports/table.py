@@ -158,7 +158,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
             text.append(f"{run.name}: {run.violations} records outside their threat model.")
         if run.flags is None:
             text.append(f"{run.name}: no sanity checks on record.")
-    text += _aggregate_notes(runs)
+    text += [*_aggregate_notes(runs), *_means_over_runs(runs)]
     return [" ".join(text), *(line for run in runs for line in flag_lines(run))]
 
 
@@ -177,6 +177,23 @@ def _aggregate_notes(runs: Sequence[Run]) -> list[str]:
     sentences = list(shared)
     for name, own in by_run.items():
         sentences += [f"{name}: {note}" for note in own if note not in shared]
+    return sentences
+
+
+def _means_over_runs(runs: Sequence[Run]) -> list[str]:
+    """A sentence per aggregate that asks for the means of its columns over the runs; none for a single run."""
+    means: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        for result in run.plan.results.values():
+            for name, column in result.columns.items() if result.mean_over_runs else ():
+                if column.estimate is not None:
+                    means.setdefault(result.mean_over_runs, {}).setdefault(name, []).append(column.estimate.value)
+    sentences = []
+    for label, columns in means.items():
+        complete = {name: values for name, values in columns.items() if len(values) == len(runs)}
+        if complete and len(runs) > 1:
+            words = ", ".join(f"{name} {100 * sum(values) / len(values):.1f} %" for name, values in complete.items())
+            sentences.append(f"{label} (mean over {len(runs)} runs): {words}.")
     return sentences
 
 

@@ -15,6 +15,7 @@ from gauntlet.threats.imagenet_ua import (
     UAWood,
 )
 from gauntlet.threats.jpeg import AdversarialJPEG
+from gauntlet.threats.l0 import L0
 from gauntlet.threats.l1 import L1
 from gauntlet.threats.l2 import L2
 from gauntlet.threats.linf import Linf
@@ -24,6 +25,7 @@ from gauntlet.threats.recolor import ReColorAdv
 from gauntlet.threats.region import ForwardPass, Region, SearchableThreatModel, ThreatModel
 
 __all__ = [
+    "L0",
     "L1",
     "L2",
     "LUV",

@@ -177,10 +177,10 @@ class _Checks:
         if not images.requires_grad:
             return None
         answers = logits_and_surrogate(self.classifier, images)
-        ascent_logits = answers.logits if answers.surrogate is None else answers.surrogate
+        ascended = answers.logits if answers.surrogate is None else answers.surrogate
         objective = getattr(self.attack, "goal", Untargeted()).bind(self.labels, Noise(self.seeds).stream(1))
         goal = objective.with_targets(lambda: ascent_logits(self.classifier, self.images).detach()).at_target(0)
-        gain = goal.gain(ascent_logits).sum()
+        gain = goal.gain(ascended).sum()
         gradient = torch.autograd.grad(gain, params, allow_unused=True)[0] if gain.requires_grad else None
         gradient = torch.zeros_like(params) if gradient is None else gradient
         gradient = gradient.flatten(1)
