@@ -23,7 +23,8 @@ def wild(region, scale=2.0, seed=0):
     drawn = torch.randn(zero.shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE).to(zero)
     params = scale * drawn * torch.as_tensor(region.extent(zero), dtype=zero.dtype)
     if isinstance(region, DrawnRegion):
-        params[:, 0] = 1000 * seed + torch.arange(len(params))
+        numbers = 1000 * seed + torch.arange(len(params) * region.num_materials)
+        params[:, : region.num_materials] = numbers.reshape(len(params), -1)
     return params
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,6 @@ from gauntlet.threats.cube import CubeRegion
 from gauntlet.threats.drawn import DrawnRegion
 from gauntlet.threats.imagenet_ua.settings import check_bound, check_counts, check_shares
 
-_WAVES, _POSITIONS = 0, 1  # streams of the material
 _FREQUENCY = (3.0, 5.75)
 _SOFT = 0.001  # added to the standard deviation of the envelope
 
@@ -27,7 +27,8 @@ class UAGabor:
     """All images x + Gabor noise, clamped to [0, 1]: sparse numbers of at most the bound, correlated with one kernel.
 
     Positions of the numbers, orientation and frequency of the kernel are drawn for each search of each example and are
-    no variables. The authors' code draws the kernel anew for each step of a search.
+    no variables. The authors' code draws the kernel anew for each step of a search; so does a search by `Redrawn`
+    steps.
 
     Args:
         bound: largest number.
@@ -62,6 +63,8 @@ class UAGabor:
 class UAGaborRegion(DrawnRegion, CubeRegion):
     """The noise on one batch. The variables are the numbers of `[C, H, W]`, flat."""
 
+    num_materials: ClassVar[int] = 2
+    """Positions of the numbers, then waves."""
     settings: UAGabor
 
     @property
@@ -69,20 +72,20 @@ class UAGaborRegion(DrawnRegion, CubeRegion):
         """A number for every channel of every pixel."""
         return math.prod(self.images.shape[1:])
 
-    def first(self, noise: Noise, drawn: Noise) -> Tensor:
+    def first(self, noise: Noise, drawn: Sequence[Noise]) -> Tensor:
         """All numbers equal, a uniform share of the bound for each example."""
         level = self.bound * noise.uniform((len(self.images), 1))
         return self.free(level.expand(-1, self.num_variables), drawn)
 
-    def free(self, variables: Tensor, drawn: Noise) -> Tensor:
+    def free(self, variables: Tensor, drawn: Sequence[Noise]) -> Tensor:
         """The numbers at the drawn positions, 0 elsewhere."""
-        chosen = drawn.stream(_POSITIONS).uniform(variables.shape) < self.settings.density
+        chosen = drawn[0].uniform(variables.shape) < self.settings.density
         return variables * chosen.to(variables)
 
-    def render(self, variables: Tensor, drawn: Noise) -> Tensor:
+    def render(self, variables: Tensor, drawn: Sequence[Noise]) -> Tensor:
         """x + the noise."""
         sparse = self.free(variables, drawn).reshape(self.images.shape)
-        noise = correlated(sparse, kernels(drawn.stream(_WAVES), self.settings).to(variables))
+        noise = correlated(sparse, kernels(drawn[1], self.settings).to(variables))
         return clamp_inclusive(self.images + noise, 0, 1)
 
 

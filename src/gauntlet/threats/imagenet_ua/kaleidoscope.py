@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -74,20 +75,20 @@ class UAKaleidoscopeRegion(DrawnRegion, CubeRegion):
         """A colour for each shape, a number for each pixel."""
         return self.settings.shapes * self.images.shape[1] + math.prod(self.images.shape[2:])
 
-    def first(self, noise: Noise, drawn: Noise) -> Tensor:
+    def first(self, noise: Noise, drawn: Sequence[Noise]) -> Tensor:
         """Changes of colours uniform within the bound, edges uniform between 0 and the bound."""
         colours = self.settings.shapes * self.images.shape[1]
         start = noise.uniform((len(self.images), self.num_variables))
         return self.bound * torch.cat((2 * start[:, :colours] - 1, start[:, colours:]), 1)
 
-    def render(self, variables: Tensor, drawn: Noise) -> Tensor:
+    def render(self, variables: Tensor, drawn: Sequence[Noise]) -> Tensor:
         """x under the shapes, with their edges."""
         count, channels, height, width = self.images.shape
         shapes = self.settings.shapes
         changes = variables[:, : shapes * channels].reshape(count, shapes, channels)
         edges = variables[:, shapes * channels :].reshape(count, 1, height, width)
-        faces, borders, where = self._shapes(drawn)
-        colours = self._colours(drawn) + changes
+        faces, borders, where = self._shapes(drawn[0])
+        colours = self._colours(drawn[0]) + changes
         paint = self._placed(faces[..., None] * colours[:, :, None, None], where)
         covered = self._placed(faces[..., None], where) > 0
         bordered = self._placed(borders[..., None], where) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -85,22 +86,22 @@ class UASnowRegion(DrawnRegion, BallRegion):
         """An intensity for every pixel of every layer."""
         return self.settings.layers * math.prod(self.images.shape[2:])
 
-    def first(self, noise: Noise, drawn: Noise) -> Tensor:
+    def first(self, noise: Noise, drawn: Sequence[Noise]) -> Tensor:
         """exp(−u / init), scaled into the ball before all but the flakes are removed, as published."""
         intensities = (-noise.uniform((len(self.images), self.num_variables)) / self.settings.init).exp()
         return self.free(BallRegion.project(self, intensities), drawn)
 
-    def free(self, variables: Tensor, drawn: Noise) -> Tensor:
+    def free(self, variables: Tensor, drawn: Sequence[Noise]) -> Tensor:
         """The intensities of the flakes, 0 elsewhere."""
-        chosen = drawn.stream(_FLAKES).uniform(variables.shape) < self.settings.grid**-2
+        chosen = drawn[0].stream(_FLAKES).uniform(variables.shape) < self.settings.grid**-2
         return variables * chosen.to(variables)
 
-    def render(self, variables: Tensor, drawn: Noise) -> Tensor:
+    def render(self, variables: Tensor, drawn: Sequence[Noise]) -> Tensor:
         """The whitened images behind the snow."""
         count, _, height, width = self.images.shape
         layers, flake = self.settings.layers, self.settings.flake
         flakes = self.free(variables, drawn) ** self.settings.power
-        lines = kernels(drawn.stream(_KERNELS), layers, flake, self.settings.blur).to(variables)
+        lines = kernels(drawn[0].stream(_KERNELS), layers, flake, self.settings.blur).to(variables)
         each = correlated(flakes.reshape(count * layers, 1, height, width), lines.reshape(-1, 1, flake, flake))
         snow = each.reshape(count, layers, height, width).sum(1, keepdim=True)
         return clamp_inclusive(self.whitened + snow, 0, 1)
