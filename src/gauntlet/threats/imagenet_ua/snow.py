@@ -77,6 +77,7 @@ class UASnow:
 class UASnowRegion(DrawnRegion, BallRegion):
     """The snow on one batch. The variables are the intensities of `[layers, H, W]`, flat."""
 
+    flat_at_zero: ClassVar[bool] = True
     whitened: Tensor
     """`[N, C, H, W]`, the images without snow."""
     settings: UASnow
