@@ -20,7 +20,7 @@ PACKAGES = (
     *("acceleration", "attacks", "callbacks", "certificates", "corruptions", "data", "defenses", "distances"),
     *("evaluation", "loggers", "models", "reports", "testing", "threats"),
 )
-MODULES = ("errors", "goals", "identity", "kinds", "losses", "noise", "scopes", "transforms", "varied")
+MODULES = ("descriptions", "errors", "goals", "identity", "kinds", "losses", "noise", "scopes", "transforms", "varied")
 
 
 def public_names() -> Iterator[tuple[str, Any]]:

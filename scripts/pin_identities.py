@@ -28,9 +28,10 @@ import gauntlet
 from gauntlet.class_identity import declared_identity
 from gauntlet.config.compose import CONF, plain, register_resolvers
 from gauntlet.config.instantiate import instantiate
+from gauntlet.descriptions import differences
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
-from gauntlet.identity import describe, described_defaults, differences
+from gauntlet.identity import describe, described_defaults
 from gauntlet.runs.references import without_weights
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "identities.json"

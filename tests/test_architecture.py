@@ -15,7 +15,8 @@ from torch import nn
 from torchvision.transforms import v2
 
 from gauntlet.acceleration import channels_last, folded
-from gauntlet.identity import describe, digest
+from gauntlet.descriptions import digest
+from gauntlet.identity import describe
 from gauntlet.models import classifier, small_resnet
 from gauntlet.scopes import frozen
 from tests.fixtures import random_images

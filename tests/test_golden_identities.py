@@ -10,8 +10,8 @@ from hydra.utils import get_object
 
 from gauntlet.class_identity import declared_identity
 from gauntlet.config.compose import CONF
+from gauntlet.descriptions import differences
 from gauntlet.errors import UserError
-from gauntlet.identity import differences
 from gauntlet.losses import CrossEntropy, Margin
 
 pin_identities = pytest.importorskip("scripts.pin_identities", reason="no scripts in this installation")

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from gauntlet.attacks import PGD, Best, FastLagrangianPerceptualAttack, Last, OntoRegion
+from gauntlet.descriptions import digest
 from gauntlet.distances import LPIPS, SelfLPIPS
 from gauntlet.goals import RandomTarget, Untargeted
-from gauntlet.identity import describe, digest, stream_of, weights_digest, weights_of
+from gauntlet.identity import describe, stream_of, weights_digest, weights_of
 from gauntlet.losses import CrossEntropy, Margin
 from gauntlet.threats import L2, Linf, NeuralPerceptual
 from gauntlet.transforms import Clean

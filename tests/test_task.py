@@ -259,8 +259,8 @@ def defense_of(kind, **parts):
     defense.task = TASK
     logged = {}
 
-    def note(stage, examples, **values):
-        logged.update({f"{stage}/{name}": float(value) for name, value in values.items()})
+    def note(stage, **values):
+        logged.update({f"{stage}/{name}": float(value.detach().mean()) for name, value in values.items()})
 
     defense.note = note
     return defense, logged

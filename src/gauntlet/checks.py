@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.errors import NotFiniteError, ThreatModelViolation
-
-TOLERANCE = 1e-4  # of the bound: φ is a long sum, and its float32 rounding depends on the batch
+from gauntlet.tolerance import TOLERANCE
 
 
 def in_box(images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import nn
 
 from gauntlet.architecture import architecture, bytes_of
 from gauntlet.class_identity import class_identity, declared_identity
+from gauntlet.descriptions import digest
 
 PLACE: Mapping[str, bool] = {"identity": False}
 """Metadata of a dataclass field that is only a path or location: not part of the identity."""
@@ -81,11 +82,6 @@ def stream_of_identity(description: Any) -> int:
     return int(digest(description)[:15], 16)
 
 
-def digest(description: Any) -> str:
-    """SHA-256 of a description."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-
-
 def weights_of(thing: Any) -> list[str]:
     """SHA-256 of the weights of every network inside, in the order of the fields."""
     if isinstance(thing, nn.Module):
@@ -106,21 +102,3 @@ def weights_digest(network: nn.Module) -> str:
         sha.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         sha.update(bytes_of(tensor))
     return sha.hexdigest()
-
-
-_UNSET = "(unset)"
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """`key: old → new` for every leaf in which two configs or descriptions differ."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = sorted(old.keys() | new.keys())
-        lines = []
-        for key in keys:
-            lines += differences(old.get(key, _UNSET), new.get(key, _UNSET), f"{path}.{key}".lstrip("."))
-        return lines
-    return [] if old == new else [f"{path}: {_brief(old)} → {_brief(new)}"]
-
-
-def _brief(value: Any) -> str:
-    return str(value) if len(str(value)) <= 40 else f"{str(value)[:39]}…"

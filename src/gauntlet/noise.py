@@ -15,21 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_GOLDEN = -0x61C8864680B583EB  # 2⁶⁴/φ as a signed 64-bit integer
-_FIRST = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
-_SECOND = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
-
-
-def _shift_right(words: Tensor, bits: int) -> Tensor:
-    """The logical right shift, which torch does not have for signed integers."""
-    return (words >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _finalise(words: Tensor) -> Tensor:
-    """SplitMix64's finaliser; int64 products wrap around, as it requires."""
-    words = (words ^ _shift_right(words, 30)) * _FIRST
-    words = (words ^ _shift_right(words, 27)) * _SECOND
-    return words ^ _shift_right(words, 31)
+from gauntlet.hashing import GOLDEN, finalise, mix_into, shift_right
 
 
 def mix(*parts: Tensor | int) -> Tensor:
@@ -39,10 +25,8 @@ def mix(*parts: Tensor | int) -> Tensor:
     torch.Size([2])
     """
     device = next((part.device for part in parts if isinstance(part, Tensor)), None)
-    words = torch.zeros((), dtype=torch.int64, device=device)
-    for part in parts:
-        words = _finalise(words * 3 + (part.to(torch.int64) if isinstance(part, Tensor) else part) + _GOLDEN)
-    return words
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+    return mix_into(zero, *(part.to(torch.int64) if isinstance(part, Tensor) else part for part in parts))
 
 
 def fresh_seeds(count: int, device: torch.device) -> Tensor:
@@ -63,12 +47,12 @@ class Noise:
     def uniform(self, shape: Sequence[int], low: float = 0.0, high: float = 1.0, draw: int = 0) -> Tensor:
         """`shape = [N, …]` float32 numbers in [low, high)."""
         words = self._words(shape, draw)
-        return low + (high - low) * (_shift_right(words, 40).to(torch.float32) * 2.0**-24)
+        return low + (high - low) * (shift_right(words, 40).to(torch.float32) * 2.0**-24)
 
     def normal(self, shape: Sequence[int], std: float = 1.0, draw: int = 0) -> Tensor:
         """`shape = [N, …]` float32 numbers from N(0, std²), by Box and Muller's transform."""
         words = self._words(shape, draw)
-        radius = (-2 * (1 - _shift_right(words, 40).to(torch.float32) * 2.0**-24).log()).sqrt()
+        radius = (-2 * (1 - shift_right(words, 40).to(torch.float32) * 2.0**-24).log()).sqrt()
         angle = (words & 0xFFFFFF).to(torch.float32) * (2 * math.pi * 2.0**-24)
         return std * radius * angle.cos()
 
@@ -87,4 +71,4 @@ class Noise:
             )
         key = mix(self.seeds, draw).reshape(-1, *([1] * (len(shape) - 1)))
         element = torch.arange(math.prod(shape[1:]), device=key.device).reshape(1, *shape[1:])
-        return _finalise(key + (element + 1) * _GOLDEN)
+        return finalise(key + (element + 1) * GOLDEN)

@@ -9,15 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from gauntlet.class_identity import class_identity
-from gauntlet.losses import margin
+
+if TYPE_CHECKING:  # reports know tasks by their columns, and do without torch
+    from torch import Tensor
 
 Dtype = pl.DataType | type[pl.DataType]
 Metric = Callable[[pl.DataFrame], float]
@@ -90,7 +89,7 @@ class Task(ABC):
             outputs: outputs of the images that the records are about.
             counts: `[N]` booleans: whether the example is scored by `outputs`; else by `clean`.
         """
-        scored = torch.where(counts.reshape(-1, *(1,) * (outputs.ndim - 1)), outputs, clean)
+        scored = outputs.where(counts.reshape(-1, *(1,) * (outputs.ndim - 1)), clean)
         scores = {"clean_score": self.score(clean, targets), "score": self.score(scored, targets)}
         return {**scores, **self.detail(scored, targets)}
 
@@ -151,7 +150,9 @@ class Classification(DecidingTask):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy, `[N]`, in nats."""
-        return F.cross_entropy(outputs, targets, reduction="none")
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(outputs, targets, reduction="none")
 
     def chance(self, classes: int) -> float:
         """1/K."""
@@ -163,7 +164,7 @@ class Classification(DecidingTask):
 
     def record(self, targets: Tensor, clean: Tensor, outputs: Tensor, counts: Tensor) -> Mapping[str, Any]:
         """Return predictions and margins of the images; `correct` is of the clean one if `counts` is false."""
-        correct = torch.where(counts, self.correct(outputs, targets), self.correct(clean, targets))
+        correct = self.correct(outputs, targets).where(counts, self.correct(clean, targets))
         predictions = {"clean_prediction": self.predict(clean), "prediction": self.predict(outputs)}
         return {"label": targets, **predictions, "correct": correct, **self.detail(outputs, targets)}
 
@@ -182,6 +183,8 @@ class Classification(DecidingTask):
 
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the label's logit minus the largest other logit, `[N]`."""
+        from gauntlet.losses import margin
+
         return margin(outputs, targets)
 
 

@@ -19,9 +19,10 @@ from gauntlet.attacks import (
 )
 from gauntlet.config.compose import CONF, plain, register_resolvers
 from gauntlet.config.instantiate import check_targets, instantiate
+from gauntlet.descriptions import digest
 from gauntlet.distances import LPIPS
 from gauntlet.errors import NotFiniteError
-from gauntlet.identity import describe, digest
+from gauntlet.identity import describe
 from gauntlet.losses import Margin
 from gauntlet.noise import Noise, mix
 from gauntlet.threats import L2, AdversarialJPEG, AnyOf, Linf, NeuralPerceptual, ReColorAdv, StAdv

@@ -97,14 +97,14 @@ def test_a_baseline_of_other_corruptions_is_refused(door, evaluated):
 
 def test_every_form_of_the_report_has_types_for_columns(evaluated):
     run, _ = evaluated
-    sheets = make_paper_tables([read_run(run, "corruptions")], {})
-    assert sheets[0].columns == ["clean", *KEPT, "corruption mean"]
-    for text in (markdown(sheets[0]), latex(sheets[0]), page(sheets, {})):
+    tables = make_paper_tables([read_run(run, "corruptions")], {})
+    assert tables[0].columns == ["clean", *KEPT, "corruption mean"]
+    for text in (markdown(tables[0]), latex(tables[0]), page(tables, {})):
         assert "contrast" in text
         assert "contrast_1" not in text.replace("\\", "")
-    table = to_frame(sheets)
-    assert table["column"].to_list() == ["clean", *KEPT, "corruption mean"]
-    assert table["value"].null_count() == 0
+    frame = to_frame(tables)
+    assert frame["column"].to_list() == ["clean", *KEPT, "corruption mean"]
+    assert frame["value"].null_count() == 0
 
 
 def test_a_flag_of_one_severity_marks_the_type_and_the_mean(evaluated):

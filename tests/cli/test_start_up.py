@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gauntlet
+from tests.reports.folders import Distances, Radii, answers, make_run
 
 _HEAVY = ("torch", "lightning", "torchvision", "scipy", "matplotlib", "wandb")
 _COMMAND = """
@@ -54,3 +55,14 @@ def test_the_state_of_a_sweep_needs_no_torch(tmp_path):
     (run / "metrics.csv").write_text("step,epoch,train/loss\n9,1,0.5\n")
     (run / "error.json").write_text('{"error": "no memory"}\n')
     assert imported(tmp_path, "gauntlet.status", "main", "outputs") == []
+
+
+def test_tables_plots_and_pages_of_runs_need_no_torch(tmp_path):
+    correct = answers({"clean": 0.9, "linf": 0.5, "l2": 0.4}, 20)
+    distances, radii = {"nearest": Distances([0.5] * 20)}, {"margin": Radii([0.25] * 20)}
+    for seed in range(2):
+        name = f"normal/small_resnet/seed{seed}"
+        make_run(tmp_path / "runs" / f"seed{seed}", correct, distances=distances, radii=radii, name=name)
+    words = ("runs=runs", "suite=paper", "against=runs/seed0", "folder=report")
+    assert not {"torch", "lightning", "torchvision"} & {*imported(tmp_path, "gauntlet.cli.main", "report", *words)}
+    assert (tmp_path / "report" / "report.html").exists()

@@ -12,9 +12,10 @@ from hydra.utils import get_object
 
 from gauntlet.config.compose import CONF, check_named_row, digest_of, plain, regime_of, register_resolvers
 from gauntlet.config.instantiate import check_targets, instantiate
+from gauntlet.descriptions import differences
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite
-from gauntlet.identity import describe, differences
+from gauntlet.identity import describe
 from gauntlet.threats import RGB, ReColorAdv, StAdv
 
 CHOICES = ("dataset", "model", "distance", "threat_model", "defense", "attack_suite", "trainer", "logger")

@@ -2,11 +2,6 @@
 
 import copy
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -19,6 +14,7 @@ from gauntlet.defenses import AdversarialDefense
 from gauntlet.reports.plots.training import _ACCURACIES, _LOSSES
 from gauntlet.testing import check_defense
 from tests.cli.test_resume import PullThePlug
+from tests.defenses.processes import on_two_processes
 from tests.defenses.regimes import BATCH, DEFENSES, STEPS, regime, trainer_of
 
 PERCEPTUAL = ("pat", "pat_alexnet", "pat_vr", "at", "trades")
@@ -119,6 +115,7 @@ TWO_RANKS = """
 import json, sys
 from pathlib import Path
 import torch
+from tests.defenses.processes import on_two_processes
 from tests.defenses.regimes import regime, trainer_of
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name
@@ -138,39 +135,12 @@ for name in sys.argv[2:]:
 """
 
 
-def on_two_processes(folder, names):
-    """Train each, one after the other, in one pair of processes, as torchrun would start them."""
-    (folder / "two.py").write_text(TWO_RANKS)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    group |= {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path]), "TORCHELASTIC_RUN_ID": "two"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, folder / "two.py", folder, *names],
-            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, err = process.communicate(timeout=550)
-            assert process.returncode == 0, err[-2000:]
-    finally:
-        for process in processes:
-            process.kill()
-
-
 @pytest.mark.parametrize(
     "names", [["at_all_random"], pytest.param([n for n in DEFENSES if n != "at_all_random"], marks=pytest.mark.slow)]
 )
 def test_two_processes_take_the_same_steps_each_on_its_own_examples(tmp_path, names):
     """An attack is the same for both, also where one of them has nothing to attack."""
-    on_two_processes(tmp_path, names)
+    on_two_processes(TWO_RANKS, tmp_path, *names)
     for name in names:
         paths = [tmp_path / name / f"rank{rank}" for rank in (0, 1)]
         assert same(*(torch.load(location.with_suffix(".pt"), weights_only=True) for location in paths)), name

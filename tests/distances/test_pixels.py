@@ -1,15 +1,15 @@
-"""Distances without a network: closed forms, torchmetrics, and a line where a ball is asked of what has none."""
+"""Distances without a network: closed forms, scikit-image, and a line where a ball is asked of what has none."""
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
-from torchmetrics.functional.image import structural_similarity_index_measure
+from skimage.metrics import structural_similarity
 
 from gauntlet import threats
 from gauntlet.attacks import PGD
 from gauntlet.distances import L2, SSIM, Linf
-from gauntlet.distances.pixels import ssim_map
 from gauntlet.identity import describe
 from gauntlet.threats import NeuralPerceptual
 from tests.fixtures import batch_of, photographs, predictions, random_images, tapped
@@ -29,43 +29,44 @@ def test_l2_and_linf_are_norms_of_the_change():
     assert Linf()(images, others).equal(change.abs().max(1).values)
 
 
-def test_ssim_of_constant_images_is_its_luminance_term():
-    """Away from the border nothing varies: (2 a b + C₁) / (a² + b² + C₁)."""
+def test_ssim_of_single_pixels_in_closed_form():
+    """Of the window only the middle sees the image, with a weight w: means w·a and w·b, moments w·a² and so on."""
     a, b = 0.3, 0.8
-    images = torch.full((1, 1, 25, 31), a, dtype=torch.float64)
-    middle = ssim_map(images, torch.full_like(images, b))[:, :, 5:-5, 5:-5]
-    assert middle.allclose(torch.tensor((2 * a * b + 1e-4) / (a * a + b * b + 1e-4), dtype=torch.float64))
+    offsets = torch.arange(-5.0, 6, dtype=torch.float64)
+    window = (-(offsets**2) / (2 * 1.5**2)).exp()
+    w = (window[5] / window.sum()) ** 2
+    luminance = (2 * w * w * a * b + 1e-4) / (w * w * (a * a + b * b) + 1e-4)
+    structure = (2 * (w - w * w) * a * b + 9e-4) / ((w - w * w) * (a * a + b * b) + 9e-4)
+    images = torch.full((1, 1, 1, 1), a, dtype=torch.float64)
+    assert SSIM()(images, images * b / a).allclose(1 - luminance * structure, rtol=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (3, 1, 20, 37)])
-def test_ssim_is_that_of_torchmetrics_away_from_the_border(shape):
-    """Which mirrors the image behind its border, where we, as the paper of PAT, have black."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (3, 1, 20, 37), (2, 3, 3, 5)])
+def test_ssim_is_that_of_scikit_image_with_black_around_the_images(shape, dtype):
     images = random_images(*shape, dtype=torch.float64)
     others = noisy(images, 0.2)
-    ours = ssim_map(images, others)[:, :, 5:-5, 5:-5].mean((1, 2, 3))
-    assert ours.allclose(torchmetrics_middle(images, others), rtol=1e-9)
+    actual = SSIM()(images.to(dtype), others.to(dtype))
+    assert actual.dtype == dtype
+    assert actual.double().allclose(scikit_images(images, others), rtol=1e-9 if dtype == torch.float64 else 1e-5)
 
 
-def test_ssim_takes_the_world_around_an_image_as_black():
-    """A black frame of the window's radius changes nothing at any pixel, so torchmetrics sees the same image."""
-    images = random_images(2, 3, 16, 16, dtype=torch.float64)
-    others = noisy(images, 0.3)
-    framed = [torch.nn.functional.pad(batch, (5,) * 4) for batch in (images, others)]
-    assert SSIM()(images, others).allclose(1 - torchmetrics_middle(*framed), rtol=1e-6)
-
-
-def torchmetrics_middle(images, others):
-    """The mean of their map but for the window's radius at the border, `[N]`."""
-    _, whole = structural_similarity_index_measure(images, others, data_range=1.0, return_full_image=True)
-    return whole[:, :, 5:-5, 5:-5].mean((1, 2, 3))
-
-
-def test_ssim_on_photographs_is_torchmetrics_and_grows_with_the_noise():
+def test_ssim_on_photographs_is_scikit_images_and_grows_with_the_noise():
     images = photographs(3, 96)
     measured = [SSIM()(images, noisy(images, strength)) for strength in (0.0, 0.02, 0.1, 0.3)]
     assert all((less < more).all() for less, more in pairwise(measured))
-    ours = ssim_map(images, noisy(images, 0.1))[:, :, 5:-5, 5:-5].mean((1, 2, 3))
-    assert ours.allclose(torchmetrics_middle(images, noisy(images, 0.1)), atol=1e-5)
+    assert measured[2].double().allclose(scikit_images(images, noisy(images, 0.1)), rtol=1e-4)
+
+
+def scikit_images(images, others):
+    """1 − SSIM, `[N]`, with five black pixels around the images."""
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    dissimilarities = []
+    for pair in zip(images.double(), others.double(), strict=True):
+        framed = [np.pad(image.numpy(), ((0, 0), (5, 5), (5, 5))) for image in pair]
+        _, local = structural_similarity(*framed, channel_axis=0, full=True, **options)
+        dissimilarities.append(1 - local[:, 5:-5, 5:-5].mean())
+    return torch.tensor(dissimilarities, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("distance", ALL, ids=lambda distance: distance.name)

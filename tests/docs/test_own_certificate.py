@@ -5,11 +5,11 @@ import shlex
 import polars as pl
 import pytest
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.evaluation import read_run
 from gauntlet.evaluation.soundness import within_radius
 from gauntlet.kinds import Kind
 from gauntlet.reports.certified import attacked_at
+from gauntlet.tolerance import TOLERANCE
 from tests.docs.pages import ROOT, blocks, commands
 from tests.docs.test_commands import finalize, run_python
 

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.evaluation import holds_at
 from gauntlet.kinds import Kind
+from gauntlet.tolerance import TOLERANCE
 
 BOUNDS = [0.0, 8 / 255, 0.3, 1.0, 36.0]
 POSITIVE = BOUNDS[1:]

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from gauntlet.descriptions import digest
 from gauntlet.evaluation import (
     SCHEMAS,
     Card,
@@ -23,7 +24,7 @@ from gauntlet.evaluation import (
     read_records,
     write_flags,
 )
-from gauntlet.identity import describe, digest
+from gauntlet.identity import describe
 
 ATTACKS = {
     "clean": ("clean", 0.0),

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.errors import UserError
 from gauntlet.evaluation import (
     Abstentions,
@@ -43,6 +42,7 @@ from gauntlet.reports.dashboard import summary
 from gauntlet.reports.plots import certified, certified_plots, column_plot, row_plot
 from gauntlet.reports.render.spreadsheet import SCHEMA
 from gauntlet.reports.result_table import as_rich
+from gauntlet.tolerance import TOLERANCE
 from tests.reports.folders import Distances, Radii, make_run
 from tests.reports.test_plots import described
 from tests.reports.test_reports import shown
@@ -180,26 +180,26 @@ def test_infinite_distances_and_radii_are_values_like_others(folder):
     assert far.cells["median distance"].interval == "0–∞"
     assert far.cells["ACR"] is None
     assert "∞ L2" in shown(run_table(far, "title"))
-    sheet = make_paper_table([far], None)
-    assert r"$\infty$" in latex(sheet)
-    assert "| ∞ (0–∞) |" in markdown(sheet)
-    table = to_frame([sheet])
-    assert table.filter(pl.col("column") == "median distance")["value"].to_list() == [inf]
-    assert table.equals(pl.read_csv(table.write_csv().encode(), schema=SCHEMA))
+    table = make_paper_table([far], None)
+    assert r"$\infty$" in latex(table)
+    assert "| ∞ (0–∞) |" in markdown(table)
+    frame = to_frame([table])
+    assert frame.filter(pl.col("column") == "median distance")["value"].to_list() == [inf]
+    assert frame.equals(pl.read_csv(frame.write_csv().encode(), schema=SCHEMA))
     assert summary(far)["paper/median_distance"] == inf
-    assert "median distance in L2" in described(column_plot(sheet, "median distance", "a"))
-    assert "∞" in page([sheet], {})
+    assert "median distance in L2" in described(column_plot(table, "median distance", "a"))
+    assert "∞" in page([table], {})
 
 
 def test_a_conditional_bound_is_named_with_its_assumption_and_never_called_certified(run):
     """Of all words about it in every form, none says certified but to deny it."""
-    sheet = make_paper_table([run], None)
+    table = make_paper_table([run], None)
     forms = {
         "terminal": shown(run_table(run, "title")),
         "markdown": run_markdown(run),
-        "page": page([sheet], {}),
-        "latex": latex(sheet),
-        "sheet": markdown(sheet),
+        "page": page([table], {}),
+        "latex": latex(table),
+        "paper table": markdown(table),
     }
     for name, text in forms.items():
         plain = " ".join(text.split())
@@ -208,7 +208,7 @@ def test_a_conditional_bound_is_named_with_its_assumption_and_never_called_certi
         assert "relaxed: certified" not in plain, name
         assert "relaxed certified" not in plain, name
     assert "relaxed" not in str(certified_and_attacked({"run": run}))
-    kinds = dict(to_frame([sheet]).filter(pl.col("column") == "relaxed").select("column", "kind").iter_rows())
+    kinds = dict(to_frame([table]).filter(pl.col("column") == "relaxed").select("column", "kind").iter_rows())
     assert kinds == {"relaxed": "conditional_bound"}
 
 
@@ -227,21 +227,21 @@ def test_daggers_are_on_the_side_that_a_flag_touches_and_on_what_is_made_of_it(r
     assert {name for name in marked.cells if marked.mark(name)} == {"margin", "median radius", "ACR", "abstained"}
     at_half, at_one = certified_and_attacked({"run": flagged(run, "l2")}).rows
     assert ("†" in at_half[3], "†" in at_one[3]) == (False, True)  # at 0.5 it tells nothing
-    table = to_frame([make_paper_table([flagged(run, "l2")], None)])
-    sides = table.filter(pl.col("kind").is_in(["certified", "attacked"]))
+    frame = to_frame([make_paper_table([flagged(run, "l2")], None)])
+    sides = frame.filter(pl.col("kind").is_in(["certified", "attacked"]))
     assert sides.filter("flagged").select("kind", "bound").rows() == [("attacked", 1.0)]
 
 
 def test_markdown_latex_and_html_have_both_sides_of_every_run(run, folder):
     other = both(folder / "other", name="at_l2/small_resnet/seed0")
-    sheet = make_paper_table([run, other], None)
+    table = make_paper_table([run, other], None)
     expected = [["normal", *row] for row in certified_and_attacked({"x": run}).rows]
     expected += [["at_l2", *row[1:]] for row in expected]
-    _, second = markdown(sheet).split("| run | certificate |")
+    _, second = markdown(table).split("| run | certificate |")
     rows = rows_of(f"| run | certificate |{second}".splitlines())
     assert [list(row.values()) for row in rows] == expected
     assert list(rows[0]) == ["run", "certificate", "at", "certified %", "attacked %", "gap, points"]
-    tables = latex(sheet).split(r"\begin{table}")
+    tables = latex(table).split(r"\begin{table}")
     assert len(tables) == 3
     body = tables[2].split(r"\midrule")[1].split(r"\bottomrule")[0]
     cells = [[cell.strip(" \\") for cell in line.split("&")] for line in body.splitlines() if "&" in line]
@@ -249,16 +249,16 @@ def test_markdown_latex_and_html_have_both_sides_of_every_run(run, folder):
         [cell.replace("–", "--").replace("∞", r"$\infty$").replace("_", r"\_") for cell in row] for row in expected
     ]
     assert cells == latexed
-    text = page([sheet], {}).replace("<wbr>", "")
-    table = ElementTree.fromstring(text[text.index('<table class="beside">') :].split("</table>")[0] + "</table>")
-    body = [["".join(cell.itertext()) for cell in row] for row in table.find("tbody")]
+    text = page([table], {}).replace("<wbr>", "")
+    element = ElementTree.fromstring(text[text.index('<table class="further">') :].split("</table>")[0] + "</table>")
+    body = [["".join(cell.itertext()) for cell in row] for row in element.find("tbody")]
     assert body == expected
-    assert shown(as_rich(sheet.beside, "sides")).count("margin, l2") == 4
+    assert shown(as_rich(table.more["certified and attacked accuracy"], "sides")).count("margin, l2") == 4
 
 
 def test_the_csv_has_both_sides_and_the_dashboard_too(run):
-    sheet = make_paper_table([run], None)
-    sides = to_frame([sheet]).filter(pl.col("kind").is_in(["certified", "attacked"]))
+    table = make_paper_table([run], None)
+    sides = to_frame([table]).filter(pl.col("kind").is_in(["certified", "attacked"]))
     assert sides.select("column", "threat_model", "kind", "bound", "unit", "value", "examples").rows() == [
         ("margin", "l2", "certified", 0.5, "%", 0.5, 10),
         ("margin", "l2", "attacked", 0.5, "%", 0.5, 10),
@@ -271,7 +271,7 @@ def test_the_csv_has_both_sides_and_the_dashboard_too(run):
     assert values["paper/margin_attacked_at_0.5_low"] == pairs(run)[0].attacked.low
     assert values["paper/abstained"] == 0.2
     assert values["paper/median_distance"] == 0.5
-    units = dict(to_frame([sheet]).filter(pl.col("kind") == "aggregate").select("column", "unit").iter_rows())
+    units = dict(to_frame([table]).filter(pl.col("kind") == "aggregate").select("column", "unit").iter_rows())
     assert units == {
         "union": "%", "unseen mean": "%", "median distance": "L2", "median radius": "L2", "area": "L2", "ACR": "L2",
         "abstained": "%",
@@ -279,21 +279,21 @@ def test_the_csv_has_both_sides_and_the_dashboard_too(run):
 
 
 def test_headers_have_units_in_markdown_latex_and_html(run):
-    sheet = make_paper_table([run], None)
+    table = make_paper_table([run], None)
     (row,) = rows_of(run_markdown(run).splitlines())
     heads = ["median distance L2", "ACR L2", "l2 1", "nearest at 0.5 L2", "margin certified at 0.5 L2"]
     assert set(heads) <= row.keys()
     assert row["median distance L2"] == "0.5 (0–3)"
     assert row["margin certified at 0.5 L2"] == "50.0 (23.7–76.3)"
-    assert set(heads) <= rows_of(markdown(sheet).splitlines()[:5])[0].keys()
-    text = page([sheet], {})
+    assert set(heads) <= rows_of(markdown(table).splitlines()[:5])[0].keys()
+    text = page([table], {})
     assert "median distance<br><small>L2</small>" in text
     assert "margin<br><small>certified at 0.5 L2</small>" in text
-    names, bounds = latex(sheet).splitlines()[6:8]
+    names, bounds = latex(table).splitlines()[6:8]
     under = dict(zip(*([cell.strip(" \\") for cell in line.split("&")] for line in (names, bounds)), strict=True))
     assert under["ACR"] == r"{\scriptsize L2}"
     assert under["relaxed"] == r"{\scriptsize conditional at 0.5 L2}"
-    assert "L2" in shown(terminal_table(sheet))
+    assert "L2" in shown(terminal_table(table))
 
 
 def test_the_report_of_a_run_and_a_curve_over_shares_have_them_too(run):
@@ -312,25 +312,25 @@ def test_columns_in_a_unit_are_drawn_over_this_unit(run, monkeypatch):
     from gauntlet.reports.plots import accuracies
 
     figures = captured(monkeypatch, accuracies)
-    sheet = make_paper_table([run], None)
-    plot = column_plot(sheet, "median distance", "a")
+    table = make_paper_table([run], None)
+    plot = column_plot(table, "median distance", "a")
     assert (plot.title, plot.caption) == ("median distance, L2", "median distance in L2, with 95 % intervals.")
     assert "normal/small_resnet/seed0 0.5 L2 (0–3)" in described(plot)
     (axes,) = figures[-1].axes
     assert [list(line.get_xdata()) for line in axes.lines] == [[0.0, 3.0], [0.5]]
     assert axes.get_xlim()[1] == pytest.approx(1.03 * 1.1 * 3)
-    assert column_plot(sheet, "margin", "a").title == "margin, certified at 0.5 L2"
-    text = described(row_plot(sheet, 0, "a"))
+    assert column_plot(table, "margin", "a").title == "margin, certified at 0.5 L2"
+    text = described(row_plot(table, 0, "a"))
     assert "margin, certified at 0.5 L2 50.0 %" in text
     assert "abstained 20.0 %" in text
     assert "ACR" not in text
-    assert page([sheet], {}).count("in L2, with 95 % intervals") == 4
-    assert "--share:0.500" in page([sheet], {})  # of shares, the cells are as dark as these are large
+    assert page([table], {}).count("in L2, with 95 % intervals") == 4
+    assert "--share:0.500" in page([table], {})  # of shares, the cells are as dark as these are large
 
 
 def test_a_number_in_a_drawing_is_whole(run):
-    sheet = make_paper_table([both(run.folder / "x", distances={"nearest": Distances([0.4567] * 8 + [0, 0])})], None)
-    assert ">0.457<" in column_plot(sheet, "median distance", "a").svg
+    table = make_paper_table([both(run.folder / "x", distances={"nearest": Distances([0.4567] * 8 + [0, 0])})], None)
+    assert ">0.457<" in column_plot(table, "median distance", "a").svg
 
 
 def captured(monkeypatch, module):
@@ -478,7 +478,5 @@ def test_a_mean_over_runs_is_stated_below_a_table_of_several(tmp_path):
         )
         runs.append(read_run(folder, "paper"))
     text = markdown(make_paper_table(runs, None))
-    assert (
-        "global optimality (mean over 2 runs): optimality near 100.0 %, optimality far 83.3 %." in text
-    )
+    assert "global optimality (mean over 2 runs): optimality near 100.0 %, optimality far 83.3 %." in text
     assert "mean over" not in markdown(make_paper_table(runs[:1], None))

@@ -26,11 +26,11 @@ def pat(folder, **changed):
 def test_columns_are_those_of_table_2_whatever_the_order_of_the_suite(folder):
     correct = answers(PAPER, 100)
     mixed = {name: correct[name] for name in ("lpa", "linf", "ppgd", "clean", "l2", "recoloradv", "stadv")}
-    sheet = make_paper_table([read_run(make_run(folder, mixed), "paper")], None)
+    table = make_paper_table([read_run(make_run(folder, mixed), "paper")], None)
     expected = ["union", "unseen mean", "clean", "linf", "l2", "recoloradv", "stadv", "lpa", "ppgd"]
-    assert sheet.columns == expected
-    assert sheet.bound("linf") == "8/255"
-    assert sheet.bound("clean") == sheet.bound("union") == ""
+    assert table.columns == expected
+    assert table.bound("linf") == "8/255"
+    assert table.bound("clean") == table.bound("union") == ""
 
 
 def test_published_numbers_are_shown_beside_ours_with_the_difference(folder):
@@ -73,9 +73,9 @@ def test_a_published_mean_is_beside_a_mean_over_the_same_attacks_at_the_same_bou
 
 @pytest.mark.parametrize("changed", [{"dataset": "digits"}, {"name": "at_fog/resnet50/seed0"}])
 def test_other_data_and_other_defenses_have_no_published_numbers(folder, changed):
-    sheet = make_paper_table([pat(folder, **changed)], TABLE)
-    assert not sheet.has_published(0)
-    assert not any("Published" in note for note in sheet.notes())
+    table = make_paper_table([pat(folder, **changed)], TABLE)
+    assert not table.has_published(0)
+    assert not any("Published" in note for note in table.notes())
 
 
 def test_notes_say_by_what_search_the_published_numbers_are_and_why_some_are_doubtful(folder):
@@ -123,8 +123,8 @@ def test_terminal_and_markdown_show_best_worse_and_published(folder):
     good, bad = pat(folder / "good"), read_run(
         make_run(folder / "bad", answers({**PAPER, "linf": 0.0}, 100), name="normal/resnet50/seed0"), "paper"
     )  # fmt: skip
-    sheet = make_paper_table([good, bad], TABLE)
-    page, screen = markdown(sheet), shown(terminal_table(sheet))
+    table = make_paper_table([good, bad], TABLE)
+    page, screen = markdown(table), shown(terminal_table(table))
     assert "| pat_self | " in page
     assert "**30.0** (21.9–39.6)" in page
     assert "| 0.0\\* (0.0–3.7) |" in page
@@ -132,4 +132,4 @@ def test_terminal_and_markdown_show_best_worse_and_published(folder):
     assert "30.2 (-0.2)" in screen
     assert "0.0*" in screen
     lines = [line for line in page.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines} == {len(sheet.columns) + 2}
+    assert {line.count("|") for line in lines} == {len(table.columns) + 2}

@@ -61,13 +61,13 @@ def test_overlaps_are_those_of_the_records(run):
 
 def test_accuracies_of_all_runs_with_their_intervals(run, folder):
     other = make_run(folder / "other", {"clean": first(10, 10), "linf": first(10, 0)}, name="at_l2/small_resnet/seed0")
-    sheet = make_paper_table([run, read_run(other, "paper")], None)
-    plot = column_plot(sheet, "linf", "a")
+    table = make_paper_table([run, read_run(other, "paper")], None)
+    plot = column_plot(table, "linf", "a")
     assert plot.title == "linf, bound 8/255"
     assert "normal 50.0 % (23.7–76.3); at_l2 0.0 % (0.0–27.8)" in described(plot)
-    assert "normal" in described(column_plot(sheet, "l2", "a"))
-    assert "at_l2" not in described(column_plot(sheet, "l2", "a")).split(":")[1]
-    text = described(row_plot(sheet, 0, "a"))
+    assert "normal" in described(column_plot(table, "l2", "a"))
+    assert "at_l2" not in described(column_plot(table, "l2", "a")).split(":")[1]
+    text = described(row_plot(table, 0, "a"))
     assert "union 40.0 %" in text
     assert "linf, bound 8/255 50.0 %" in text
 

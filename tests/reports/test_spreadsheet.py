@@ -9,14 +9,14 @@ from gauntlet.reports.render.spreadsheet import SCHEMA
 
 def test_every_number_of_the_table_comes_back_to_the_last_bit(twelve, tmp_path):
     published = {"cifar10": read_published(CONF / "published" / "cifar10.yaml")}
-    sheets = make_paper_tables([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)
-    to_frame(sheets).write_csv(tmp_path / "table.csv")
-    table = pl.read_csv(tmp_path / "table.csv", schema=SCHEMA)
-    assert table.equals(to_frame(sheets))
-    (sheet,) = sheets
-    rows = iter(table.iter_rows(named=True))
-    for run, cells in zip(sheet.runs, sheet.cells, strict=True):
-        for column in sheet.columns:
+    tables = make_paper_tables([read_run(folder, "paper") for folder in sorted(twelve.iterdir())], published)
+    to_frame(tables).write_csv(tmp_path / "table.csv")
+    frame = pl.read_csv(tmp_path / "table.csv", schema=SCHEMA)
+    assert frame.equals(to_frame(tables))
+    (table,) = tables
+    rows = iter(frame.iter_rows(named=True))
+    for run, cells in zip(table.runs, table.cells, strict=True):
+        for column in table.columns:
             row, cell = next(rows), cells[column]
             assert (row["run"], row["column"], row["checkpoint"]) == (run.name, column, run.card.checkpoint)
             ours = None if cell.ours is None else tuple(cell.ours)
@@ -27,5 +27,5 @@ def test_every_number_of_the_table_comes_back_to_the_last_bit(twelve, tmp_path):
             assert row["p_value"] == (cell.verdict.p_value if cell.verdict else None)
             assert row["attack_digest"] == run.digests.get(column)
     assert next(rows, None) is None
-    assert table["difference"].is_not_null().any()
-    assert table["p_value"].is_not_null().any()
+    assert frame["difference"].is_not_null().any()
+    assert frame["p_value"].is_not_null().any()

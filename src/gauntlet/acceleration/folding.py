@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._pytree import tree_leaves
 
 from gauntlet.acceleration.dataflow import Flow, Joint
@@ -61,13 +62,10 @@ class Pair:
     @torch.no_grad()
     def folded_parameters(self) -> dict[str, Tensor]:
         """Weight and bias of the one convolution that replaces both."""
-        norm, convolution = self.norm, self.convolution
-        scale = (norm.running_var + norm.eps).rsqrt()
-        scale = scale if norm.weight is None else scale * norm.weight
-        shift = -norm.running_mean if convolution.bias is None else convolution.bias - norm.running_mean
-        bias = shift * scale if norm.bias is None else shift * scale + norm.bias
-        weight = convolution.weight * scale.reshape(-1, *[1] * (convolution.weight.ndim - 1))
-        return {"weight": weight.to(convolution.weight.dtype), "bias": bias.to(convolution.weight.dtype)}
+        convolution, norm = self.convolution, self.norm
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        weight, bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics)
+        return {"weight": weight.detach(), "bias": bias.detach()}
 
 
 class Folding:

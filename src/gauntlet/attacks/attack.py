@@ -8,11 +8,12 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gauntlet.checks import TOLERANCE, in_box
+from gauntlet.checks import in_box
 from gauntlet.data import Batch
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise
 from gauntlet.threats import Region, SearchableThreatModel
+from gauntlet.tolerance import TOLERANCE
 
 
 class Adversarial(NamedTuple):

@@ -18,11 +18,11 @@ from gauntlet.config.build import build_classifier, build_data, build_loggers, b
 from gauntlet.config.compose import WAYS_TO_DATA, check_plain_words, check_root, plain, run_of
 from gauntlet.config.instantiate import check_targets
 from gauntlet.data import ImageData
+from gauntlet.descriptions import digest
 from gauntlet.errors import UserError
 from gauntlet.evaluation import AttackSuite, Card, Grid, ModelUnderTest, read_card
 from gauntlet.evaluation.logits import looked_up, recognised
 from gauntlet.files import read_json
-from gauntlet.identity import digest
 from gauntlet.loggers import wandb_finished
 from gauntlet.models.convert import card_of
 from gauntlet.models.weights import digest_of, load_weights, read_weights

@@ -40,15 +40,15 @@ def report(config: DictConfig) -> None:
         folders |= dict.fromkeys(_runs_in(Path(str(path))))
     runs = _read(folders, config.suite)
     pairs = [] if config.against is None else compare_all(runs, read_run(Path(config.against), config.suite))
-    sheets = make_paper_tables(runs, _published(runs))
-    for sheet in sheets:
-        show(terminal_table(sheet), piped_width=160)
-        if sheet.beside:
-            show(as_rich(sheet.beside, "certified and attacked accuracy"), piped_width=160)
+    tables = make_paper_tables(runs, _published(runs))
+    for table in tables:
+        show(terminal_table(table), piped_width=160)
+        for title, further in table.more.items():
+            show(as_rich(further, title), piped_width=160)
     if pairs:
         show(comparisons_table(pairs, f"against {pairs[0].against}, on the same examples"), piped_width=160)
     if config.folder is not None:
-        _write(Path(config.folder), sheets, pairs)
+        _write(Path(config.folder), tables, pairs)
 
 
 def _read(folders: Iterable[Path], suite: str) -> list[Run]:
@@ -70,13 +70,13 @@ def _read(folders: Iterable[Path], suite: str) -> list[Run]:
     return runs
 
 
-def _write(folder: Path, sheets: Sequence[PaperTable], pairs: Sequence[Comparison]) -> None:
+def _write(folder: Path, tables: Sequence[PaperTable], pairs: Sequence[Comparison]) -> None:
     """Write the tables in every format into one folder."""
-    tables = [*(markdown(sheet) for sheet in sheets), comparisons_markdown(pairs)]
-    write_atomically(folder / "table.md", "\n".join(tables).rstrip("\n") + "\n")
-    write_atomically(folder / "table.tex", "\n".join(latex(sheet) for sheet in sheets))
-    write_atomically(folder / "table.csv", to_frame(sheets).write_csv())
-    write_atomically(folder / "report.html", page(sheets, provenance()))
+    texts = [*(markdown(table) for table in tables), comparisons_markdown(pairs)]
+    write_atomically(folder / "table.md", "\n".join(texts).rstrip("\n") + "\n")
+    write_atomically(folder / "table.tex", "\n".join(latex(table) for table in tables))
+    write_atomically(folder / "table.csv", to_frame(tables).write_csv())
+    write_atomically(folder / "report.html", page(tables, provenance()))
     print(f"report: {folder / 'report.html'}; table.md, table.tex and table.csv beside it", flush=True)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
@@ -50,7 +47,10 @@ def fetch_from_first(what: str, folder: Path, sources: Mapping[str, Callable[[],
 
 
 def download(url: str, file: Path, checksum: str) -> Path:
-    """Download a file and verify it; on failure nothing is left.
+    """Download a file with pooch and verify it; on failure nothing is left.
+
+    `pooch.retrieve` itself is not used: its files are readable by their owner alone, and a killed process leaves one in
+    the folder whose name is not hidden, so that the folder would be taken for another dataset.
 
     Args:
         url: source.
@@ -60,13 +60,14 @@ def download(url: str, file: Path, checksum: str) -> Path:
     Raises:
         NotFetched: the download failed, or the checksum differs.
     """
+    from pooch import HTTPDownloader  # not needed where everything is there
+
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, temporary.open("wb") as stream:
-            shutil.copyfileobj(answer, stream, 1 << 20)
+        HTTPDownloader(timeout=_TIMEOUT, chunk_size=1 << 20)(url, str(temporary), None)
         check_file(temporary, checksum)
         temporary.replace(file)
-    except (OSError, ValueError, HTTPException) as error:  # URLError and time-outs are OSErrors
+    except (OSError, ValueError) as error:  # errors of requests are OSErrors
         raise NotFetched(_brief(error)) from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -121,9 +122,10 @@ def check_file(file: Path, checksum: str) -> None:
     Raises:
         NotFetched: they differ.
     """
+    from pooch import file_hash
+
     kind, _, expected = checksum.partition(":")
-    with file.open("rb") as stream:
-        actual = hashlib.file_digest(stream, kind).hexdigest()
+    actual = file_hash(str(file), alg=kind)
     if actual != expected:
         raise NotFetched(f"{file.name.removeprefix('.')} has {kind} {actual[:12]}…, expected {expected[:12]}…")
 
@@ -178,8 +180,10 @@ def exclusive(root: Path) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    cause = getattr(error, "reason", None)  # a URLError wraps the error
-    text = _last_line(str(cause if isinstance(cause, Exception) else error))
+    inner = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+    cause = getattr(inner, "reason", inner)  # errors of requests wrap those of urllib3, which wrap the cause
+    wraps = len(cause.args) == 2 and isinstance(cause.args[1], Exception)
+    text = _last_line(str(cause.args[0] if wraps else cause)).rpartition("): ")[2]
     return (text or type(error).__name__)[:100]
 
 

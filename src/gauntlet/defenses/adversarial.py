@@ -76,7 +76,7 @@ class AdversarialDefense(Defense):
         A score above 0 counts as correct.
         """
         scores = self._scores(batch.images, batch.labels)
-        self.note("train", len(scores), clean_accuracy=scores.mean())
+        self.note("train", clean_accuracy=scores)
         return scores > 0
 
     def to_attack(self, right: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class AdversarialDefense(Defense):
             seeds = self.attack_seeds(name, batch, self.current_epoch)[chosen]
             adversarial = self.attacked(self.attacks[name], batch.rows(chosen), seeds)
             images[chosen] = adversarial.images.to(images.dtype)
-            self.note("train", int(chosen.sum()), **{f"size{self._suffix(name)}": adversarial.size.mean()})
+            self.note("train", **{f"size{self._suffix(name)}": adversarial.size})
         return images
 
     def note_attacked(self, name: str, logits: Tensor, labels: Tensor, right: Tensor) -> None:
@@ -104,10 +104,9 @@ class AdversarialDefense(Defense):
         """
         scores = self.task.score(logits.detach(), labels)
         suffix = self._suffix(name)
-        self.note("train", len(labels), **{f"adversarial_accuracy{suffix}": scores.mean()})
+        self.note("train", **{f"adversarial_accuracy{suffix}": scores})
         if right.any():
-            success = (scores[right] == 0).float().mean()
-            self.note("train", int(right.sum()), **{f"attack_success{suffix}": success})
+            self.note("train", **{f"attack_success{suffix}": (scores[right] == 0).float()})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log clean accuracy, and accuracy under the attacks trained on."""
@@ -115,7 +114,7 @@ class AdversarialDefense(Defense):
         for name, attack in self.attacks.items():
             adversarial = self.attacked(attack, batch, self.attack_seeds(name, batch, MONITOR))
             scores = self._scores(adversarial.images, batch.labels)
-            self.note("val", len(scores), **{f"adversarial_accuracy{self._suffix(name)}": scores.mean()})
+            self.note("val", **{f"adversarial_accuracy{self._suffix(name)}": scores})
 
     def attack_seeds(self, name: str, batch: Batch, epoch: int) -> Tensor:
         """Return `[N]` seeds: the first attack has the examples' own, every other a stream of its own.

@@ -11,6 +11,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from gauntlet.data import Batch
 from gauntlet.defenses.outputs import Outputs, outputs_of
@@ -43,6 +44,7 @@ class Defense(LightningModule):
         self.seed = seed
         self.optimizer_of = optimizer
         self.schedule_of = schedule
+        self._means: dict[str, MeanMetric] = {}
 
     @property
     @abstractmethod
@@ -77,16 +79,16 @@ class Defense(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean of the losses."""
-        loss = self.losses(batch).mean()
+        losses = self.losses(batch)
+        loss = losses.mean()
         if not loss.isfinite():
             raise NotFiniteError(f"the training loss is {loss.item()}: lower the learning rate (optimizer.lr)")
-        self.note("train", len(batch.labels), loss=loss.detach())
+        self.note("train", loss=losses)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log clean accuracy on held-out training data; regimes with attacks add theirs."""
-        scores = self.task.score(self(batch.images), batch.labels)
-        self.note("val", len(scores), accuracy=scores.mean())
+        self.note("val", accuracy=self.task.score(self(batch.images), batch.labels))
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the schedule stepped every step."""
@@ -100,8 +102,25 @@ class Defense(LightningModule):
         """Return `[N]` seeds, a function of (seed, epoch, example id)."""
         return mix(self.seed, epoch, batch.ids)
 
-    def note(self, stage: str, examples: int, **values: Tensor) -> None:
-        """Log means over examples."""
+    def note(self, stage: str, **values: Tensor) -> None:
+        """Log means over examples: in `train` of the step, in `val` of all batches and processes.
+
+        torchmetrics accumulates those of validation. Of a step there is nothing to accumulate, and every metric would
+        take half a millisecond of it.
+
+        Args:
+            stage: `train` or `val`.
+            values: by name, `[n]` numbers of n > 0 examples.
+        """
         for name, value in values.items():
+            key = f"{stage}/{name}"
             bar = name in ("loss", "accuracy", "clean_accuracy") or name.startswith("adversarial_accuracy")
-            self.log(f"{stage}/{name}", value, batch_size=examples, prog_bar=bar, sync_dist=stage == "val")
+            logged = self._mean(key, value.detach()) if stage == "val" else value.detach().mean()
+            self.log(key, logged, prog_bar=bar, metric_attribute=key)
+
+    def _mean(self, key: str, values: Tensor) -> MeanMetric:
+        """Return the mean under a name, with further values; Lightning resets it after every validation."""
+        if key not in self._means:
+            self._means[key] = MeanMetric(nan_strategy="disable").to(self.device)
+        self._means[key].update(values)
+        return self._means[key]

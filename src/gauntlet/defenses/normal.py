@@ -19,6 +19,5 @@ class NormalTraining(Defense):
     def losses(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the clean images, `[N]`."""
         outputs = self.outputs(batch.images)
-        scores = self.task.score(outputs.logits.detach(), batch.labels)
-        self.note("train", len(scores), clean_accuracy=scores.mean())
+        self.note("train", clean_accuracy=self.task.score(outputs.logits.detach(), batch.labels))
         return self.loss(outputs, batch.labels)

@@ -122,5 +122,5 @@ class TRADES(AdversarialDefense):
         clean, attacked = outputs.logits.chunk(2)
         self.note_attacked(name, attacked, batch.labels, right)
         penalty = divergence(clean, attacked)
-        self.note("train", count, divergence=penalty.detach().mean())
+        self.note("train", divergence=penalty)
         return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.beta * penalty

@@ -89,7 +89,7 @@ class VariationRegularised(AdversarialTraining):
         outputs = self.outputs(images)
         logits = outputs.logits
         penalty = variation(logits[count:])
-        self.note("train", count, variation=penalty.detach().mean())
+        self.note("train", variation=penalty)
         self.note_attacked(self.attack_name, logits[:count], batch.labels, right)
         return self.loss(outputs.rows(slice(0, count)), batch.labels) + self.weight * penalty
 

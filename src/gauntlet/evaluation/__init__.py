@@ -1,28 +1,16 @@
-"""The evaluation grid, the store of records, statistics over records, and sanity checks."""
+"""The evaluation grid, the store of records, statistics over records, and sanity checks.
 
-from gauntlet.evaluation.aggregate import Aggregate
-from gauntlet.evaluation.aggregates import (
-    Abstentions,
-    AverageCertifiedRadius,
-    MeanAccuracy,
-    MedianRadius,
-    Union,
-    UnseenMean,
-)
+What measures is imported when it is first asked for: it needs torch, which reports do without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from gauntlet.evaluation.columns import Aggregated, Column, ResultTable
-from gauntlet.evaluation.distance_aggregates import AreaUnderCurve, MedianDistance, Optimality
-from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.evidence import SCHEMAS, holds_at
 from gauntlet.evaluation.flags import Flag, read_flags, write_flags
-from gauntlet.evaluation.grid import Grid
-from gauntlet.evaluation.library import evaluate
-from gauntlet.evaluation.modes import Full, Survivors
 from gauntlet.evaluation.plan import Card, Plan, PlannedEntry, read_card, read_plan
 from gauntlet.evaluation.run import Measured, Run, read_run
-from gauntlet.evaluation.runner import Progress
-from gauntlet.evaluation.sanity.clean_check import CleanCheck, clean_check
-from gauntlet.evaluation.sanity.probe import probe
-from gauntlet.evaluation.sanity.record_checks import flags_of_records
 from gauntlet.evaluation.statistics.accuracy import accuracy, all_correct, mean_accuracy, union_accuracy, unseen, wilson
 from gauntlet.evaluation.statistics.bootstrap import bootstrap_means
 from gauntlet.evaluation.statistics.distances import distance_statistics
@@ -30,9 +18,30 @@ from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.statistics.overlap import Overlap, coverage, overlaps
 from gauntlet.evaluation.statistics.paired_tests import Paired, compare, mcnemar, paired
 from gauntlet.evaluation.store import RecordFolder, read_records
-from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.evaluation.verification import ModelUnderTest, measure_chunk
 from gauntlet.kinds import Kind
+
+if TYPE_CHECKING:
+    from gauntlet.evaluation.aggregate import Aggregate
+    from gauntlet.evaluation.aggregates import (
+        Abstentions,
+        AverageCertifiedRadius,
+        MeanAccuracy,
+        MedianRadius,
+        Union,
+        UnseenMean,
+    )
+    from gauntlet.evaluation.competitiveness import Competitiveness
+    from gauntlet.evaluation.distance_aggregates import AreaUnderCurve, MedianDistance, Optimality
+    from gauntlet.evaluation.entries import Entry
+    from gauntlet.evaluation.grid import Grid
+    from gauntlet.evaluation.library import evaluate
+    from gauntlet.evaluation.modes import Full, Survivors
+    from gauntlet.evaluation.runner import Progress
+    from gauntlet.evaluation.sanity.clean_check import CleanCheck, clean_check
+    from gauntlet.evaluation.sanity.probe import probe
+    from gauntlet.evaluation.sanity.record_checks import flags_of_records
+    from gauntlet.evaluation.suite import AttackSuite
+    from gauntlet.evaluation.verification import ModelUnderTest, measure_chunk
 
 __all__ = [
     "SCHEMAS",
@@ -45,6 +54,7 @@ __all__ = [
     "Card",
     "CleanCheck",
     "Column",
+    "Competitiveness",
     "Entry",
     "Estimate",
     "Flag",
@@ -94,3 +104,29 @@ __all__ = [
     "wilson",
     "write_flags",
 ]
+
+_MEASURING = {
+    "aggregate": ("Aggregate",),
+    "aggregates": ("Abstentions", "AverageCertifiedRadius", "MeanAccuracy", "MedianRadius", "Union", "UnseenMean"),
+    "competitiveness": ("Competitiveness",),
+    "distance_aggregates": ("AreaUnderCurve", "MedianDistance", "Optimality"),
+    "entries": ("Entry",),
+    "grid": ("Grid",),
+    "library": ("evaluate",),
+    "modes": ("Full", "Survivors"),
+    "runner": ("Progress",),
+    "sanity.clean_check": ("CleanCheck", "clean_check"),
+    "sanity.probe": ("probe",),
+    "sanity.record_checks": ("flags_of_records",),
+    "suite": ("AttackSuite",),
+    "verification": ("ModelUnderTest", "measure_chunk"),
+}
+"""Names by the module they are imported from at first use."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _MEASURING.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

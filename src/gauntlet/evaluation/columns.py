@@ -53,6 +53,8 @@ class Aggregated:
     """A sentence that explains the columns to a reader."""
     mean_over_runs: str = ""
     """Name of the mean of a column over several runs of a table; empty if that mean is not shown."""
+    compared_at: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By entry, the bounds of the cells in which a report compares several runs; empty if it does not."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values that `from_json` reads."""
@@ -62,11 +64,7 @@ class Aggregated:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read it from plain values."""
         columns = {name: Column.from_json(one) for name, one in content["columns"].items()}
-        table = content["table"]
-        return cls(
-            columns,
-            content["replaces"],
-            None if table is None else ResultTable(**table),
-            content["note"],
-            content.get("mean_over_runs", ""),
-        )
+        table = None if content["table"] is None else ResultTable(**content["table"])
+        # The last two are not in plans of earlier versions.
+        across_runs = content.get("mean_over_runs", ""), content.get("compared_at", {})
+        return cls(columns, content["replaces"], table, content["note"], *across_runs)

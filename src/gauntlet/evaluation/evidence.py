@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.kinds import Kind
 from gauntlet.task import CLASSIFICATION, Dtype, Task
+from gauntlet.tolerance import TOLERANCE
 
 _IMAGE: Mapping[str, Dtype] = {
     "inside": pl.Boolean,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.data import Batch
+from gauntlet.descriptions import digest
 from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.modes import Full, Mode
 from gauntlet.evaluation.runner import GridRunner, Job, Progress
@@ -16,7 +17,7 @@ from gauntlet.evaluation.store import RecordFolder
 from gauntlet.evaluation.suite import AttackSuite
 from gauntlet.evaluation.suite_of_task import check_task
 from gauntlet.evaluation.verification import ModelUnderTest
-from gauntlet.identity import describe, digest, stream_of_identity, weights_of
+from gauntlet.identity import describe, stream_of_identity, weights_of
 from gauntlet.kinds import Kind
 from gauntlet.noise import Noise, mix
 from gauntlet.task import CLASSIFICATION

@@ -7,8 +7,9 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from gauntlet.class_identity import class_identity
+from gauntlet.descriptions import digest
 from gauntlet.evaluation.suite import AttackSuite
-from gauntlet.identity import describe, digest, weights_of
+from gauntlet.identity import describe, weights_of
 from gauntlet.threats import ThreatModel
 
 Bounds = tuple[float, ...]

@@ -16,9 +16,9 @@ from filelock import FileLock
 from safetensors.torch import load, save
 from torch import Tensor
 
+from gauntlet.descriptions import digest
 from gauntlet.evaluation.verification import ModelUnderTest, device_of
 from gauntlet.files import read_json, write_atomically
-from gauntlet.identity import digest
 from gauntlet.scopes import evaluating, exact
 
 _EXAMPLES = 32

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from gauntlet.descriptions import digest
 from gauntlet.errors import UserError
 from gauntlet.evaluation.columns import Column
 from gauntlet.evaluation.evidence import decides, holds_at
@@ -19,7 +20,6 @@ from gauntlet.evaluation.statistics.accuracy import check_same_examples, every, 
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.store import read_records, with_earlier
 from gauntlet.files import read_json
-from gauntlet.identity import digest
 from gauntlet.kinds import Kind
 
 OF_THE_CHECKPOINT = {"checkpoint", "classifier", "measurement", "survivors_of"}

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.evaluation.flags import Flag
 from gauntlet.kinds import Kind
+from gauntlet.tolerance import TOLERANCE
 
 _POWER = 0.5
 """Attacks at a multiple of the radius must break at least this share of examples, or the check has no power."""

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from filelock import FileLock, Timeout
 
+from gauntlet.descriptions import differences, digest
 from gauntlet.errors import UserError
 from gauntlet.evaluation.evidence import SCHEMAS
 from gauntlet.files import read_json, write_atomically
-from gauntlet.identity import differences, digest
 from gauntlet.kinds import Kind
 
 if TYPE_CHECKING:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from gauntlet.attacks import Adversarial, Attack
 from gauntlet.certificates import Certificate, Certified
 from gauntlet.data import Batch, Split
+from gauntlet.descriptions import digest
 from gauntlet.distances import LPIPS
 from gauntlet.distances.calibrated import CalibratedLPIPS
 from gauntlet.errors import AttackFailed, NotFiniteError, ThreatModelViolation, UserError, first_line
 from gauntlet.evaluation.batch_sizer import BatchSizer
 from gauntlet.evaluation.entries import Entry
 from gauntlet.evaluation.evidence import SCHEMAS, schema
-from gauntlet.identity import describe, digest
+from gauntlet.identity import describe
 from gauntlet.kinds import Kind
 from gauntlet.models import outputs_for
 from gauntlet.noise import Noise

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from gauntlet.descriptions import digest
 from gauntlet.evaluation.plan import PlannedEntry, find_plans
 from gauntlet.evaluation.run import Run
 from gauntlet.evaluation.statistics.accuracy import accuracy
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.store import read_records
 from gauntlet.files import read_json
-from gauntlet.identity import digest
 from gauntlet.kinds import Kind
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from lightning.pytorch.loggers import Logger
 
+from gauntlet.descriptions import digest
 from gauntlet.evaluation.run import Run
 from gauntlet.evaluation.statistics.distances import distance_statistics
 from gauntlet.evaluation.statistics.estimates import Estimate
 from gauntlet.evaluation.statistics.overlap import overlaps
 from gauntlet.files import write_atomically
-from gauntlet.identity import digest
 from gauntlet.loggers import Dashboard
 from gauntlet.reports.certified import pairs
 from gauntlet.reports.paper_table import make_paper_table

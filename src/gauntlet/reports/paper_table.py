@@ -11,6 +11,7 @@ from gauntlet.evaluation.run import Run
 from gauntlet.evaluation.statistics.estimates import PERCENT, Estimate
 from gauntlet.reports.beside import beside, published_row
 from gauntlet.reports.certified import certified_and_attacked
+from gauntlet.reports.competitiveness import competitiveness
 from gauntlet.reports.labels import labels_of
 from gauntlet.reports.published import PublishedTable
 from gauntlet.reports.significance import Verdict, verdicts
@@ -101,9 +102,14 @@ class PaperTable:
         return f"{self.dataset}, attack suite {self.suite}{more}"
 
     @property
-    def beside(self) -> ResultTable | None:
-        """Certified beside attacked accuracy of every run; None if no run has a certificate."""
-        return certified_and_attacked(dict(zip(self.labels, self.runs, strict=True)))
+    def more(self) -> dict[str, ResultTable]:
+        """Further tables of these runs, by title: certified and attacked accuracy, competitiveness ratios."""
+        runs = dict(zip(self.labels, self.runs, strict=True))
+        tables = {
+            "certified and attacked accuracy": certified_and_attacked(runs),
+            "competitiveness ratio": competitiveness(runs),
+        }
+        return {title: table for title, table in tables.items() if table}
 
     @property
     def is_wide(self) -> bool:

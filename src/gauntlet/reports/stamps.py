@@ -26,28 +26,28 @@ def run_stamp(run: Run) -> str:
     )
 
 
-def column_stamp(sheet: PaperTable, column: str) -> str:
+def column_stamp(table: PaperTable, column: str) -> str:
     """Return the provenance of a column of the table."""
-    members = dict.fromkeys(name for run in sheet.runs for name in _members(run, column))
-    return attacks_stamp(sheet, [f"{name} {_digests(sheet, name)}" for name in members])
+    members = dict.fromkeys(name for run in table.runs for name in _members(run, column))
+    return attacks_stamp(table, [f"{name} {_digests(table, name)}" for name in members])
 
 
-def attacks_stamp(sheet: PaperTable, attacks: Sequence[str]) -> str:
+def attacks_stamp(table: PaperTable, attacks: Sequence[str]) -> str:
     """Return the provenance of several runs: attacks, data, checkpoints; code and versions if they are equal for all.
 
     Args:
-        sheet: the table.
+        table: the table whose runs are named.
         attacks: names with digests.
     """
-    weights = dict.fromkeys(run.card.checkpoint[:_SHORT] for run in sheet.runs)
+    weights = dict.fromkeys(run.card.checkpoint[:_SHORT] for run in table.runs)
     codes = dict.fromkeys(
-        f"code {code_of(run.provenance)} · {versions(run.provenance, _IN_CAPTIONS)}" for run in sheet.runs
+        f"code {code_of(run.provenance)} · {versions(run.provenance, _IN_CAPTIONS)}" for run in table.runs
     )
     return " · ".join(
         [
             f"attacks {', '.join(attacks)}",
             f"checkpoints {', '.join(weights)}",
-            f"data {sheet.fingerprint[:_SHORT]}",
+            f"data {table.fingerprint[:_SHORT]}",
             next(iter(codes)) if len(codes) == 1 else "code and versions differ: see the table at the end",
         ]
     )
@@ -70,5 +70,5 @@ def _members(run: Run, column: str) -> list[str]:
     return [name for name in run.members(column) if name in run.digests]
 
 
-def _digests(sheet: PaperTable, name: str) -> str:
-    return "/".join(dict.fromkeys(run.digests[name] for run in sheet.runs if name in run.digests))
+def _digests(table: PaperTable, name: str) -> str:
+    return "/".join(dict.fromkeys(run.digests[name] for run in table.runs if name in run.digests))

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from gauntlet import __version__
 from gauntlet.cluster.ranks import restarted
 from gauntlet.config.compose import training_part
+from gauntlet.descriptions import differences
 from gauntlet.errors import InUse, UserError
 from gauntlet.files import read_json, write_atomically
 
@@ -68,8 +69,6 @@ class RunFolder:
         Raises:
             UserError: with the differences.
         """
-        from gauntlet.identity import differences  # imports torch, which `gauntlet.status` does without
-
         if (self.path / "config.yaml").exists():
             changed = differences(training_part(self.config()), training_part(config))
             if changed:

@@ -23,8 +23,8 @@ from gauntlet.config.build import rehearse
 from gauntlet.config.command_line import as_value
 from gauntlet.config.instantiate import instantiate
 from gauntlet.data import ImageData
+from gauntlet.descriptions import digest
 from gauntlet.errors import UserError
-from gauntlet.identity import digest
 from gauntlet.runs.failures import TRACES_REQUESTED
 from gauntlet.runs.folder import RunFolder
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.attacks import Adversarial, Attack
-from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch, unidentified
 from gauntlet.kinds import Kind
 from gauntlet.models import logits_of
@@ -36,6 +35,7 @@ from gauntlet.testing.expectations import (
     tolerance_of,
 )
 from gauntlet.threats import SearchableThreatModel
+from gauntlet.tolerance import TOLERANCE
 from gauntlet.varied import BOUND, altered
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from gauntlet.attacks import PGD, Attack
 from gauntlet.certificates import Certificate, Certified
-from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch
 from gauntlet.evaluation.evidence import SCHEMAS
 from gauntlet.kinds import Kind
@@ -29,6 +28,7 @@ from gauntlet.testing.expectations import (
     tolerance_of,
 )
 from gauntlet.threats import SearchableThreatModel, ThreatModel
+from gauntlet.tolerance import TOLERANCE
 from gauntlet.varied import BOUND, altered
 
 _FRESH = 0x6672657368  # a stream for predictions other than the certificate's

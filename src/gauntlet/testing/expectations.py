@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.checks import in_box
+from gauntlet.descriptions import digest
 from gauntlet.errors import UserError
-from gauntlet.identity import describe, digest
+from gauntlet.identity import describe
 
 
 def expect(condition: bool | Tensor, message: str) -> None:

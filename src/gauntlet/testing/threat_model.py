@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from gauntlet.checks import TOLERANCE
 from gauntlet.data import Batch
 from gauntlet.noise import Noise
 from gauntlet.testing.examples import predicted_batch, small_classifier, some_images
@@ -23,6 +22,7 @@ from gauntlet.testing.expectations import (
     tolerance_of,
 )
 from gauntlet.threats import Region, SearchableThreatModel
+from gauntlet.tolerance import TOLERANCE
 from gauntlet.varied import BOUND, altered
 
 _SCALES = (1e-3, 1.0, 100.0)  # of random params, as multiples of their extent

@@ -13,10 +13,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from gauntlet.checks import TOLERANCE, in_box
+from gauntlet.checks import in_box
 from gauntlet.data import Batch
 from gauntlet.models import logits_and_surrogate
 from gauntlet.noise import Noise
+from gauntlet.tolerance import TOLERANCE
 
 
 class ForwardPass(NamedTuple):

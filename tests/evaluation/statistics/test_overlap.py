@@ -6,11 +6,14 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gauntlet.errors import UserError
 from gauntlet.evaluation import bootstrap_means, coverage, distance_statistics, overlaps
+from gauntlet.evaluation.statistics.bootstrap import bootstrap_metric
+from gauntlet.noise import Noise, mix
 
 
 def frame(right_before, correct, first=0, **columns):
@@ -116,6 +119,19 @@ def test_the_bootstrap_is_a_function_of_its_seed_and_draws_the_same_examples_for
     assert (2 * one.low, 2 * one.high) == pytest.approx((twice.low, twice.high))
     assert bootstrap_means([values, values])[0] == bootstrap_means([values, values])[1] == pytest.approx(one)
     assert bootstrap_means([values * 50], seed=1) != bootstrap_means([values * 50], seed=2)
+
+
+def test_the_bootstrap_draws_the_numbers_of_noise():
+    """Its draws are those of `Noise`, which every stored interval was computed from."""
+    values = np.random.default_rng(0).exponential(size=(2, 50))
+    uniform = Noise(mix(7, torch.arange(30))).uniform((30, 50))
+    rows = (uniform.double() * 50).long().numpy()
+    low, high = np.quantile(values[:, rows].mean(2), (0.025, 0.975), axis=1)
+    ours = bootstrap_means(values.tolist(), seed=7, resamples=30)
+    assert [estimate.low for estimate in ours] == pytest.approx(low)
+    assert [estimate.high for estimate in ours] == pytest.approx(high)
+    metric = bootstrap_metric(pl.DataFrame({"x": values[0]}), lambda frame: frame["x"].mean(), seed=7, resamples=30)
+    assert (metric.low, metric.high) == pytest.approx((low[0], high[0]))
 
 
 @pytest.mark.parametrize(("values", "message"), [([[]], "no examples"), ([[1.0, math.inf]], "finite")])

@@ -33,14 +33,12 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided exact p-value: the chance that n fair coins deviate from n/2 at least as much.
 
     McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 1947, with
-    the binomial distribution in place of its limit. Computed in integers, so exact to the last bit.
+    the binomial distribution in place of its limit.
     """
+    from scipy.stats import binomtest  # slow to import, and not needed for a table of one run
+
     coins = only_first + only_second
-    term = tail = 1  # binomial coefficients, and their sum
-    for heads in range(min(only_first, only_second)):
-        term = term * (coins - heads) // (heads + 1)
-        tail += term
-    return min(1.0, 2 * tail / (1 << coins))
+    return float(binomtest(min(only_first, only_second), coins).pvalue) if coins else 1.0
 
 
 def paired(first: pl.Series, second: pl.Series) -> Paired:

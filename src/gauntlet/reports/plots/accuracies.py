@@ -11,42 +11,42 @@ from gauntlet.reports.paper_table import Cell, PaperTable
 from gauntlet.reports.plots.canvas import FILL, INK, Plot, as_svg, drawing, only_lines_along, percent_axis
 
 
-def column_plot(sheet: PaperTable, column: str, name: str) -> Plot | None:
+def column_plot(table: PaperTable, column: str, name: str) -> Plot | None:
     """Plot one column with a run per line, in percent or in its unit of distance; None if no run has a number.
 
     Args:
-        sheet: the table.
+        table: the table to plot.
         column: name of the column.
         name: name of the plot, unique on its page.
     """
-    rows = [(label, cells[column]) for label, cells in zip(sheet.labels, sheet.cells, strict=True)]
-    return _plot(rows, _head(sheet, column), name, _word(sheet, [column]))
+    rows = [(label, cells[column]) for label, cells in zip(table.labels, table.cells, strict=True)]
+    return _plot(rows, _head(table, column), name, _word(table, [column]))
 
 
-def row_plot(sheet: PaperTable, index: int, name: str) -> Plot | None:
+def row_plot(table: PaperTable, index: int, name: str) -> Plot | None:
     """Plot one run with a column per line, without the columns in a unit of distance.
 
     Args:
-        sheet: the table.
+        table: the table to plot.
         index: index of the run.
         name: name of the plot, unique on its page.
     """
-    columns = [column for column in sheet.columns if sheet.unit(column) == PERCENT]
-    rows = [(_head(sheet, column), sheet.cells[index][column]) for column in columns]
-    return _plot(rows, sheet.labels[index], name, _word(sheet, columns))
+    columns = [column for column in table.columns if table.unit(column) == PERCENT]
+    rows = [(_head(table, column), table.cells[index][column]) for column in columns]
+    return _plot(rows, table.labels[index], name, _word(table, columns))
 
 
-def _head(sheet: PaperTable, column: str) -> str:
+def _head(table: PaperTable, column: str) -> str:
     """`linf, bound 8/255`, `smooth, certified at 0.5 L2`, `median distance, L2`."""
-    text = sheet.bound(column)
-    entries = [run.plan.entries[column] for run in sheet.runs if column in run.plan.entries]
+    text = table.bound(column)
+    entries = [run.plan.entries[column] for run in table.runs if column in run.plan.entries]
     bounded = any(one.kind is Kind.ATTACK for one in entries)
     return ", ".join(part for part in (column, f"bound {text}" if bounded and text else text) if part)
 
 
-def _word(sheet: PaperTable, columns: Sequence[str]) -> str:
+def _word(table: PaperTable, columns: Sequence[str]) -> str:
     """The word for the numbers: `Accuracy`, or the name of an aggregate that is another share."""
-    for run in sheet.runs:
+    for run in table.runs:
         conjunctions = {name for name, column in run.aggregates.items() if column.conjunction}
         if not conjunctions.union(run.plan.entries).isdisjoint(columns):
             return "Accuracy"

@@ -10,9 +10,9 @@ from gauntlet.reports.plots.canvas import COLOURS, DASHES, MARKS, Plot, as_svg, 
 from gauntlet.reports.table import bound_text
 
 
-def bound_plots(sheet: PaperTable, name: str) -> list[tuple[Plot, list[str]]]:
+def bound_plots(table: PaperTable, name: str) -> list[tuple[Plot, list[str]]]:
     """Return one plot per curve key, with a line per run; beside each plot the names of its attacks."""
-    curves = {label: accuracy_curves(run) for label, run in zip(sheet.labels, sheet.runs, strict=True)}
+    curves = {label: accuracy_curves(run) for label, run in zip(table.labels, table.runs, strict=True)}
     keys = list(dict.fromkeys(key for by_key in curves.values() for key in by_key))
     threat_models = [key.threat_model for key in keys]
     plots = []

@@ -22,17 +22,16 @@ _ESCAPED = {
 }
 
 
-def latex(sheet: PaperTable) -> str:
+def latex(table: PaperTable) -> str:
     r"""Return LaTeX with, for each run, a line of numbers, a line of intervals, and one of published numbers if any.
 
     The table is as wide as its numbers: put it into `table*`, or into a `\resizebox`, if the page is narrower. A table
-    of more columns than fit is transposed: a line per column, a column per run. Certified beside attacked accuracy is
-    a second table.
+    of more columns than fit is transposed: a line per column, a column per run. Further tables of the runs follow.
     """
-    lines = _transposed(sheet) if sheet.is_wide else _lines(sheet)
-    width = len(sheet.labels) if sheet.is_wide else len(sheet.columns)
-    first = _table(lines, width, f"{sheet.title}. {' '.join(sheet.notes())}")
-    return f"{first}\n{_plain(sheet.beside, sheet.title)}" if sheet.beside else first
+    lines = _transposed(table) if table.is_wide else _lines(table)
+    width = len(table.labels) if table.is_wide else len(table.columns)
+    first = _table(lines, width, f"{table.title}. {' '.join(table.notes())}")
+    return "\n".join([first, *(_plain(further, table.title) for further in table.more.values())])
 
 
 def _plain(table: ResultTable, title: str) -> str:
@@ -58,26 +57,26 @@ def _table(lines: list[str], width: int, caption: str) -> str:
     )
 
 
-def _lines(sheet: PaperTable) -> list[str]:
-    columns = sheet.columns
-    bounds = [escape(sheet.bound(name)) for name in columns]
+def _lines(table: PaperTable) -> list[str]:
+    columns = table.columns
+    bounds = [escape(table.bound(name)) for name in columns]
     lines = [_line(["training", *map(escape, columns)])]
     if any(bounds):
         lines.append(_line(["", *(_small(bound) for bound in bounds)]))
-    for i, label in enumerate(sheet.labels):
-        cells = [sheet.cells[i][name] for name in columns]
+    for i, label in enumerate(table.labels):
+        cells = [table.cells[i][name] for name in columns]
         lines += [r"    \midrule", _line([escape(label), *map(_value, cells)])]
         lines.append(_line(["", *(_small(escape(cell.interval)) for cell in cells)]))
-        if sheet.has_published(i):
+        if table.has_published(i):
             lines.append(_line([r"\quad published", *(escape(cell.beside) for cell in cells)]))
     return lines
 
 
-def _transposed(sheet: PaperTable) -> list[str]:
-    lines = [_line(["", *map(escape, sheet.labels)]), r"    \midrule"]
-    for name in sheet.columns:
-        head = f"{name} {sheet.bound(name)}".strip()
-        lines.append(_line([escape(head), *(_in_one(cells[name]) for cells in sheet.cells)]))
+def _transposed(table: PaperTable) -> list[str]:
+    lines = [_line(["", *map(escape, table.labels)]), r"    \midrule"]
+    for name in table.columns:
+        head = f"{name} {table.bound(name)}".strip()
+        lines.append(_line([escape(head), *(_in_one(cells[name]) for cells in table.cells)]))
     return lines
 
 

@@ -55,29 +55,29 @@ class RunSection:
 
 
 @dataclass(frozen=True)
-class SheetSection:
+class TableSection:
     """The section of one table."""
 
     anchor: str
-    sheet: PaperTable
+    table: PaperTable
     accuracies: Sequence[Figure]
     bounds: Sequence[Figure]
     runs: Sequence[RunSection]
     unfolded: bool
 
 
-def page(sheets: Sequence[PaperTable], made_with: Mapping[str, Any]) -> str:
+def page(tables: Sequence[PaperTable], made_with: Mapping[str, Any]) -> str:
     """Return the HTML.
 
     Args:
-        sheets: the tables to show.
+        tables: the tables to show.
         made_with: provenance of the report itself.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    count = sum(len(sheet.runs) for sheet in sheets)
+    count = sum(len(table.runs) for table in tables)
     budget = min(_PICTURE, _PICTURES // count)
-    sections = [_sheet_section(i, sheet, budget, count <= _OPEN) for i, sheet in enumerate(sheets)]
+    sections = [_table_section(i, table, budget, count <= _OPEN) for i, table in enumerate(tables)]
     templates = FileSystemLoader(Path(__file__).parent / "template")
     environment = Environment(
         loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -95,32 +95,32 @@ def _breakable(name: str) -> str:
     return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(name))))
 
 
-def _sheet_section(index: int, sheet: PaperTable, budget: int, unfolded: bool) -> SheetSection:
+def _table_section(index: int, table: PaperTable, budget: int, unfolded: bool) -> TableSection:
     anchor = f"table-{index}"
     runs = [
         _run_section(f"run-{index}-{i}", label, run, budget)
-        for i, (label, run) in enumerate(zip(sheet.labels, sheet.runs, strict=True))
+        for i, (label, run) in enumerate(zip(table.labels, table.runs, strict=True))
     ]
-    return SheetSection(
+    return TableSection(
         anchor,
-        sheet,
-        _accuracies(sheet, anchor),
-        [Figure(plot, attacks_stamp(sheet, names)) for plot, names in bound_plots(sheet, f"{anchor}-bound")],
+        table,
+        _accuracies(table, anchor),
+        [Figure(plot, attacks_stamp(table, names)) for plot, names in bound_plots(table, f"{anchor}-bound")],
         runs,
         unfolded,
     )
 
 
-def _accuracies(sheet: PaperTable, anchor: str) -> list[Figure]:
+def _accuracies(table: PaperTable, anchor: str) -> list[Figure]:
     """Make a plot per column; for a single run one plot has all columns in percent."""
-    columns = list(enumerate(sheet.columns))
+    columns = list(enumerate(table.columns))
     whole = []
-    if len(sheet.runs) == 1:
-        plot = row_plot(sheet, 0, anchor)
-        whole = [Figure(plot, run_stamp(sheet.runs[0]))] if plot else []
-        columns = [(i, column) for i, column in columns if sheet.unit(column) != PERCENT]
-    plots = [(column, column_plot(sheet, column, f"{anchor}-{i}")) for i, column in columns]
-    return [*whole, *(Figure(plot, column_stamp(sheet, column)) for column, plot in plots if plot)]
+    if len(table.runs) == 1:
+        plot = row_plot(table, 0, anchor)
+        whole = [Figure(plot, run_stamp(table.runs[0]))] if plot else []
+        columns = [(i, column) for i, column in columns if table.unit(column) != PERCENT]
+    plots = [(column, column_plot(table, column, f"{anchor}-{i}")) for i, column in columns]
+    return [*whole, *(Figure(plot, column_stamp(table, column)) for column, plot in plots if plot)]
 
 
 def _run_section(anchor: str, label: str, run: Run, budget: int) -> RunSection:

@@ -44,17 +44,17 @@ test against the best run of the column, after Holm; `difference` is ours minus 
 or undefined."""
 
 
-def to_frame(sheets: Sequence[PaperTable]) -> pl.DataFrame:
+def to_frame(tables: Sequence[PaperTable]) -> pl.DataFrame:
     """Return a row for every cell of every table, and for both sides of every certificate."""
-    return pl.DataFrame([row for sheet in sheets for row in _rows(sheet)], schema=SCHEMA, orient="row")
+    return pl.DataFrame([row for table in tables for row in _rows(table)], schema=SCHEMA, orient="row")
 
 
-def _rows(sheet: PaperTable) -> Iterator[dict[str, Any]]:
-    for run, cells in zip(sheet.runs, sheet.cells, strict=True):
+def _rows(table: PaperTable) -> Iterator[dict[str, Any]]:
+    for run, cells in zip(table.runs, table.cells, strict=True):
         of_the_run = {
-            "dataset": sheet.dataset,
-            "fingerprint": sheet.fingerprint,
-            "suite": sheet.suite,
+            "dataset": table.dataset,
+            "fingerprint": table.fingerprint,
+            "suite": table.suite,
             "run": run.name,
             "folder": os.fsencode(run.folder).decode(errors="backslashreplace"),
             "checkpoint": run.card.checkpoint,
