@@ -32,6 +32,7 @@ GROUPS = {
     "model": "The classifier. Everything takes images in [0, 1] and normalises inside.",
     "distance": "d(x, x') ≥ 0, for perceptual threat models and for the column `lpips` of the records.",
     "threat_model": "The images an adversary may show. Bounds come from the dataset.",
+    "imagenet_ua": "ImageNet-UA's bounds, steps and shapes, by dataset.",
     "attack": "A search inside a threat model, chosen beside it: `/threat_model@attacks.<name>.threat_model: linf`.",
     "attack/training": "The short searches that defenses train on.",
     "attack/paper": "Attacks with the settings of the paper's tables.",

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 from gauntlet.errors import UserError
 
-NAMES = ("linf", "l2", "l1", "l0", "pixels", "stadv", "jpeg", "perceptual", "recoloradv_luv", "recoloradv_rgb")
+NAMES = (
+    *("linf", "l2", "l1", "l0", "pixels", "stadv", "jpeg", "perceptual", "recoloradv_luv", "recoloradv_rgb"),
+    *("ua_jpeg", "ua_elastic", "ua_wood", "ua_glitch", "ua_kaleidoscope", "ua_pixel", "ua_snow", "ua_gabor"),
+)
 """The `name` of every threat model in `gauntlet.threats`; a new one is added here.
 
 A composition joins them by `+`, a union by `|`.

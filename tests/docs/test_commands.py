@@ -86,6 +86,7 @@ COMPOSED = {
     "runs=outputs/evaluate suite=paper": "made of those files",
     "+experiment/miniature": "tests/docs/test_table.py runs two rows of it",
     "runs=[outputs/table": "made by it",
+    "attack_suite=ua2": "minutes: tests/cli/test_ua2.py runs it with fewer steps",
     "attack_suite=corruptions_imagenet": "needs images of 224×224",
     "delta.safetensors": "made of one of those files",
     "attack_suite=strong": "minutes for each example that stays correct",

@@ -18,6 +18,7 @@ from gauntlet.evaluation import (
     AttackSuite,
     AverageCertifiedRadius,
     Competitiveness,
+    MeanAccuracy,
     Measured,
     MedianDistance,
     MedianRadius,
@@ -199,6 +200,25 @@ def test_the_unseen_mean_is_of_threat_models_each_once_and_of_attacks_at_a_bound
     assert column.members == ["far"]
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_a_mean_accuracy_is_the_plain_mean_of_its_members(table):
+    fog, snow, beside = (list(column) for column in zip(*table, strict=True))
+    records = {"fog": attack(fog), "snow": attack(snow), "beside": attack(beside)}
+    column = only(MeanAccuracy(["fog", "snow"])("UA2", made(records)))
+    assert column.estimate.value == pytest.approx((np.mean(fog) + np.mean(snow)) / 2)
+    assert column.estimate.low - 1e-12 <= column.estimate.value <= column.estimate.high + 1e-12
+    assert column.members == ["fog", "snow"]
+    assert not column.conjunction
+
+
+def test_a_mean_accuracy_of_survivors_is_not_known():
+    records = {"fog": attack([True, False]), "snow": attack([True])}
+    measured = made(records, snow={"survivors_of": ["fog"]})
+    assert only(MeanAccuracy(["fog", "snow"])("UA2", measured)).estimate is None
+    assert only(MeanAccuracy(["fog"])("UA2", measured)).estimate.value == 0.5
+
+
 def test_the_unseen_mean_of_survivors_is_not_known():
     records = {"linf": attack([True, False]), "l2": attack([True])}
     threats = {"linf": "linf", "l2": "l2"}
@@ -289,6 +309,16 @@ CERTIFICATES = {"margin": linear.MARGIN}
             {"c": CorruptionError({"fog": ["clean"]}, {}, clean="far")},
             "c names far, which is a minimum-distance attack",
         ),
+        (
+            {"m": MeanAccuracy([])},
+            r"m is a mean over \[\]: name some of .*, each once",
+        ),
+        ({"m": MeanAccuracy(["linf", "linf"])}, r"m is a mean over \['linf', 'linf'\]: .* each once"),
+        (
+            {"m": MeanAccuracy(["clean", "far"])},
+            "m names far, which is a minimum-distance attack: expected an attack or",
+        ),
+        ({"m": MeanAccuracy("linf")}, "m names 'linf': expected names of entries among"),
         ({"linf": UnseenMean()}, r"\['linf'\] name aggregates and entries of the suite: give each a name of its own"),
     ],
 )

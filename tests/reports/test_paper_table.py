@@ -6,10 +6,11 @@ import pytest
 
 from gauntlet.config.compose import CONF
 from gauntlet.errors import UserError
+from gauntlet.evaluation import MeanAccuracy
 from gauntlet.reports import make_paper_table, make_paper_tables, markdown, read_published, read_run, terminal_table
 from gauntlet.reports.labels import labels_of
 from gauntlet.reports.table import bound_text
-from tests.reports.folders import answers, make_run
+from tests.reports.folders import ATTACKS, answers, make_run
 from tests.reports.test_reports import shown
 
 PAPER = {"clean": 0.82, "linf": 0.30, "l2": 0.35, "stadv": 0.46, "recoloradv": 0.71, "ppgd": 0.13, "lpa": 0.02}
@@ -46,6 +47,28 @@ def test_what_was_measured_otherwise_has_no_published_number_nor_has_what_it_goe
     (cells,) = make_paper_table([pat(folder, bounds={"l2": 0.5})], TABLE).cells
     assert {name for name, cell in cells.items() if cell.published is None} == {"l2", "union", "unseen mean"}
     assert make_paper_table([pat(folder / "as published")], None).cells[0]["linf"].published is None
+
+
+def test_a_published_mean_is_beside_a_mean_over_the_same_attacks_at_the_same_bounds(folder, monkeypatch):
+    published = read_published(CONF / "published" / "cifar10_ua2.yaml")
+    for name, attack in published.attacks.items():
+        monkeypatch.setitem(ATTACKS, name, (attack["threat_model"], attack.get("bound", 0.0)))
+    correct = answers(published.rows["at_l2"].cells | {"UA2": 0}, 100)
+    del correct["UA2"]
+    named = {
+        "name": "at_l2/resnet50/seed0",
+        "suite": "ua2",
+        "aggregates": {"UA2": MeanAccuracy(published.means["UA2"])},
+    }
+    (cells,) = make_paper_table([read_run(make_run(folder, correct, **named), "ua2")], published).cells
+    assert cells["UA2"].published == pytest.approx(0.428)
+    assert cells["UA2"].ours.value == pytest.approx(0.428, abs=0.01)
+    assert cells["snow"].beside == "31.7 (+0.3)"
+    other = make_run(folder / "b", correct, bounds={"snow": 3.0}, **named)
+    (cells,) = make_paper_table([read_run(other, "ua2")], published).cells
+    assert cells["UA2"].published is None
+    assert cells["snow"].published is None
+    assert cells["wood"].published == pytest.approx(0.493)
 
 
 @pytest.mark.parametrize("changed", [{"dataset": "digits"}, {"name": "at_fog/resnet50/seed0"}])

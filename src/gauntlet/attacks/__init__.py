@@ -18,7 +18,7 @@ from gauntlet.attacks.projections import Bisection, Newton, NoProjection, OntoRe
 from gauntlet.attacks.search import Search
 from gauntlet.attacks.sparse_apgd import SparseAPGD
 from gauntlet.attacks.square import Square
-from gauntlet.attacks.steps import Adam, Constant, Geometric, Normalised, Sign, Steepest
+from gauntlet.attacks.steps import Adam, Constant, Geometric, Normalised, Redrawn, Sign, Steepest
 
 __all__ = [
     "APGD",
@@ -49,6 +49,7 @@ __all__ = [
     "OvershootingNewton",
     "PerceptualPGD",
     "RandomChoice",
+    "Redrawn",
     "Search",
     "Sign",
     "SparseAPGD",

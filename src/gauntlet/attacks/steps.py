@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from gauntlet.attacks.state import SearchState
+from gauntlet.threats.drawn import DrawnRegion
 from gauntlet.threats.l2 import direction
+
+_REDRAWS = -(2**16)  # a stream that no part, restart or goal has
 
 
 class Step(Protocol):
@@ -50,6 +53,27 @@ class Normalised:
     def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
         """A step along the gradient, normalised to unit length."""
         return _step_along(state, direction(gradient), length)
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Another step, and then a new draw of the region's last material: the waves of `UAGabor`, as published.
+
+    The gradient of one draw is followed into another, so that a search finds what holds for many of them.
+
+    Args:
+        step: how a gradient becomes a step.
+    """
+
+    identity: ClassVar[str] = "redrawn/1"
+    step: Step = field(default_factory=Sign)
+
+    def __call__(self, state: SearchState, gradient: Tensor, length: float, index: int) -> Tensor:
+        """The step, with another draw for every step of every example."""
+        region = state.region
+        if not isinstance(region, DrawnRegion):
+            raise TypeError(f"{type(region).__name__} has nothing that is drawn: use the step itself, such as Sign")
+        return region.redraw(self.step(state, gradient, length, index), state.noise.stream(_REDRAWS).stream(index))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from gauntlet.reports import (
     make_paper_tables,
     markdown,
     page,
+    published_file,
     read_published,
     read_run,
     terminal_table,
@@ -85,8 +86,8 @@ def _write(folder: Path, tables: Sequence[PaperTable], pairs: Sequence[Compariso
 
 def _published(runs: Sequence[Run]) -> dict[str, PublishedTable]:
     """Return the published tables of the runs' datasets, where there are some."""
-    files = {run.card.dataset: CONF / "published" / f"{run.card.dataset}.yaml" for run in runs}
-    return {name: read_published(file) for name, file in files.items() if file.exists()}
+    files = {run.card.dataset: published_file(CONF / "published", run.card.dataset, run.suite) for run in runs}
+    return {name: read_published(file) for name, file in files.items() if file}
 
 
 def _runs_in(path: Path) -> list[Path]:

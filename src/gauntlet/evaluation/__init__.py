@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gauntlet.evaluation.aggregates import (
         Abstentions,
         AverageCertifiedRadius,
+        MeanAccuracy,
         MedianRadius,
         Union,
         UnseenMean,
@@ -60,6 +61,7 @@ __all__ = [
     "Full",
     "Grid",
     "Kind",
+    "MeanAccuracy",
     "Measured",
     "MedianDistance",
     "MedianRadius",
@@ -105,7 +107,7 @@ __all__ = [
 
 _MEASURING = {
     "aggregate": ("Aggregate",),
-    "aggregates": ("Abstentions", "AverageCertifiedRadius", "MedianRadius", "Union", "UnseenMean"),
+    "aggregates": ("Abstentions", "AverageCertifiedRadius", "MeanAccuracy", "MedianRadius", "Union", "UnseenMean"),
     "competitiveness": ("Competitiveness",),
     "distance_aggregates": ("AreaUnderCurve", "MedianDistance", "Optimality"),
     "entries": ("Entry",),

@@ -1,4 +1,4 @@
-"""Aggregates over a suite: union accuracy, unseen mean, and of certificates medians, averages and abstentions."""
+"""Aggregates over a suite: union accuracy, means, and of certificates medians, averages and abstentions."""
 
 from __future__ import annotations
 
@@ -90,6 +90,35 @@ class UnseenMean:
         if not members or any(measured.plan.entries[member].survivors_of for member in members):
             return Aggregated({name: Column(None, members)})
         return Aggregated({name: Column(mean_share([measured.holds(member) for member in members]), members)})
+
+
+@dataclass(frozen=True)
+class MeanAccuracy:
+    """The mean accuracy over named attacks and transforms, such as UA2 of ImageNet-UA (Kaufmann et al. 2023).
+
+    Args:
+        members: names of attacks and transforms; all count alike.
+    """
+
+    identity: ClassVar[str] = "mean_accuracy/1"
+    members: Sequence[str]
+
+    def check(self, name: str, entries: Mapping[str, Entry]) -> None:
+        """Raise ValueError if a member is missing, named twice or of another kind."""
+        check_named(name, self.members, entries, [Kind.ATTACK, Kind.TRANSFORM])
+        if not self.members or len(set(self.members)) != len(self.members):
+            raise ValueError(f"{name} is a mean over {list(self.members)}: name some of {sorted(entries)}, each once")
+
+    def conjunction(self, entries: Mapping[str, Entry]) -> Mapping[str, float]:
+        """Return nothing: this is no union."""
+        return {}
+
+    def __call__(self, name: str, measured: Measured) -> Aggregated:
+        """Return the mean; no estimate if one of the members ran on survivors only."""
+        if any(measured.plan.entries[member].survivors_of for member in self.members):
+            return Aggregated({name: Column(None, list(self.members))})
+        holds = [measured.holds(member) for member in self.members]
+        return Aggregated({name: Column(mean_share(holds), list(self.members))})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from gauntlet.evaluation.run import Run, read_run
 from gauntlet.reports.comparison import compare_runs, comparison_table
 from gauntlet.reports.details import details
 from gauntlet.reports.paper_table import Cell, PaperTable, make_paper_table, make_paper_tables
-from gauntlet.reports.published import PublishedRow, PublishedTable, read_published
+from gauntlet.reports.published import PublishedRow, PublishedTable, published_file, read_published
 from gauntlet.reports.render.latex import latex
 from gauntlet.reports.render.markdown import markdown
 from gauntlet.reports.render.page import page
@@ -36,6 +36,7 @@ __all__ = [
     "make_paper_tables",
     "markdown",
     "page",
+    "published_file",
     "read_published",
     "read_run",
     "run_markdown",

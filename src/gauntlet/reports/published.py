@@ -1,9 +1,9 @@
-"""Read published numbers from `conf/published/<dataset>.yaml`."""
+"""Read published numbers from `conf/published`: `<dataset>_<suite>.yaml`, or `<dataset>.yaml` for all other suites."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class PublishedRow:
     trained_on: Sequence[str]
     """Names of threat models."""
     cells: Mapping[str, float]
-    """Accuracies in [0, 1] by column: attacks, `union`, `unseen mean`. Numbers that were not published are missing."""
+    """Accuracies in [0, 1] by column: attacks, `union`, `unseen mean`, other means. Unpublished numbers are missing."""
     marks: Mapping[str, str]
     """By column, or `row` for all columns: why a number is to be read with care."""
 
@@ -38,6 +38,8 @@ class PublishedTable:
     union: Sequence[str]
     rows: Mapping[str, PublishedRow]
     """By defense, under the names of `conf/defense`."""
+    means: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By column, the attacks of a mean accuracy."""
 
     @property
     def threat_models(self) -> dict[str, str]:
@@ -57,11 +59,17 @@ def read_published(file: Path) -> PublishedTable:
         head = {key: content[key] for key in ("source", "network", "dataset", "examples", "attacks", "union")}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no table of published numbers ({error!r}): compare conf/published") from None
-    return PublishedTable(**head, rows=rows)
+    return PublishedTable(**head, rows=rows, means=content.get("means", {}))
+
+
+def published_file(folder: Path, dataset: str, suite: str) -> Path | None:
+    """Return the file with the published numbers of a dataset under a suite, if there is one."""
+    files = folder / f"{dataset}_{suite}.yaml", folder / f"{dataset}.yaml"
+    return next((file for file in files if file.exists()), None)
 
 
 def _row(file: Path, key: str, row: Mapping[str, Any], content: Mapping[str, Any]) -> PublishedRow:
-    columns = {*content["attacks"], "union", "unseen mean"}
+    columns = {*content["attacks"], "union", "unseen mean", *content.get("means", {})}
     unknown = sorted({*row["cells"], *row.get("marks", {})} - columns - {"row"})
     if unknown:
         raise UserError(f"{file}: {key} has {unknown}, which are no columns: expected some of {sorted(columns)}")

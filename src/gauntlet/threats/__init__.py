@@ -4,6 +4,16 @@ from gauntlet.threats.any_of import AnyOf
 from gauntlet.threats.colour import LUV, RGB
 from gauntlet.threats.composition import Composition
 from gauntlet.threats.flow import StAdv
+from gauntlet.threats.imagenet_ua import (
+    UAJPEG,
+    UAElastic,
+    UAGabor,
+    UAGlitch,
+    UAKaleidoscope,
+    UAPixel,
+    UASnow,
+    UAWood,
+)
 from gauntlet.threats.jpeg import AdversarialJPEG
 from gauntlet.threats.l0 import L0
 from gauntlet.threats.l1 import L1
@@ -20,6 +30,7 @@ __all__ = [
     "L2",
     "LUV",
     "RGB",
+    "UAJPEG",
     "AdversarialJPEG",
     "AnyOf",
     "ChangedPixels",
@@ -32,4 +43,11 @@ __all__ = [
     "SearchableThreatModel",
     "StAdv",
     "ThreatModel",
+    "UAElastic",
+    "UAGabor",
+    "UAGlitch",
+    "UAKaleidoscope",
+    "UAPixel",
+    "UASnow",
+    "UAWood",
 ]

@@ -30,6 +30,6 @@ class AdditiveRegion(Region):
         """x' − x of the computed images, `[N, C·H·W]` in float64: δ after rounding."""
         return (self.perturb(params).double() - self.images.double()).flatten(1)
 
-    def extent(self, params: Tensor) -> float:
+    def extent(self, params: Tensor) -> float | Tensor:
         """1, the range of a pixel; 0 at a bound of 0."""
         return 1.0 if self.bound else 0.0

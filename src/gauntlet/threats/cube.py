@@ -29,6 +29,6 @@ class CubeRegion(Region):
         """Max |p|, `[N]` float64."""
         return params.double().abs().flatten(1).amax(1)
 
-    def extent(self, params: Tensor) -> float:
+    def extent(self, params: Tensor) -> float | Tensor:
         """The bound."""
         return self.bound

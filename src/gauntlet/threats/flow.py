@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gauntlet.data import Batch
+from gauntlet.threats.sampling import bilinear, framed, pixels
 from gauntlet.threats.smoothness import FieldRegion, check_field
 from gauntlet.varied import SPREAD
 
@@ -50,16 +50,15 @@ class StAdv:
 
     def around(self, batch: Batch, classifier: nn.Module | None = None) -> FlowRegion:
         """The flows of each image. The classifier is not used."""
-        framed = F.pad(batch.images, (1, 1, 1, 1)).flatten(2)
-        return FlowRegion(batch.images, self.bound, self.smoothness, self.spread, framed)
+        return FlowRegion(batch.images, self.bound, self.smoothness, self.spread, framed(batch.images))
 
 
 @dataclass(frozen=True)
 class FlowRegion(FieldRegion):
     """The warps of one batch. The params are the flow, `[N, 2, H, W]`: to the right, then down."""
 
-    framed: Tensor
-    """`[N, C, (H + 2)(W + 2)]`, the images in a black frame one pixel wide."""
+    frame: Tensor
+    """`[N, C, H + 2, W + 2]`, the images in a black frame one pixel wide."""
 
     def zero(self) -> Tensor:
         """No flow."""
@@ -68,33 +67,14 @@ class FlowRegion(FieldRegion):
     def perturb(self, params: Tensor) -> Tensor:
         """The warped images. Positions are in pixels from the first centre, so that zero flow gives x exactly."""
         height, width = self.images.shape[2:]
-        left, right = _between(params[:, 0] * (width / 2) + _steps(params, width), width)
-        upper, lower = _between(params[:, 1] * (height / 2) + _steps(params, height)[:, None], height)
-        corner = ((upper + 1) * (width + 2) + left + 1).long().flatten(1)[:, None].expand(-1, self.images.shape[1], -1)
-
-        def neighbours(offset: int) -> Tensor:
-            return self.framed.gather(2, corner + offset).reshape(self.images.shape)
-
-        top = neighbours(0).lerp(neighbours(1), right[:, None])
-        bottom = neighbours(width + 2).lerp(neighbours(width + 3), right[:, None])
-        return top.lerp(bottom, lower[:, None])
+        x = params[:, :1] * (width / 2) + pixels(width, params)
+        y = params[:, 1:] * (height / 2) + pixels(height, params)[:, None]
+        return bilinear(self.frame, x, y)
 
     def project(self, params: Tensor) -> Tensor:
         """The nearest flow inside the bound that samples no position beyond the edge."""
         height, width = self.images.shape[2:]
-        from_left = (2 * _steps(params, width) + 1) / width
-        from_top = (2 * _steps(params, height) + 1) / height
+        from_left = (2 * pixels(width, params) + 1) / width
+        from_top = (2 * pixels(height, params) + 1) / height
         from_edge = torch.stack(torch.meshgrid(from_left, from_top, indexing="xy"))
         return params.clamp(min=(-from_edge).clamp(min=-self.bound), max=(2 - from_edge).clamp(max=self.bound))
-
-
-def _steps(params: Tensor, count: int) -> Tensor:
-    """0, 1, … count − 1."""
-    return torch.arange(count, dtype=params.dtype, device=params.device)
-
-
-def _between(position: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The pixel before a position, −1 … count − 1, and the fraction of the position towards the next pixel."""
-    position = position.clamp(-1, count)
-    before = position.detach().floor().clamp(max=count - 1)
-    return before, position - before

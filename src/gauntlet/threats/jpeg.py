@@ -19,6 +19,7 @@ from gauntlet.noise import Noise
 from gauntlet.scopes import exact
 from gauntlet.threats.colour import Triple, mixed
 from gauntlet.threats.cube import CubeRegion
+from gauntlet.threats.dct import dct, inverse_dct, padded, to_blocks, to_planes
 from gauntlet.threats.parts import clamp_straight_through
 
 _EDGE = 1e-6  # rounding error of the transform in float32
@@ -46,40 +47,6 @@ TO_RGB: tuple[Triple, ...] = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1
 """The inverse."""
 
 
-def _cosines(like: Tensor) -> Tensor:
-    """The DCT-II of an 8×8 block, both directions at once: an orthonormal `[64, 64]` matrix."""
-    k = torch.arange(8, dtype=torch.float64)
-    rows = ((2 * k[None] + 1) * k[:, None] * math.pi / 16).cos() / 2
-    rows[0] /= math.sqrt(2)
-    return torch.kron(rows, rows).to(like)
-
-
-def _times(blocks: Tensor, matrix: Tensor) -> Tensor:
-    """Every block times a matrix: one product per example, so that results do not depend on the batch size."""
-    return torch.bmm(blocks, matrix.expand(len(blocks), -1, -1))
-
-
-def _blocks(planes: Tensor) -> Tensor:
-    """`[N, C, 8·h, 8·w]` cut into `[N, C·h·w, 64]`."""
-    n, c, height, width = planes.shape
-    cut = planes.reshape(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)
-    return cut.reshape(n, c * (height // 8) * (width // 8), 64)
-
-
-def _planes(blocks: Tensor, height: int, width: int) -> Tensor:
-    """`[N, C·h·w, 64]` put together to `[N, C, height, width]`."""
-    channels = blocks.shape[1] * 64 // (height * width)
-    cut = blocks.reshape(len(blocks), channels, height // 8, width // 8, 8, 8).transpose(3, 4)
-    return cut.reshape(len(blocks), channels, height, width)
-
-
-def _padded(images: Tensor, multiple: int) -> Tensor:
-    """The images with their last row and column repeated until both sides are multiples."""
-    down, right = -images.shape[2] % multiple, -images.shape[3] % multiple
-    images = torch.cat((images, images[:, :, -1:].expand(-1, -1, down, -1)), 2)
-    return torch.cat((images, images[..., -1:].expand(-1, -1, -1, right)), 3)
-
-
 def _steps(luma: int, chroma: int, like: Tensor) -> Tensor:
     """The quantisation steps of some blocks of Y, then of Cb and Cr, `[blocks, 64]`."""
     tables = torch.tensor((LUMA_STEPS, CHROMA_STEPS)).to(like)
@@ -93,15 +60,14 @@ def encode(images: Tensor) -> Tensor:
         images: `[N, 1 or 3, H, W]` in [0, 1], of any size: the last row and column are repeated to whole blocks
             (8×8 of gray, 16×16 of colour), as encoders do.
     """
-    levels = 255 * _padded(images, 8 if images.shape[1] == 1 else 16)
+    levels = 255 * padded(images, 8 if images.shape[1] == 1 else 16)
     if images.shape[1] == 1:
         luma, chroma = levels - 128, levels[:, :0]
     else:
         levels = mixed(levels, TO_YCBCR)
         luma, chroma = levels[:, :1] - 128, F.avg_pool2d(levels[:, 1:], 2)
-    parts = _blocks(luma), _blocks(chroma)
-    coefficients = _times(torch.cat(parts, 1), _cosines(images).T)
-    return coefficients / _steps(parts[0].shape[1], parts[1].shape[1], images)
+    parts = to_blocks(luma), to_blocks(chroma)
+    return dct(torch.cat(parts, 1)) / _steps(parts[0].shape[1], parts[1].shape[1], images)
 
 
 def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tensor:
@@ -113,10 +79,10 @@ def decode(coefficients: Tensor, channels: int, height: int, width: int) -> Tens
     tall, wide = height + -height % unit, width + -width % unit
     luma = tall * wide // 64
     steps = _steps(luma, coefficients.shape[1] - luma, coefficients)
-    blocks = _times(coefficients * steps, _cosines(coefficients))
-    levels = _planes(blocks[:, :luma], tall, wide) + 128
+    blocks = inverse_dct(coefficients * steps)
+    levels = to_planes(blocks[:, :luma], tall, wide) + 128
     if channels == 3:
-        halves = _planes(blocks[:, luma:], tall // 2, wide // 2)
+        halves = to_planes(blocks[:, luma:], tall // 2, wide // 2)
         whole = halves[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(len(blocks), 2, tall, wide)
         levels = mixed(torch.cat((levels, whole), 1), TO_RGB)
     images = levels[:, :, :height, :width] / 255

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class Region(ABC):
     labels, ids or codes keeps them.
     """
 
+    flat_at_zero: ClassVar[bool] = False
+    """Whether the images have no gradient at zero params by construction, such as a power of the params."""
     images: Tensor
     """`[N, C, H, W]` in [0, 1]."""
     bound: float

@@ -2,12 +2,12 @@
 
 import torch
 
-from gauntlet.attacks import APGD
+from gauntlet.attacks import APGD, PGD
 from gauntlet.data import Batch
 from gauntlet.evaluation import AttackSuite, probe
 from gauntlet.goals import RankedTargets
-from gauntlet.threats import Linf
-from tests.fixtures import random_images, tapped
+from gauntlet.threats import Linf, UASnow
+from tests.fixtures import predictions, random_images, tapped
 
 
 def test_an_attack_with_ranked_targets_is_probed_like_any_other():
@@ -20,3 +20,13 @@ def test_an_attack_with_ranked_targets_is_probed_like_any_other():
     flags = probe(classifier, AttackSuite({"targeted": attack}), Batch(images, labels, torch.arange(6)))
     assert {"gradients", "black box", "converged"} <= {flag.name for flag in flags}
     assert not any("could not be checked" in flag.explanation for flag in flags)
+
+
+def test_a_threat_model_that_is_flat_at_the_clean_image_is_checked_where_the_search_starts():
+    """Snow is a power of its params: no gradient at 0, and searches start elsewhere."""
+    images, attack = random_images(6, 3, 8, 8), PGD(threat_model=UASnow(4.0, 3, 2, 1), steps=2)
+    batch = Batch(images, predictions(tapped(classes=5), images), torch.arange(6))
+    (flag,) = [
+        flag for flag in probe(tapped(classes=5), AttackSuite({"snow": attack}), batch) if flag.name == "gradients"
+    ]
+    assert flag.value == 0

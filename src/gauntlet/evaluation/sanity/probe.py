@@ -119,13 +119,15 @@ class _Checks:
         self._own_margin: Tensor | None = None
 
     def gradients(self) -> Iterator[Flag]:
-        """Check the gradient of the attack's objective at the clean images and where the search starts."""
+        """Check the gradient of the objective at the clean images, unless flat by construction, and at the start."""
         if self.attack.gradient_free:
             return
         why = "share of examples where the attack's gradient is zero or not finite: it cannot find a direction"
         with torch.enable_grad(), frozen(self.classifier):
             region = self.attack.threat_model.around(self.batch, self.classifier)
-            points = (region.zero(), region.start(Noise(self.seeds)))
+            points = [region.start(Noise(self.seeds))]
+            if not region.flat_at_zero:
+                points.append(region.zero())
             useful = [self._has_gradient(region.perturb, point) for point in points]
         known = [mask for mask in useful if mask is not None]
         if len(known) == len(points):
