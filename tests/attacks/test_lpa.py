@@ -121,7 +121,7 @@ def test_the_bracket_closes_on_the_least_multiplier_that_ends_inside(needed):
 @pytest.mark.parametrize("make", [Tenfold, Bracketed])
 @pytest.mark.parametrize(("first", "growth"), [(0.0, 10.0), (-1.0, 10.0), (0.1, 1.0), (float("nan"), 10.0)])
 def test_multipliers_without_a_meaning_are_refused(make, first, growth):
-    with pytest.raises(ValueError, match="expected first > 0 and growth > 1"):
+    with pytest.raises(ValueError, match="expected finite first > 0 and growth > 1"):
         make(first, growth)
 
 

@@ -133,13 +133,13 @@ def test_it_starts_uniformly_in_the_ball():
     assert shares.abs().mean(0).allclose(torch.full((6,), 1 / 6, dtype=DOUBLE), atol=0.01)
 
 
-@pytest.mark.parametrize("bound", [-1, float("nan")])
-def test_a_negative_bound_is_refused(bound):
+@pytest.mark.parametrize("bound", [-1, float("nan"), float("inf")])
+def test_a_negative_or_infinite_bound_is_refused(bound):
     with pytest.raises(ValueError, match="is negative"):
         L1(bound)
 
 
-@pytest.mark.parametrize("bound", [3073, 12 * 255 + 20, float("inf")])
+@pytest.mark.parametrize("bound", [3073, 12 * 255 + 20])
 def test_a_bound_beyond_any_change_says_what_to_write(bound):
     with pytest.raises(ValueError, match="divide by 255"):
         L1(bound).around(batch_of(torch.zeros(2, 3, 32, 32)))

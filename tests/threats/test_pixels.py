@@ -70,13 +70,13 @@ def test_an_linf_bound_outside_0_to_1_says_what_to_write(bound):
         Linf(bound)
 
 
-@pytest.mark.parametrize("bound", [-1, float("nan")])
-def test_a_negative_l2_bound_is_refused(bound):
+@pytest.mark.parametrize("bound", [-1, float("nan"), float("inf")])
+def test_a_negative_or_infinite_l2_bound_is_refused(bound):
     with pytest.raises(ValueError, match="is negative"):
         L2(bound)
 
 
-@pytest.mark.parametrize("bound", [128, 255, float("inf")])
+@pytest.mark.parametrize("bound", [128, 255])
 def test_an_l2_bound_longer_than_any_change_says_what_to_write(bound):
     with pytest.raises(ValueError, match="divide by 255"):
         L2(bound).around(batch_of(torch.zeros(2, 3, 32, 32)))
